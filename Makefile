@@ -1,0 +1,50 @@
+# Two commands: `make run` does the main job on a fresh clone, `make test` runs the tests.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+RUN_DIR ?= runs/quick
+
+.PHONY: run test test-slow check format lint types figures clean
+
+run: $(VENV)/.run
+	$(BIN)/psplit-eval run --model smollm2-135m --modes normal,high --suite quick --out $(RUN_DIR)
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+check: lint types test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version: an open requirement would fetch the newest CUDA build.
+# On a machine without a GPU, have pip find the CPU wheel (TORCH="torch==2.13.0+cpu", say).
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(BIN)/pip install -q $(TORCH)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf,dev]'
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist

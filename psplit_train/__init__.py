@@ -1,0 +1,1 @@
+"""Train chat models that hold several policies in one set of weights (Policy Split)."""

@@ -1,0 +1,65 @@
+"""Public names and the direction of imports (docs/architecture.md)."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module imports only modules that stand in an earlier row: data flows one way.
+LAYERS = (
+    ("errors",),
+    ("modes",),
+)
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules("psplit_eval"), ids=lambda path: path.stem)
+def test_imports_go_one_way(path):
+    ranks = {name: row for row, names in enumerate(LAYERS) for name in names}
+    if path.stem == "__init__":
+        ranks["__init__"] = -1
+    assert path.stem in ranks, f"{path.stem} has no row in LAYERS"
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("psplit_eval.")}
+    later = sorted(name for name in own & set(ranks) if ranks[name] >= ranks[path.stem])
+    assert not later, f"{path.stem} imports {later}, which stand in the same row or a later one"
+
+
+@pytest.mark.parametrize("path", modules("psplit_eval"), ids=lambda path: path.stem)
+def test_the_evaluator_never_imports_the_trainer(path):
+    assert not [name for name in imported(path) if name.startswith("psplit_train")]
+
+
+@pytest.mark.parametrize(
+    "path", [*modules("psplit_eval"), *modules("psplit_train")], ids=lambda p: p.stem
+)
+def test_all_names_every_public_definition_and_nothing_else(path):
+    if path.stem in ("__init__", "__main__"):
+        pytest.skip("packages export through their modules")
+    module = importlib.import_module(f"{path.parent.name}.{path.stem}")
+    tree = ast.parse(path.read_text())
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    assert defined <= set(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert list(module.__all__) == sorted(
+        module.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)
+    )
