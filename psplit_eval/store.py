@@ -1,0 +1,321 @@
+"""The run's SQLite file: every prompt, doc, sample and number, and nothing else.
+
+A sample is committed with its whole work group in one transaction, so a kill leaves either all of
+a group or none of it. Everything after sampling can be done again from this file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from psplit_eval.errors import CorruptStoreError, InfrastructureError
+
+__all__ = ["MIGRATIONS", "Doc", "Metric", "Prompt", "Sample", "SampleKey", "Store"]
+
+SampleKey = tuple[str, str, int, int]
+"""(mode, task, doc_id, sample_idx): what a sample is, whatever produced it."""
+
+# Migration n takes a store from version n to version n + 1; released ones never change.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE prompts (
+        prompt_hash TEXT NOT NULL, mode TEXT NOT NULL, text TEXT NOT NULL, token_ids BLOB NOT NULL,
+        PRIMARY KEY (prompt_hash, mode)) WITHOUT ROWID;
+    CREATE TABLE docs (
+        task TEXT NOT NULL, doc_id INTEGER NOT NULL, doc_hash TEXT NOT NULL, doc TEXT NOT NULL,
+        target TEXT NOT NULL, PRIMARY KEY (task, doc_id)) WITHOUT ROWID;
+    CREATE TABLE samples (
+        mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
+        sample_idx INTEGER NOT NULL, doc_hash TEXT NOT NULL, request_hash TEXT NOT NULL,
+        prompt_hash TEXT NOT NULL, seed INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        text TEXT, thought TEXT, completion_ids BLOB, finish_reason TEXT,
+        prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER,
+        entropy_sum_bits REAL, nll_sum_nats REAL, error TEXT, seconds REAL NOT NULL,
+        created_at TEXT NOT NULL, PRIMARY KEY (mode, task, doc_id, sample_idx));
+    CREATE TABLE metrics (
+        mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL, sample_idx INTEGER,
+        metric TEXT NOT NULL, value REAL);
+    CREATE UNIQUE INDEX metric_key
+        ON metrics (mode, task, metric, doc_id, ifnull(sample_idx, -1));
+    CREATE TABLE judgements (
+        mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
+        sample_idx INTEGER NOT NULL, judge TEXT NOT NULL, rubric_hash TEXT NOT NULL,
+        dimension TEXT NOT NULL, value REAL, error TEXT, detail TEXT,
+        PRIMARY KEY (mode, task, doc_id, sample_idx, judge, rubric_hash, dimension)) WITHOUT ROWID;
+    CREATE TABLE divergences (
+        mode TEXT NOT NULL, scored_mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
+        sample_idx INTEGER NOT NULL, measure TEXT NOT NULL, sum_bits REAL, tokens INTEGER,
+        PRIMARY KEY (mode, scored_mode, task, doc_id, sample_idx, measure)) WITHOUT ROWID;
+    CREATE TABLE embeddings (
+        model TEXT NOT NULL, text_hash TEXT NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (model, text_hash)) WITHOUT ROWID;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt as one mode sees it, with its exact token ids."""
+
+    prompt_hash: str
+    mode: str
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """One item of a task; `doc` is the row as the task sees it, `target` its reference answer."""
+
+    task: str
+    doc_id: int
+    doc_hash: str
+    doc: dict[str, Any]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One generated response, or (`error` set, `text` None) one that could not be had.
+
+    `finish_reason` is 'stop' or 'length' (truncated). `completion_ids` are the ids as sampled,
+    the end token included. `entropy_sum_bits` sums the Shannon entropy of the model's own
+    next-token distribution (temperature 1, full vocabulary) over the completion's positions;
+    `nll_sum_nats` sums the negative log-probability of the sampled tokens under it.
+    """
+
+    mode: str
+    task: str
+    doc_id: int
+    sample_idx: int
+    doc_hash: str
+    request_hash: str
+    prompt_hash: str
+    seed: int
+    attempt: int
+    text: str | None
+    thought: str | None
+    completion_ids: tuple[int, ...] | None
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int | None
+    entropy_sum_bits: float | None
+    nll_sum_nats: float | None
+    error: str | None
+    seconds: float
+    created_at: str
+
+    @property
+    def key(self) -> SampleKey:
+        return (self.mode, self.task, self.doc_id, self.sample_idx)
+
+    @property
+    def truncated(self) -> bool:
+        """Cut by the token limit: counted as a wrong answer, and counted apart."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number of one doc (`sample_idx` None) or of one sample; NaN where undefined."""
+
+    mode: str
+    task: str
+    doc_id: int
+    sample_idx: int | None
+    metric: str
+    value: float
+
+
+_SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
+_SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
+_IDS_COLUMN = [field.name for field in fields(Sample)].index("completion_ids")
+
+
+class Store:
+    """An open store. Use as a context manager; raises CorruptStoreError or InfrastructureError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, creating or migrating it to the newest version."""
+        self.path = path
+        with _explained(path):
+            self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def version(self) -> int:
+        """Number of migrations the file has seen."""
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _migrate(self) -> None:
+        with _explained(self.path):
+            (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise CorruptStoreError(_corrupt(self.path, state))
+            if self.version > len(MIGRATIONS):
+                raise CorruptStoreError(
+                    f"store {self.path}: version {self.version}, expected at most "
+                    f"{len(MIGRATIONS)}; open it with a newer psplit"
+                )
+            for number in range(self.version, len(MIGRATIONS)):
+                self._db.executescript(
+                    f"BEGIN; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        with _explained(self.path):
+            yield from self._db.execute(query, values)
+
+    def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
+        """Record prompts and docs; those already there stay as they are."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?)",
+                ((p.prompt_hash, p.mode, p.text, _pack(p.token_ids)) for p in prompts),
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO docs VALUES (?, ?, ?, ?, ?)",
+                ((d.task, d.doc_id, d.doc_hash, _to_json(d.doc), d.target) for d in docs),
+            )
+
+    def add_samples(self, samples: Iterable[Sample]) -> None:
+        """Commit a work group, all or nothing. A sample replaces only a failed one of its key."""
+        with self._transaction() as db:
+            db.executemany(
+                f"INSERT INTO samples ({_SAMPLE_COLUMNS}) VALUES ({_SAMPLE_SLOTS}) "
+                "ON CONFLICT (mode, task, doc_id, sample_idx) DO UPDATE SET "
+                + ", ".join(f"{f.name} = excluded.{f.name}" for f in fields(Sample))
+                + " WHERE samples.error IS NOT NULL",
+                (_sample_row(sample) for sample in samples),
+            )
+
+    def replace_metrics(self, task: str, metrics: Iterable[Metric]) -> None:
+        """Put `metrics` in the place of all that are stored for `task`."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM metrics WHERE task = ?", (task,))
+            db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", map(astuple, metrics))
+
+    def attempts(self) -> dict[SampleKey, tuple[int, bool, str]]:
+        """For every stored key: attempts made, whether it succeeded, and its request hash."""
+        rows = self._rows(
+            "SELECT mode, task, doc_id, sample_idx, attempt, error IS NULL, request_hash "
+            "FROM samples"
+        )
+        return {row[:4]: (row[4], bool(row[5]), row[6]) for row in rows}
+
+    def samples(self, task: str | None = None, mode: str | None = None) -> Iterator[Sample]:
+        """Samples by (task, mode, doc_id, sample_idx), failed ones included."""
+        rows = self._rows(
+            f"SELECT {_SAMPLE_COLUMNS} FROM samples WHERE task = ifnull(?, task) "
+            "AND mode = ifnull(?, mode) ORDER BY task, mode, doc_id, sample_idx",
+            (task, mode),
+        )
+        for row in rows:
+            values = list(row)
+            values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
+            yield Sample(*values)
+
+    def docs(self, task: str | None = None) -> Iterator[Doc]:
+        """Docs by (task, doc_id)."""
+        rows = self._rows(
+            "SELECT * FROM docs WHERE task = ifnull(?, task) ORDER BY task, doc_id", (task,)
+        )
+        for name, doc_id, doc_hash, doc, target in rows:
+            yield Doc(name, doc_id, doc_hash, json.loads(doc), target)
+
+    def prompts(self, mode: str | None = None) -> Iterator[Prompt]:
+        """Rendered prompts, by mode."""
+        rows = self._rows(
+            "SELECT * FROM prompts WHERE mode = ifnull(?, mode) ORDER BY mode, prompt_hash", (mode,)
+        )
+        for prompt_hash, name, text, ids in rows:
+            yield Prompt(prompt_hash, name, text, _unpack(ids) or ())
+
+    def metrics(self, task: str | None = None) -> Iterator[Metric]:
+        """Stored numbers by (task, metric, mode, doc_id, sample_idx); SQL NULL reads as NaN."""
+        rows = self._rows(
+            "SELECT mode, task, doc_id, sample_idx, metric, value FROM metrics "
+            "WHERE task = ifnull(?, task) ORDER BY task, metric, mode, doc_id, sample_idx",
+            (task,),
+        )
+        for row in rows:
+            mode, name, doc_id, idx, metric, value = row
+            yield Metric(mode, name, doc_id, idx, metric, math.nan if value is None else value)
+
+
+def _sample_row(sample: Sample) -> list[Any]:
+    values: list[Any] = [getattr(sample, field.name) for field in fields(sample)]
+    ids = values[_IDS_COLUMN]
+    values[_IDS_COLUMN] = None if ids is None else _pack(ids)
+    return values
+
+
+def _pack(ids: Iterable[int]) -> bytes:
+    return zlib.compress(array("i", ids).tobytes())
+
+
+def _unpack(blob: bytes | None) -> tuple[int, ...] | None:
+    if blob is None:
+        return None
+    ids = array("i")
+    ids.frombytes(zlib.decompress(blob))
+    return tuple(ids)
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _corrupt(path: Path, reason: object) -> str:
+    return (
+        f"store {path}: damaged or not a psplit store ({reason}); "
+        "restore it from a copy, or delete the run folder and run again"
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise InfrastructureError(
+            f"store {path}: {error}; free disk space or fix permissions, then give the same "
+            "command again: what was done is kept"
+        ) from error
+    except (sqlite3.DatabaseError, zlib.error) as error:
+        raise CorruptStoreError(_corrupt(path, error)) from error
