@@ -1,0 +1,215 @@
+"""Answer extraction, equivalence, and accuracy over the k samples of one doc.
+
+The one implementation of all three: lm-eval tasks call `grade` through their YAML, psplit calls it
+on stored samples. Equivalence is math-verify's, under a time limit, after cheap exact checks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from psplit_eval.errors import UsageError
+
+__all__ = [
+    "AnswerFormat",
+    "Grade",
+    "equivalent",
+    "extract_answer",
+    "extract_boxed",
+    "grade",
+    "maj_at_k",
+    "pass_at_k",
+]
+
+_TIME_LIMIT_SECONDS = 5
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,4})?")
+_UNIT_AFTER_NUMBER = re.compile(r"([-+]?\d[\d.]*)\s+(?!(?:pi|sqrt|and|or)\b)[A-Za-z]{2,}[A-Za-z ]*")
+_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?:,|\{,\}|\\,|\\!)\d{3})+(?!\d)")
+_WRAPPERS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_DROPPED = re.compile(r"(?<!\\)\\(?:left|right|[!,; ])|\^\\circ|\^\{\\circ\}|°")
+_NUMBER_BASE = re.compile(r"\d_")
+_LETTER = re.compile(r"[\(\[]?([A-Za-z])[\)\]]?[.:]?")
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """Where a task's answer stands in a response, and what kind of answer it is.
+
+    `pattern` None: the last \\boxed{}. Otherwise a regular expression whose first group is the
+    answer; the last match counts, or with `first` the first one (for models that go on to invent
+    further questions). `letter`: the answer is one upper-case option letter.
+    """
+
+    pattern: str | None = None
+    letter: bool = False
+    first: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            groups = 1 if self.pattern is None else re.compile(self.pattern).groups
+        except re.error as error:
+            raise UsageError(
+                f"answer pattern {self.pattern!r}: not a regular expression ({error})"
+            ) from error
+        if groups < 1:
+            raise UsageError(
+                f"answer pattern {self.pattern!r}: expected a group in parentheses that holds the "
+                "answer; add one"
+            )
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What was answered (None: no answer found) and whether it is right."""
+
+    answer: str | None
+    correct: bool
+
+
+def extract_boxed(text: str) -> str | None:
+    """Content of the last complete \\boxed{} or \\fbox{}, braces balanced; None without one."""
+    for start in reversed([m.end() for m in re.finditer(r"\\(?:boxed|fbox)\s*(?=\{)", text)]):
+        depth = 0
+        for position in range(start, len(text)):
+            escaped = position > 0 and text[position - 1] == "\\"
+            depth += 0 if escaped else {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return text[start + 1 : position].strip()
+    return None
+
+
+def extract_answer(text: str, answer_format: AnswerFormat) -> str | None:
+    """The answer that `text` states in `answer_format`, stripped; None where it states none."""
+    if answer_format.pattern is None:
+        found = extract_boxed(text)
+    else:
+        matches = list(re.finditer(answer_format.pattern, text))
+        found = matches[0 if answer_format.first else -1].group(1) if matches else None
+    found = (found or "").strip()
+    if found and answer_format.letter:
+        letter = _LETTER.fullmatch(_unwrap(found).strip())
+        return letter.group(1).upper() if letter else None
+    return found or None
+
+
+def grade(text: str, target: str, answer_format: AnswerFormat) -> Grade:
+    """Grade one response against its reference answer. No answer is a wrong answer.
+
+    >>> grade(r"So it is \\boxed{1/2}.", "0.5", AnswerFormat())
+    Grade(answer='1/2', correct=True)
+    """
+    answer = extract_answer(text, answer_format)
+    if answer is None:
+        return Grade(None, False)
+    if answer_format.letter:
+        return Grade(answer, answer == target.strip().upper())
+    return Grade(answer, equivalent(target, answer))
+
+
+@lru_cache(maxsize=65536)
+def equivalent(target: str, answer: str) -> bool:
+    """Whether two answers mean the same.
+
+    Equal after dropping spaces, units, currency and thousands separators; as numbers; as a
+    percentage read either way (50 % is 50 and 0.5); else by math-verify, at most 5 s a step. Must
+    be called from the main thread (math-verify's time limit is a signal). An undecided pair is
+    not equivalent. `target` may be any set; `answer` has to give all of it.
+    """
+    left, right = _normalised(target), _normalised(answer)
+    if not left or not right:
+        return False
+    if left == right:
+        return True
+    if "%" in left + right:
+        return any(equivalent(a, b) for a in _percent(left) for b in _percent(right))
+    if _NUMBER.fullmatch(left) and _NUMBER.fullmatch(right):
+        return Decimal(left) == Decimal(right)
+    if _NUMBER_BASE.search(left + right):  # math-verify would read 11_2 as 11
+        return False
+    return _math_verify(left, right)
+
+
+def _percent(text: str) -> list[str]:
+    bare = text.removesuffix("%").removesuffix("\\")
+    if bare == text:
+        return [text]
+    value = [str(Decimal(bare) / 100)] if _NUMBER.fullmatch(bare) else []
+    return [bare, *value]
+
+
+def _unwrap(text: str) -> str:
+    previous = None
+    while previous != text:
+        previous, text = text, _WRAPPERS.sub(r"\1", text)
+    return text
+
+
+def _normalised(text: str) -> str:
+    text = _THOUSANDS.sub(lambda m: re.sub(r"[^\d]", "", m.group()), text.strip())
+    text = _unwrap(text.replace("\\$", "").replace("$", "").strip()).strip()
+    unit = _UNIT_AFTER_NUMBER.fullmatch(text.rstrip("."))
+    text = unit.group(1) if unit else text
+    text = re.sub(r"\\[dt]frac", r"\\frac", _DROPPED.sub("", text))
+    return re.sub(r"\s+", "", text).rstrip(".")
+
+
+def _math_verify(target: str, answer: str) -> bool:
+    import math_verify
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    parsed = [
+        math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=_TIME_LIMIT_SECONDS)
+        for text in (target, answer)
+    ]
+    return bool(math_verify.verify(*parsed, timeout_seconds=_TIME_LIMIT_SECONDS))
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased probability that at least one of k of the n samples is right, in [0, 1].
+
+    1 − C(n−c, k) / C(n, k) (Chen et al. 2021, Eq. 1). NaN where k > n: it cannot be estimated.
+    Raises UsageError for k < 1 or a count outside 0..n.
+    """
+    if k < 1 or not 0 <= correct <= n:
+        raise UsageError(f"pass@k of n={n}, correct={correct}, k={k}: expected k >= 1, 0 <= c <= n")
+    if k > n:
+        return math.nan
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def maj_at_k(grades: Sequence[Grade]) -> float:
+    """Whether the most frequent answer is right, in [0, 1]; NaN without samples.
+
+    Answers are grouped by equivalence; samples without an answer do not vote. Tie rule: one of
+    the tied answers is drawn at random, so the value is the share of tied answers that are right.
+    0 where nobody answers.
+    """
+    if not grades:
+        return math.nan
+    classes: list[list[Grade]] = []
+    for vote in grades:
+        if vote.answer is None:
+            continue
+        for members in classes:
+            if _same_class(members[0], vote):
+                members.append(vote)
+                break
+        else:
+            classes.append([vote])
+    if not classes:
+        return 0.0
+    most = max(map(len, classes))
+    tied = [members[0].correct for members in classes if len(members) == most]
+    return sum(tied) / len(tied)
+
+
+def _same_class(one: Grade, other: Grade) -> bool:
+    if one.correct != other.correct or one.answer is None or other.answer is None:
+        return False
+    return one.correct or one.answer == other.answer or equivalent(one.answer, other.answer)

@@ -1,0 +1,172 @@
+"""Extraction and equivalence against real gold, and accuracy over k samples against hand counts."""
+
+import csv
+import itertools
+import math
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psplit_eval.accuracy import (
+    AnswerFormat,
+    Grade,
+    equivalent,
+    extract_answer,
+    extract_boxed,
+    grade,
+    maj_at_k,
+    pass_at_k,
+)
+from psplit_eval.errors import UsageError
+
+PAIRS = Path(__file__).parent.parent / "data" / "answer_pairs.tsv"  # made by hand
+GSM8K_SOLUTIONS = AnswerFormat(pattern=r"(?m)^A:[ \t]*(.*)$")
+MMLU_PRO_OUTPUTS = AnswerFormat(pattern=r"answer is \(?([A-J])\)?", letter=True, first=True)
+
+
+def answer_pairs(kind):
+    with PAIRS.open(newline="") as file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(left, right) for found, left, right in rows if found == kind]
+
+
+def test_the_pair_table_is_as_large_as_promised():
+    assert min(len(set(answer_pairs(kind))) for kind in ("same", "different")) >= 60
+
+
+@pytest.mark.parametrize(("target", "answer"), answer_pairs("same"))
+def test_equivalent_pairs(target, answer):
+    assert equivalent(target, answer)
+
+
+@pytest.mark.parametrize(("target", "answer"), answer_pairs("different"))
+def test_pairs_that_are_not_equivalent(target, answer):
+    assert not equivalent(target, answer)
+
+
+def test_every_gsm8k_flag_of_the_authors_is_reproduced(real_rows):
+    gold = {row["id"]: row["answer"] for row in real_rows("gsm8k/test.jsonl")}
+    rows = list(real_rows("gsm8k/model_solutions.jsonl.gz"))
+    wrong = [
+        row["id"]
+        for row in rows
+        if grade(row["solution"], gold[row["id"]], GSM8K_SOLUTIONS).correct != row["is_correct"]
+    ]
+    assert len(rows) == 4000
+    assert wrong == []
+
+
+def test_every_stated_mmlu_pro_letter_is_found_and_none_is_made_up(real_rows):
+    rows = list(real_rows("mmlu_pro/model_outputs.jsonl.gz"))
+    states = [bool(re.search(r"answer is \(?[A-J]\)?", row["output"])) for row in rows]
+    # the other 109 hold a letter that the recorder guessed though the text states none
+    kept = [row for row, stated in zip(rows, states, strict=True) if stated or row["pred"] is None]
+    assert (len(kept), sum(states)) == (3391, 3190)
+    found = [extract_answer(row["output"], MMLU_PRO_OUTPUTS) for row in kept]
+    assert found == [row["pred"] for row in kept]
+
+
+def test_every_math500_solution_is_right_against_its_own_answer(real_rows):
+    rows = list(real_rows("math500/test.jsonl"))
+    assert len(rows) == 400
+    assert [
+        r["unique_id"]
+        for r in rows
+        if not grade(r["solution"], r["answer"], AnswerFormat()).correct
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\fbox{ 7 }", "7"),
+        (r"\boxed {7}", "7"),
+        (r"\boxed{3} and then \boxed{4", "3"),
+        (r"\boxed 5", None),
+        ("nothing", None),
+        ("", None),
+    ],
+)
+def test_the_last_complete_box_counts(text, found):
+    assert extract_boxed(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        (r"\boxed{C}", "C"),
+        (r"\boxed{\text{c}}", "C"),
+        (r"\boxed{(D)}", "D"),
+        (r"\boxed{A.}", "A"),
+        (r"\boxed{A and B}", None),
+        (r"\boxed{}", None),
+    ],
+)
+def test_option_letters(text, letter):
+    assert extract_answer(text, AnswerFormat(letter=True)) == letter
+
+
+def test_a_letter_is_compared_as_a_letter():
+    assert grade(r"\boxed{e}", "E", AnswerFormat(letter=True)).correct
+    assert not grade(r"\boxed{A}", "E", AnswerFormat(letter=True)).correct
+
+
+@pytest.mark.parametrize("pattern", ["(", "no group"])
+def test_an_unusable_pattern_is_refused(pattern):
+    with pytest.raises(UsageError, match="answer pattern"):
+        AnswerFormat(pattern=pattern)
+
+
+@given(st.text())
+def test_any_text_is_graded_without_a_crash(text):
+    assert isinstance(extract_answer(text, AnswerFormat()), str | None)
+    grade(text, "1", GSM8K_SOLUTIONS)
+
+
+@given(st.integers(1, 9), st.data())
+def test_pass_at_k_equals_the_share_of_subsets_that_hold_a_right_one(n, data):
+    correct = data.draw(st.integers(0, n))
+    k = data.draw(st.integers(1, n))
+    subsets = list(itertools.combinations([1] * correct + [0] * (n - correct), k))
+    expected = Fraction(sum(map(any, subsets)), len(subsets))
+    assert pass_at_k(n, correct, k) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_pass_at_more_than_n_is_undefined_and_bad_counts_are_refused():
+    assert math.isnan(pass_at_k(4, 2, 5))
+    for arguments in [(4, 5, 1), (4, -1, 1), (4, 2, 0)]:
+        with pytest.raises(UsageError):
+            pass_at_k(*arguments)
+
+
+def votes(text, right="a"):
+    return [Grade(None if c == "-" else c, c == right) for c in text]
+
+
+@pytest.mark.parametrize(
+    ("answers", "value"),
+    [
+        ("aab", 1.0),
+        ("abb", 0.0),
+        ("ab", 0.5),
+        ("abc", 1 / 3),
+        ("bbcc", 0.0),
+        ("a---", 1.0),
+        ("---", 0.0),
+    ],
+)
+def test_majority_vote_with_its_tie_rule(answers, value):
+    assert maj_at_k(votes(answers)) == pytest.approx(value)
+
+
+def test_majority_vote_groups_answers_that_mean_the_same():
+    grades = [Grade("1/2", False), Grade("0.5", False), Grade("7", True)]
+    assert maj_at_k(grades) == 0.0
+    assert math.isnan(maj_at_k([]))
