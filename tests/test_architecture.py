@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("accuracy", "modes", "store"),
+    ("accuracy", "diversity", "modes", "store"),
 )
 
 
