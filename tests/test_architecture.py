@@ -11,7 +11,14 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("accuracy", "diversity", "modes", "store"),
+    ("accuracy", "checkpoints", "diversity", "modes", "stats", "store", "suites"),
+    ("requests", "scoring"),
+    ("backends", "harness"),
+    ("sampling", "comparison"),
+    ("leaderboard", "plots"),
+    ("report",),
+    ("run",),
+    ("cli",),
 )
 
 

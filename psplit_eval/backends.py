@@ -1,0 +1,366 @@
+"""Engines that turn requests into completions.
+
+`HFBackend` runs a Hugging Face model in process. Equal prompts are prefilled once and fanned out
+to their samples; rows that have finished leave the batch. Every sample has random numbers of its
+own, so what it says does not depend on who shares its batch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError, UsageError
+from psplit_eval.requests import Request, Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Backend", "Completion", "HFBackend", "inverse_cdf"]
+
+Messages = list[dict[str, str]]
+Tick = Callable[[int, int], None]
+"""Called after every step with the number of new tokens and of rows that have finished."""
+
+_UNIFORMS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a backend gave for one request; see `store.Sample` for the fields."""
+
+    ids: tuple[int, ...]
+    text: str
+    finish_reason: str
+    entropy_sum_bits: float
+    nll_sum_nats: float
+    seconds: float
+
+
+class Backend(Protocol):
+    """What sampling needs of an engine."""
+
+    context_length: int
+
+    def render(self, messages: Messages) -> str:
+        """The prompt text that the model's chat template makes of `messages`."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a rendered prompt; no special tokens are added."""
+
+    def complete(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
+        """Complete requests of equal sampling settings, in the order given."""
+
+    def describe(self) -> dict[str, Any]:
+        """Settings that a result depends on, for the manifest."""
+
+
+@dataclass
+class _Row:
+    """A sample that is being decoded."""
+
+    request: Request
+    random: np.random.Generator
+    uniforms: list[float] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    entropy_bits: float = 0.0
+    nll_nats: float = 0.0
+    finish_reason: str = ""
+
+    def uniform(self) -> float:
+        position = len(self.ids)
+        if position == len(self.uniforms):
+            self.uniforms += self.random.random(_UNIFORMS_AT_ONCE).tolist()
+        return self.uniforms[position]
+
+
+class HFBackend:
+    """A causal language model by transformers, on one device."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        chat_template: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load weights and tokenizer.
+
+        `dtype` auto: float32 on a CPU (exactly repeatable), the checkpoint's own on an
+        accelerator. `device` auto: an accelerator where there is one. `chat_template` replaces the
+        tokenizer's. Raises CheckpointError, TemplateError (no template) or UsageError.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+        self.device = _device(device)
+        self._open(checkpoint, _dtype(dtype, self.device), trust_remote_code)
+        if chat_template is not None:
+            self.tokenizer.chat_template = chat_template
+        if not self.tokenizer.chat_template:
+            raise TemplateError(
+                f"model {checkpoint.name!r}: its tokenizer has no chat template; give one with "
+                "--chat-template FILE"
+            )
+        self._stop_ids = self._end_tokens()
+        self.context_length = int(
+            getattr(self.model.config, "max_position_embeddings", None) or 2**31
+        )
+
+    def _open(self, checkpoint: Checkpoint, dtype: Any, trust_remote_code: bool) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        trust = {"trust_remote_code": trust_remote_code}
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **trust)
+            self.model = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder, dtype=dtype, **trust
+            ).to(self.device)
+        except torch.OutOfMemoryError as error:
+            raise InfrastructureError(
+                f"model {checkpoint.name!r}: does not fit into the memory of {self.device}; give "
+                "--dtype bfloat16 or another --device"
+            ) from error
+        except Exception as error:  # transformers raises OSError, ValueError, KeyError and others
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"model {checkpoint.name!r}: transformers cannot open it "
+                f"({error.__class__.__name__}: {reason})"
+            ) from error
+        self.model.eval()
+
+    def _end_tokens(self) -> frozenset[int]:
+        configured = self.model.generation_config.eos_token_id
+        several = configured if isinstance(configured, list) else [configured]
+        return frozenset(int(i) for i in [*several, self.tokenizer.eos_token_id] if i is not None)
+
+    def describe(self) -> dict[str, Any]:
+        import torch
+
+        template = self.tokenizer.chat_template
+        return {
+            "backend": "hf",
+            "device": str(self.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
+            "parameters": int(self.model.num_parameters()),
+            "context_length": self.context_length,
+            "chat_template": template if isinstance(template, str) else dict(template),
+        }
+
+    def render(self, messages: Messages) -> str:
+        import jinja2
+
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except jinja2.exceptions.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise TemplateError(
+                f"the chat template rejects messages of the roles {roles} ({error}); give one that "
+                "takes a system message with --chat-template FILE"
+            ) from error
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def complete(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
+        """Raises InfrastructureError when the device's memory is too small for the batch."""
+        import torch
+
+        started = time.monotonic()
+        rows = [_Row(r, np.random.Generator(np.random.Philox(r.seed))) for r in requests]
+        try:
+            with torch.inference_mode():
+                self._decode(rows, requests[0].sampling, tick)
+        except torch.OutOfMemoryError as error:
+            raise InfrastructureError(
+                f"out of memory on {self.device} with {len(rows)} rows; give a smaller "
+                "--batch-size: what was done is kept"
+            ) from error
+        seconds = (time.monotonic() - started) / len(rows)
+        return [self._completion(row, seconds) for row in rows]
+
+    def _completion(self, row: _Row, seconds: float) -> Completion:
+        text = str(self.tokenizer.decode(row.ids, skip_special_tokens=True))
+        text = _cut(text, row.request.sampling.until)
+        return Completion(
+            tuple(row.ids), text, row.finish_reason, row.entropy_bits, row.nll_nats, seconds
+        )
+
+    def _decode(self, rows: list[_Row], sampling: Sampling, tick: Tick) -> None:
+        import torch
+
+        logits, cache, mask = self._prefill(rows)
+        positions = mask.sum(dim=1)
+        warp = _warpers(sampling)
+        while True:
+            tokens = _draw(rows, logits.float(), sampling, warp)
+            unfinished = [i for i, row in enumerate(rows) if not self._finished(row)]
+            tick(len(rows), len(rows) - len(unfinished))
+            if not unfinished:
+                return
+            if len(unfinished) < len(rows):
+                kept = torch.tensor(unfinished, device=self.device)
+                cache.batch_select_indices(kept)
+                mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
+                rows = [rows[i] for i in unfinished]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            output = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=mask,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits, positions = output.logits[:, -1], positions + 1
+
+    def _prefill(self, rows: list[_Row]) -> tuple[Any, Any, Any]:
+        """Run each different prompt once, left-padded, and fan it out to its rows."""
+        import torch
+
+        prompts = list(dict.fromkeys(row.request.prompt_ids for row in rows))
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self._padding_id())
+        mask = torch.zeros_like(ids)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, width - len(prompt) :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        number = {prompt: i for i, prompt in enumerate(prompts)}
+        places = torch.tensor([number[r.request.prompt_ids] for r in rows], device=self.device)
+        cache = output.past_key_values
+        cache.batch_select_indices(places)
+        return output.logits[places, -1], cache, mask[places]
+
+    def _padding_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else min(self._stop_ids, default=0)
+
+    def _finished(self, row: _Row) -> bool:
+        sampling = row.request.sampling
+        if row.ids[-1] in self._stop_ids or self._has_stop_string(row, sampling.until):
+            row.finish_reason = "stop"
+        elif (
+            len(row.ids) >= sampling.max_tokens
+            or len(row.request.prompt_ids) + len(row.ids) >= self.context_length
+        ):
+            row.finish_reason = "length"
+        return bool(row.finish_reason)
+
+    def _has_stop_string(self, row: _Row, until: tuple[str, ...]) -> bool:
+        if not until:
+            return False
+        longest = max(map(len, until))  # a token holds a character at least, or a part of one
+        tail = self.tokenizer.decode(row.ids[-4 * longest - 4 :], skip_special_tokens=True)
+        return any(stop in tail for stop in until)
+
+
+def _draw(rows: Sequence[_Row], logits: torch.Tensor, sampling: Sampling, warp: Any) -> Any:
+    """Append a token to every row; logits (rows, vocabulary) → tokens (rows,)."""
+    import torch
+
+    log_probs = torch.log_softmax(logits, dim=-1)
+    entropies = torch.special.entr(log_probs.exp()).sum(dim=-1) / np.log(2)
+    if not torch.isfinite(entropies).all():
+        raise FloatingPointError("the model gave logits that are not finite")
+    if sampling.temperature == 0:
+        tokens = logits.argmax(dim=-1)
+    else:
+        uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
+        tokens = inverse_cdf(warp(None, logits).softmax(dim=-1), uniforms)
+    nll = -log_probs.gather(1, tokens[:, None])[:, 0]
+    for row, *values in zip(rows, tokens.tolist(), entropies.tolist(), nll.tolist(), strict=True):
+        row.ids.append(values[0])
+        row.entropy_bits += values[1]
+        row.nll_nats += values[2]
+    return tokens
+
+
+def inverse_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Draw one index a row by inversion: (rows, n) and (rows,) in [0, 1) → (rows,).
+
+    Exact sampling that needs one random number a draw. An index of probability 0 is never drawn.
+    """
+    import torch
+
+    wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
+    cumulative = probabilities.to(wide).cumsum(dim=-1)
+    total = cumulative[:, -1]
+    points = uniforms.to(device=total.device, dtype=wide) * total
+    points = torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, points[:, None], right=True)[:, 0]
+
+
+def _warpers(sampling: Sampling) -> Any:
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    warpers = LogitsProcessorList()
+    if sampling.temperature not in (0, 1):
+        warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.top_k:
+        warpers.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        warpers.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p:
+        warpers.append(MinPLogitsWarper(sampling.min_p))
+    return warpers
+
+
+def _cut(text: str, until: Sequence[str]) -> str:
+    found = [text.find(stop) for stop in until]
+    return text[: min((place for place in found if place >= 0), default=len(text))]
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except Exception as error:  # torch raises RuntimeError, AssertionError or its own kinds
+        reason = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"--device {name!r}: not usable here ({reason}); give cpu, cuda, cuda:N or auto"
+        ) from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"--dtype {name!r}: expected auto, float32, bfloat16 or float16")
+    return dtype

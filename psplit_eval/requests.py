@@ -1,0 +1,128 @@
+"""What is to be sampled: settings, seeds and requests. Pure data, no model.
+
+A request is known before anything runs. Its seed depends on its own key only, so more samples,
+docs, modes or tasks never change a sample that is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.store import SampleKey
+
+__all__ = ["Request", "Sampling", "digest", "sample_seed", "work_groups"]
+
+_RANGES: Mapping[str, tuple[Any, float, float]] = {
+    "temperature": (int | float, 0, 100),
+    "top_k": (int, 0, 10**9),
+    "top_p": (int | float, 1e-9, 1),
+    "min_p": (int | float, 0, 1),
+    "max_tokens": (int, 1, 10**9),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one response is drawn.
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch a truncation off; they
+    apply in that order, after the temperature. `max_tokens` counts the end token. A response ends
+    before the first of the `until` strings.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    max_tokens: int = 256
+    until: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, (kind, low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                number = "a whole number" if kind is int else "a number"
+                raise UsageError(
+                    f"sampling setting {name}={value!r}: expected {number} from {low:g} to {high:g}"
+                )
+
+    def updated(self, values: Mapping[str, Any]) -> Self:
+        """A copy with `values` in place; raises UnknownNameError for a name that is no setting."""
+        known = [field.name for field in fields(self)]
+        for name in values:
+            if name not in known:
+                raise UnknownNameError("sampling setting", name, known)
+        changes = dict(values)
+        if "until" in changes:
+            until = changes["until"]
+            changes["until"] = (until,) if isinstance(until, str) else tuple(until)
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form used in manifests."""
+        return {**asdict(self), "until": list(self.until)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to be drawn: its key, the exact prompt and how to draw."""
+
+    mode: str
+    task: str
+    doc_id: int
+    sample_idx: int
+    doc_hash: str
+    prompt_hash: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+    @property
+    def key(self) -> SampleKey:
+        return (self.mode, self.task, self.doc_id, self.sample_idx)
+
+    @property
+    def request_hash(self) -> str:
+        """SHA-256 over all that determines the response but the weights."""
+        return digest(self.prompt_hash, self.doc_hash, self.sampling.to_dict(), self.seed)
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 (hex) of the parts as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sample_seed(base: int, mode: str, task: str, doc_hash: str, sample_idx: int) -> int:
+    """Seed of one sample, in [0, 2^63).
+
+    The mode's label is part of it on purpose: one prompt under two labels draws independent
+    samples.
+    """
+    return int(digest(base, mode, task, doc_hash, sample_idx)[:16], 16) >> 1
+
+
+def work_groups(requests: Iterable[Request], rows: int) -> list[list[Request]]:
+    """Cut the plan into groups of at most `rows` requests that are run and committed together.
+
+    A group holds one mode and task, docs of like prompt length side by side, longest first. Groups
+    depend on the plan alone, not on what is already there: float results depend on a batch's
+    shape, so this is what makes a resumed run equal an uninterrupted one.
+    """
+    cells: dict[tuple[str, str], list[Request]] = {}
+    for request in requests:
+        cells.setdefault((request.mode, request.task), []).append(request)
+    groups: list[list[Request]] = []
+    for cell in cells.values():
+        cell.sort(key=lambda r: (-len(r.prompt_ids), r.doc_id, r.sample_idx))
+        groups += _chunks(cell, rows)
+    return groups
+
+
+def _chunks(items: Sequence[Request], size: int) -> list[list[Request]]:
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]

@@ -1,0 +1,177 @@
+"""Fill the store: run what is missing of a plan, one work group at a time.
+
+A group is committed in one transaction when it is done, so a kill loses at most the group that
+was running, and the same plan again makes the same groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from psplit_eval.backends import Backend, Completion
+from psplit_eval.errors import RunMismatchError, TemplateError
+from psplit_eval.harness import Task
+from psplit_eval.modes import Mode
+from psplit_eval.requests import Request, digest, sample_seed, work_groups
+from psplit_eval.store import Prompt, Sample, Store
+from psplit_eval.suites import TaskSettings
+
+__all__ = ["Plan", "Tally", "fill", "missing", "plan"]
+
+Watch = Callable[[int, int], None]
+"""Hears of progress: new tokens, and samples that have finished."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run will sample: every request, and the prompts and docs behind them."""
+
+    requests: tuple[Request, ...]
+    prompts: tuple[Prompt, ...]
+    docs: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class Tally:
+    """What `fill` did; `seconds` is not here, a clock belongs to the caller."""
+
+    samples: int = 0
+    tokens: int = 0
+    failed: int = 0
+
+
+def plan(
+    backend: Backend,
+    modes: Sequence[Mode],
+    tasks: Iterable[tuple[Task, TaskSettings]],
+    base_seed: int,
+) -> Plan:
+    """Every request of every mode and task.
+
+    Raises TemplateError when a mode's system prompt is not in a prompt, or a prompt leaves no room
+    in the model's context.
+    """
+    requests: list[Request] = []
+    prompts: dict[tuple[str, str], Prompt] = {}
+    docs: list[tuple[str, int]] = []
+    for task, settings in tasks:
+        chosen = task.docs[: settings.limit]
+        docs += [(task.name, doc.doc_id) for doc in chosen]
+        for mode in modes:
+            sampling = task.sampling.updated({**mode.sampling, **settings.sampling})
+            for doc in chosen:
+                text = task.prompt(doc, mode, backend.render)
+                prompt = Prompt(digest(text), mode.name, text, backend.encode(text))
+                _check_room(prompt, task.name, doc.doc_id, backend.context_length)
+                prompts.setdefault((prompt.prompt_hash, mode.name), prompt)
+                requests += [
+                    Request(
+                        mode=mode.name,
+                        task=task.name,
+                        doc_id=doc.doc_id,
+                        sample_idx=index,
+                        doc_hash=doc.doc_hash,
+                        prompt_hash=prompt.prompt_hash,
+                        prompt_ids=prompt.token_ids,
+                        sampling=sampling,
+                        seed=sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index),
+                    )
+                    for index in range(settings.samples or task.samples)
+                ]
+    return Plan(tuple(requests), tuple(prompts.values()), tuple(docs))
+
+
+def _check_room(prompt: Prompt, task: str, doc_id: int, context_length: int) -> None:
+    if not 0 < len(prompt.token_ids) < context_length:
+        raise TemplateError(
+            f"task {task!r}, doc {doc_id}, mode {prompt.mode!r}: a prompt of "
+            f"{len(prompt.token_ids)} tokens, expected 1 to {context_length - 1} (the model's "
+            "context); leave the task out or take another model"
+        )
+
+
+def missing(store: Store, requests: Iterable[Request]) -> dict[tuple[str, str, int, int], int]:
+    """Key of every request that has no good sample yet → attempts already made.
+
+    Raises RunMismatchError where a stored sample came from another request of the same key.
+    """
+    done = store.attempts()
+    wanted = {}
+    for request in requests:
+        attempts, good, request_hash = done.get(request.key, (0, False, request.request_hash))
+        if request_hash != request.request_hash:
+            raise RunMismatchError(
+                f"mode {request.mode!r}, task {request.task!r}: the samples in this run folder "
+                "come from another prompt, seed or sampling settings; give another --out"
+            )
+        if not good:
+            wanted[request.key] = attempts
+    return wanted
+
+
+def fill(
+    store: Store, backend: Backend, requests: Sequence[Request], rows: int, watch: Watch
+) -> Tally:
+    """Sample all that is missing, `rows` samples at a time at most.
+
+    A group that fails is stored with its error, to be tried again by the next call; errors of the
+    machine (InfrastructureError) end the run, what was done is kept.
+    """
+    wanted = missing(store, requests)
+    tally = Tally()
+    for group in work_groups(requests, rows):
+        todo = [request for request in group if request.key in wanted]
+        if todo:
+            samples = _sample(backend, todo, wanted, watch)
+            store.add_samples(samples)
+            tally.samples += len(samples)
+            tally.tokens += sum(sample.completion_tokens or 0 for sample in samples)
+            tally.failed += sum(sample.error is not None for sample in samples)
+    return tally
+
+
+def _sample(
+    backend: Backend,
+    requests: Sequence[Request],
+    attempts: dict[tuple[str, str, int, int], int],
+    watch: Watch,
+) -> list[Sample]:
+    results: Sequence[Completion | Exception]
+    try:
+        results = backend.complete(requests, watch)
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        watch(0, len(requests))
+        results = [error] * len(requests)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return [
+        _to_sample(request, attempts[request.key] + 1, result, now)
+        for request, result in zip(requests, results, strict=True)
+    ]
+
+
+def _to_sample(request: Request, attempt: int, result: Completion | Exception, now: str) -> Sample:
+    good = result if isinstance(result, Completion) else None
+    return Sample(
+        mode=request.mode,
+        task=request.task,
+        doc_id=request.doc_id,
+        sample_idx=request.sample_idx,
+        doc_hash=request.doc_hash,
+        request_hash=request.request_hash,
+        prompt_hash=request.prompt_hash,
+        seed=request.seed,
+        attempt=attempt,
+        text=good.text if good else None,
+        thought=None,
+        completion_ids=good.ids if good else None,
+        finish_reason=good.finish_reason if good else None,
+        prompt_tokens=len(request.prompt_ids),
+        completion_tokens=len(good.ids) if good else None,
+        entropy_sum_bits=good.entropy_sum_bits if good else None,
+        nll_sum_nats=good.nll_sum_nats if good else None,
+        error=None if good else f"{result.__class__.__name__}: {result}",
+        seconds=good.seconds if good else 0.0,
+        created_at=now,
+    )
