@@ -83,9 +83,7 @@ def resolve_checkpoint(name: str, say: Callable[[str], None] = lambda _: None) -
         return _from_folder(name, folder)
     if _HUB_ID.fullmatch(name):
         return _from_folder(name, _from_hub(name))
-    raise UnknownNameError(
-        "model (no such folder, and no hub id OWNER/NAME)", name, BUILTIN_CHECKPOINTS
-    )
+    raise UnknownNameError("model", name, [*BUILTIN_CHECKPOINTS, "a folder", "a hub id OWNER/NAME"])
 
 
 def _from_folder(name: str, folder: Path) -> Checkpoint:

@@ -45,7 +45,7 @@ ALPHA = 0.05
 MAX_MISSING = 0.01
 """Above this share of missing samples nothing is inferred."""
 
-_NOT_COMPARED = ("correct",)
+_NOT_COMPARED = ("accuracy_pass_at_1",)  # the same number as accuracy_avg
 _NO_DIRECTION = ("entropy_bits", "tokens_mean")
 _LOWER_IS_BETTER = ("truncated",)
 
@@ -226,6 +226,9 @@ def arm_values(arm: Arm) -> list[Value]:
 def _value(arm: Arm, metric: str, estimate: Estimate) -> Value:
     better = None if metric in _NO_DIRECTION else metric not in _LOWER_IS_BETTER
     unit = {"entropy_bits": "bits", "tokens_mean": "tokens"}.get(metric, "fraction")
+    if unit == "fraction":  # the mean cannot leave [0, 1], so neither need its interval
+        low, high = (float(np.clip(x, 0.0, 1.0)) for x in (estimate.ci_low, estimate.ci_high))
+        estimate = replace(estimate, ci_low=low, ci_high=high)
     return Value(arm.task, arm.mode, metric, estimate, arm.planned - arm.missing, unit, better)
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
+    ("files",),
     ("accuracy", "checkpoints", "diversity", "modes", "stats", "store", "suites"),
     ("requests", "scoring"),
     ("backends", "harness"),

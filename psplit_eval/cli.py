@@ -1,0 +1,275 @@
+"""`psplit-eval`: the only module that prints or exits.
+
+Nothing heavy is imported before a command needs it, so `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from psplit_eval import __version__
+from psplit_eval.errors import PsplitError, UsageError
+
+if TYPE_CHECKING:
+    from psplit_eval.run import RunOptions
+    from psplit_eval.suites import TaskSettings
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (0 pass, 2 usage, 4 infrastructure)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(given)
+        return int(options.command(options, given))
+    except PsplitError as error:
+        print("psplit-eval:", " ".join(str(error).split()), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(
+            "\npsplit-eval: interrupted; what was done is kept: give the same command again to "
+            "go on",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="psplit-eval",
+        description="Measure a chat checkpoint in its modes: accuracy, diversity, what differs.",
+    )
+    parser.add_argument("--version", action="version", version=f"psplit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands.add_parser("run", help="sample, score, compare and report"))
+    _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_run)
+    add = parser.add_argument
+    add("--model", required=True, help="folder, hub id OWNER/NAME, or smollm2-135m")
+    add("--modes", default="", help="names, separated by commas, such as normal,high")
+    add("--mode", action="append", default=[], metavar="NAME=TEXT", help="add or override a mode")
+    add("--suite", help="quick (the default), general, creative or paper")
+    add("--tasks", default="", help="task names, separated by commas")
+    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
+    add("--data", action="append", default=[], metavar="TASK=FILE", help="local rows, JSON Lines")
+    add("--samples", action="append", default=[], metavar="[TASK=]N", help="samples a doc")
+    add("--limit", action="append", default=[], metavar="[TASK=]N", help="docs at most")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="[TASK.]NAME=VALUE",
+        help="sampling setting: temperature, top_k, top_p, min_p, max_tokens or until",
+    )
+    add("--seed", type=int, default=0, help="base seed (0)")
+    add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
+    add("--batch-size", type=int, default=64, help="samples decoded together (64)")
+    add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
+    add("--trust-remote-code", action="store_true", help="let the checkpoint run its own code")
+    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_tasks)
+    parser.add_argument("--include-path", action="append", default=[], metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
+    request = _run_options(options, given)
+    _quiet()
+    from psplit_eval.run import run
+
+    screen = _screen()
+    started = time.monotonic()
+    result = run(request, screen)
+    seconds = time.monotonic() - started
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "run": str(result.folder),
+                    "verdict": result.verdict,
+                    "sampled": result.sampled,
+                    "failed": result.failed,
+                    "seconds": round(seconds, 1),
+                }
+            )
+        )
+        return 0
+    print(f"\n{result.summary}\n\n{result.verdict}\n")
+    if result.failed:
+        print(f"{result.failed} samples failed; give the same command again to try them again.")
+    print(f"{result.sampled} samples drawn, {seconds:.0f} s in all")
+    print(f"report: {result.folder / 'report.html'}")
+    return 0
+
+
+def _quiet() -> None:
+    """Libraries warn of things that psplit checks itself."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions:
+    from psplit_eval.modes import parse_mode
+    from psplit_eval.run import RunOptions
+
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size {options.batch_size}: expected 1 or more")
+    return RunOptions(
+        model=options.model,
+        modes=_names(options.modes) or ([] if options.mode else ["normal", "high"]),
+        given_modes=[parse_mode(text) for text in options.mode],
+        suite=options.suite,
+        tasks=_names(options.tasks),
+        include=[Path(folder) for folder in options.include_path],
+        data={name: Path(file) for name, file in map(_data_pair, options.data)},
+        settings=_settings(options),
+        seed=options.seed,
+        out=options.out,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        device=options.device,
+        chat_template=options.chat_template,
+        trust_remote_code=options.trust_remote_code,
+        allow_missing=options.allow_missing,
+        command=["psplit-eval", *given],
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _data_pair(text: str) -> tuple[str, str]:
+    name, separator, file = text.partition("=")
+    if not (name and separator and file):
+        raise UsageError(f"--data {text!r}: expected TASK=FILE")
+    return name, file
+
+
+def _settings(options: argparse.Namespace) -> Mapping[str, TaskSettings]:
+    from psplit_eval.suites import TaskSettings
+
+    found: dict[str, TaskSettings] = {}
+
+    def put(task: str, settings: TaskSettings) -> None:
+        found[task] = found.get(task, TaskSettings()).updated(settings)
+
+    for text in options.samples:
+        task, number = _task_number("--samples", text)
+        put(task, TaskSettings(samples=number))
+    for text in options.limit:
+        task, number = _task_number("--limit", text)
+        put(task, TaskSettings(limit=number))
+    for text in options.set:
+        task, sampling = _sampling_setting(text)
+        put(task, TaskSettings(sampling=sampling))
+    return found
+
+
+def _task_number(option: str, text: str) -> tuple[str, int]:
+    task, _, number = text.rpartition("=")
+    try:
+        return task, int(number)
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: expected N or TASK=N, N a whole number") from None
+
+
+def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
+    from psplit_eval.requests import Sampling
+
+    target, separator, value = text.partition("=")
+    task, _, name = target.rpartition(".")
+    if not separator:
+        raise UsageError(f"--set {text!r}: expected NAME=VALUE or TASK.NAME=VALUE")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    Sampling().updated({name: parsed})
+    return task, {name: parsed}
+
+
+def _tasks(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _quiet()
+    from psplit_eval.harness import task_summary
+    from psplit_eval.suites import SUITES, task_files
+
+    files = task_files([Path(folder) for folder in options.include_path])
+    tasks = {name: task_summary(path) for name, path in files.items()}
+    if options.json:
+        suites = {suite.name: list(suite.tasks) for suite in SUITES.values()}
+        print(json.dumps({"tasks": tasks, "suites": suites}, indent=1))
+        return 0
+    print(f"{'task':16} {'kind':10} {'docs':>5} {'samples':>7}  about")
+    for name, task in tasks.items():
+        docs = "hub" if task["rows"] is None else task["rows"]
+        print(f"{name:16} {task['kind']:10} {docs:>5} {task['samples']:>7}  {task['title']}")
+        print(f"{'':42}source: {task['source']}")
+    print(f"\n{'suite':16} tasks")
+    for suite in SUITES.values():
+        print(f"{suite.name:16} {', '.join(suite.tasks)}\n{'':16} {suite.about}")
+    return 0
+
+
+def _screen() -> Any:
+    from psplit_eval.run import Screen
+    from psplit_eval.sampling import Watch
+
+    class Terminal(Screen):
+        """Steps and a progress bar on standard error."""
+
+        def say(self, text: str) -> None:
+            print(f"psplit-eval: {text}", file=sys.stderr, flush=True)
+
+        @contextmanager
+        def sampling(self, total: int, done: int) -> Iterator[Watch]:
+            from tqdm import tqdm
+
+            tokens, started = 0, time.monotonic()
+            form = "{l_bar}{bar}| {n}/{total} samples, {elapsed}, {remaining} left{postfix}"
+            if done:
+                self.say(f"{done} samples are there already, {total} to draw")
+            with tqdm(total=total, desc="sampling", bar_format=form, mininterval=0.5) as bar:
+
+                def watch(new_tokens: int, samples: int) -> None:
+                    nonlocal tokens
+                    tokens += new_tokens
+                    rate = tokens / max(time.monotonic() - started, 1e-9)
+                    bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+                    bar.update(samples)
+
+                yield watch
+
+    return Terminal()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from psplit_eval.errors import InfrastructureError
+
+__all__ = ["disk_errors", "write_json", "write_text"]
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(
+            f"{path}: {error.strerror or error}; free disk space or fix permissions, then give the "
+            "same command again: what was done is kept"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in UTF-8 in one step; raises InfrastructureError."""
+    partial = path.with_name(f".{path.name}.partial")
+    with disk_errors(path):
+        try:
+            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replace `path` by `content` as indented JSON."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

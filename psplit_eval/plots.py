@@ -1,0 +1,191 @@
+"""The first plots of a run: PNG for people, and the numbers behind each as CSV.
+
+One style: colours of Okabe and Ito, which the colour-blind can tell apart, and a marker and line
+style of its own for every mode, so that a print in black and white reads as well.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from psplit_eval.comparison import Arm, Value, arm_values
+
+__all__ = ["draw"]
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+_HEADER = ("task", "mode", "metric", "x", "value", "ci_low", "ci_high", "n_docs")
+_PASS_AT = "accuracy_pass_at_"
+_DIVERSITY = ("div_ngram_2", "div_bleu_4")
+
+Line = tuple[str, str, str, float, float, float, float, int]
+"""A CSV row, see _HEADER."""
+
+
+def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
+    """Write every plot that `arms` have data for, each with its CSV; returns the paths.
+
+    `accuracy`, `pass_at_k`, `entropy` and `diversity`. Fractions run from 0 to 1; intervals are
+    95 % over docs; an undefined interval is drawn as a point without a bar.
+    """
+    modes = list(dict.fromkeys(arm.mode for arm in arms))
+    values = [value for arm in arms for value in arm_values(arm)]
+    made: list[Path] = []
+    for name, lines, panel, title, label in (
+        ("accuracy", _means(values, ("accuracy_avg",)), _dots, "Mean accuracy", "fraction right"),
+        ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
+        ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
+        ("diversity", _means(values, _DIVERSITY), _dots, "Diversity", "fraction"),
+    ):
+        if lines:
+            path = folder / f"{name}.png"
+            _write_csv(path.with_suffix(".csv"), lines)
+            _picture(lines, modes, panel, title, label).savefig(
+                path, dpi=160, metadata={"Software": None}
+            )
+            made += [path, path.with_suffix(".csv")]
+    return made
+
+
+def _means(values: Sequence[Value], metrics: Sequence[str]) -> list[Line]:
+    return [_line(value, 0.0) for value in values if value.metric in metrics]
+
+
+def _line(value: Value, x: float) -> Line:
+    e = value.estimate
+    return (value.task, value.mode, value.metric, x, e.value, e.ci_low, e.ci_high, e.n)
+
+
+def _pass_at_k(values: Sequence[Value]) -> list[Line]:
+    found = [value for value in values if value.metric.startswith(_PASS_AT)]
+    return [_line(value, float(value.metric.removeprefix(_PASS_AT))) for value in found]
+
+
+def _entropies(arms: Sequence[Arm]) -> list[Line]:
+    nan = math.nan
+    return [
+        (arm.task, arm.mode, "entropy_bits", float(doc), arm.bits[doc] / tokens, nan, nan, 1)
+        for arm in arms
+        for doc, tokens in sorted(arm.tokens.items())
+        if tokens
+    ]
+
+
+def _write_csv(path: Path, lines: Sequence[Line]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER)
+        for line in lines:
+            writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in line)
+
+
+def _picture(
+    lines: Sequence[Line],
+    modes: Sequence[str],
+    panel: Callable[[Any, list[Line], Sequence[str]], None],
+    title: str,
+    label: str,
+) -> Figure:
+    """One panel a task and, where metrics are not points of one curve, a metric."""
+    panels = list(_panels(lines))
+    figure = Figure(figsize=(1.6 + 2.7 * len(panels), 3.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=panel is not _dots)[0]
+    for axis, (name, members) in zip(axes, panels, strict=True):
+        panel(axis, members, modes)
+        axis.set_title(name, fontsize=10)
+        axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(label)
+    note = "one point a doc, bar: median" if panel is _strips else "95 % intervals over docs"
+    figure.suptitle(f"{title} ({note})", fontsize=11)
+    if panel is _curves:
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _panels(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        metric = line[2] if line[2] in _DIVERSITY else ""
+        groups.setdefault((line[0], metric), []).append(line)
+    for (task, metric), members in groups.items():
+        yield f"{task}\n{metric}" if metric else task, members
+
+
+def _style(modes: Sequence[str], mode: str) -> dict[str, Any]:
+    number = modes.index(mode)
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+    }
+
+
+def _dots(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
+    for line in lines:
+        style = _style(modes, line[1]) | {"linestyle": "none"}
+        axis.errorbar(
+            [modes.index(line[1])], [line[4]], yerr=_bars([line]), capsize=4, markersize=7, **style
+        )
+    _mode_ticks(axis, modes)
+    axis.set_ylim(-0.02, 1.02)
+
+
+def _bars(lines: Sequence[Line]) -> Any:
+    """Lengths below and above the points; 0 where the interval is undefined."""
+    below = [0.0 if math.isnan(line[5]) else line[4] - line[5] for line in lines]
+    above = [0.0 if math.isnan(line[6]) else line[6] - line[4] for line in lines]
+    return [below, above]
+
+
+def _mode_ticks(axis: Any, modes: Sequence[str]) -> None:
+    crowded = sum(map(len, modes)) > 16
+    axis.set_xticks(range(len(modes)), modes, rotation=30 if crowded else 0, fontsize=9)
+    for text in axis.get_xticklabels():
+        text.set_horizontalalignment("right" if crowded else "center")
+    axis.set_xlim(-0.6, len(modes) - 0.4)
+
+
+def _curves(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
+    for number, mode in enumerate(modes):
+        points = sorted(line for line in lines if line[1] == mode)
+        points.sort(key=lambda line: line[3])
+        shift = 0.06 * (number - (len(modes) - 1) / 2)  # so that bars do not hide each other
+        axis.errorbar(
+            [line[3] + shift for line in points],
+            [line[4] for line in points],
+            yerr=_bars(points),
+            capsize=3,
+            markersize=5,
+            label=mode,
+            **_style(modes, mode),
+        )
+    ks = sorted({int(line[3]) for line in lines})
+    axis.set_xticks(ks if len(ks) <= 10 else ks[:: math.ceil(len(ks) / 8)])
+    axis.set_xlabel("k samples")
+    axis.set_ylim(-0.02, 1.02)
+
+
+def _strips(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
+    for mode in modes:
+        values = sorted(line[4] for line in lines if line[1] == mode)
+        if not values:
+            continue
+        place = modes.index(mode)
+        spread = [place + 0.36 * ((7 * i % 11) / 10 - 0.5) for i in range(len(values))]
+        style = _style(modes, mode) | {"linestyle": "none"}
+        axis.plot(spread, values, markersize=4, alpha=0.55, **style)
+        middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+        axis.hlines(middle, place - 0.3, place + 0.3, color="black", linewidth=2)
+    _mode_ticks(axis, modes)
+    axis.set_ylim(bottom=0)

@@ -1,0 +1,403 @@
+"""What a run leaves for people and tools: leaderboard, comparison, plots, report.md, report.html.
+
+All of it is made again from the store and the manifest. The two reports show the same sections;
+model text is escaped wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from psplit_eval.comparison import Arm, Comparison, Value, arm_values, compare_modes, verdict
+from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.leaderboard import leaderboard_csv
+from psplit_eval.plots import draw
+from psplit_eval.scoring import Scorer
+from psplit_eval.store import Store
+
+__all__ = ["write_report"]
+
+_SHOWN_DOCS = 2
+_SHOWN_CHARACTERS = 700
+_CAPTIONS = {
+    "accuracy": "Mean accuracy of each mode, with 95 % intervals over docs",
+    "pass_at_k": "Chance that at least one of k samples is right (unbiased pass@k)",
+    "entropy": "Entropy of the model's own next-token distribution, one point a doc",
+    "diversity": "Diversity among the samples of one doc, with 95 % intervals over docs",
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A titled table; every cell is text."""
+
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One prompt and one sample of every mode."""
+
+    task: str
+    doc_id: int
+    target: str
+    samples: tuple[tuple[str, str, str], ...]
+
+
+def write_report(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    store: Store,
+    arms: Sequence[Arm],
+    scorers: Mapping[str, Scorer],
+    allow_missing: bool = False,
+) -> tuple[str, str]:
+    """Write every result file into the run folder; returns (summary for a terminal, verdict).
+
+    Raises InfrastructureError when the disk is full.
+    """
+    values = [value for arm in arms for value in arm_values(arm)]
+    comparisons = compare_modes(arms, scorers, allow_missing)
+    conclusion = verdict(comparisons)
+    model = str(manifest["checkpoint"]["name"])
+    write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
+    write_json(
+        folder / "comparison.json",
+        {"format": 1, "comparisons": [comparison.to_dict() for comparison in comparisons]},
+    )
+    with disk_errors(folder / "plots"):
+        (folder / "plots").mkdir(exist_ok=True)
+        plots = [path for path in draw(arms, folder / "plots") if path.suffix == ".png"]
+    tables = _tables(manifest, arms, values, comparisons)
+    shown = list(_shown(store, arms, scorers))
+    write_text(folder / "report.md", _markdown(manifest, conclusion, tables, plots, shown))
+    write_text(folder / "report.html", _html(manifest, conclusion, tables, plots, shown))
+    return "\n".join(_markdown_table(table) for table in tables[:2]), conclusion
+
+
+def _tables(
+    manifest: Mapping[str, Any],
+    arms: Sequence[Arm],
+    values: Sequence[Value],
+    comparisons: Sequence[Comparison],
+) -> list[_Table]:
+    primary = [c for c in comparisons if c.primary]
+    rest = [c for c in comparisons if not c.primary]
+    return [
+        _values_table(values, len(manifest["modes"])),
+        _comparison_table(
+            "Primary comparisons",
+            "One metric a task and mode pair; p two-sided, Holm-corrected over this table.",
+            primary,
+        ),
+        _comparison_table(
+            "Exploratory comparisons",
+            "All other metrics; p Benjamini-Hochberg-corrected over this table. Read these as "
+            "leads, not as claims.",
+            rest,
+        ),
+        _completeness_table(arms),
+        _settings_table(manifest),
+    ]
+
+
+def _values_table(values: Sequence[Value], n_modes: int) -> _Table:
+    rows: dict[tuple[str, str], list[str]] = {}
+    modes: list[str] = []
+    for value in values:
+        if value.mode not in modes:
+            modes.append(value.mode)
+        cells = rows.setdefault((value.task, value.metric), [""] * n_modes)
+        cells[modes.index(value.mode)] = _estimate(value)
+    return _Table(
+        "Results by mode",
+        "Value [95 % interval over docs]. Fractions are shown times 100; entropy in bits a token.",
+        ("task", "metric", *modes),
+        tuple((task, metric, *cells) for (task, metric), cells in rows.items()),
+    )
+
+
+def _estimate(value: Value) -> str:
+    scale, digits = _scale(value.unit)
+    estimate = value.estimate
+    text = _number(estimate.value, scale, digits)
+    if math.isnan(estimate.ci_low):
+        return text
+    low, high = (_number(x, scale, digits) for x in (estimate.ci_low, estimate.ci_high))
+    return f"{text} [{low}, {high}]"
+
+
+def _scale(unit: str) -> tuple[float, int]:
+    return (100.0, 1) if unit == "fraction" else (1.0, 3 if unit == "bits" else 1)
+
+
+def _number(value: float, scale: float = 1.0, digits: int = 3, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value * scale:{'+' if sign else ''}.{digits}f}"
+
+
+def _comparison_table(title: str, note: str, comparisons: Iterable[Comparison]) -> _Table:
+    rows = []
+    for c in comparisons:
+        unit = {"entropy_bits": "bits", "tokens_mean": "tokens"}.get(c.metric, "fraction")
+        scale, digits = _scale(unit)
+        gap, low, high = (
+            _number(x, scale, digits, sign=True)
+            for x in (c.result.difference, c.result.ci_low, c.result.ci_high)
+        )
+        rows.append(
+            (
+                c.task,
+                c.metric,
+                f"{c.arm_b} − {c.arm_a}",
+                f"{gap} [{low}, {high}]",
+                _number(c.p_adjusted),
+                _number(c.result.effect_size, digits=2, sign=True),
+                str(c.result.n),
+                c.verdict,
+            )
+        )
+    return _Table(
+        title,
+        note + " Paired by doc, Student's t on per-doc differences; d_z is the effect size.",
+        (
+            "task",
+            "metric",
+            "difference of",
+            "difference [95 %]",
+            "p adj.",
+            "d_z",
+            "docs",
+            "verdict",
+        ),
+        tuple(rows),
+    )
+
+
+def _completeness_table(arms: Sequence[Arm]) -> _Table:
+    rows = []
+    for arm in arms:
+        bounds = arm.accuracy_bounds
+        rows.append(
+            (
+                arm.task,
+                arm.mode,
+                str(arm.planned),
+                str(arm.missing),
+                str(arm.truncated),
+                "–" if bounds is None else f"{bounds[0] * 100:.1f} to {bounds[1] * 100:.1f}",
+            )
+        )
+    return _Table(
+        "Missing and truncated samples",
+        "Missing: could not be had; tried again by the same command. Truncated: cut at the token "
+        "limit, counted as wrong. Bounds: accuracy (times 100) if all missing were wrong; right.",
+        ("task", "mode", "samples", "missing", "truncated", "accuracy bounds"),
+        tuple(rows),
+    )
+
+
+def _settings_table(manifest: Mapping[str, Any]) -> _Table:
+    model, machine = manifest["model"], manifest["machine"]
+    rows = [
+        ("checkpoint", f"{manifest['checkpoint']['name']} ({model['parameters']:,} parameters)"),
+        ("files' fingerprint", manifest["checkpoint"]["fingerprint"]),
+        ("precision and device", f"{model['dtype']} on {model['device']} ({model['backend']})"),
+        ("base seed", str(manifest["base_seed"])),
+    ]
+    for mode in manifest["modes"]:
+        prompt = mode["system_prompt"]
+        rows.append((f"mode {mode['name']}", prompt or "no system message is sent"))
+    for name, task in manifest["tasks"].items():
+        sampling = ", ".join(f"{k} {v!r}" for k, v in task["sampling"].items())
+        rows.append(
+            (
+                f"task {name}",
+                f"{task['title']}; {task['docs']} of {task['docs_in_all']} docs, "
+                f"{task['samples']} samples a doc; {sampling}; source: {task['source']}",
+            )
+        )
+    rows += [
+        ("sampled", f"{manifest['tokens']:,} tokens in {manifest['wall_seconds']:,.0f} s"),
+        ("machine", f"{machine['system']}, {machine['cpus']} CPUs, Python {machine['python']}"),
+        ("software", _software(manifest)),
+    ]
+    return _Table("Settings", "manifest.json has all of them.", ("what", "value"), tuple(rows))
+
+
+def _software(manifest: Mapping[str, Any]) -> str:
+    libraries = {"psplit": manifest["psplit_version"], **manifest["libraries"]}
+    return ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
+
+
+def _shown(store: Store, arms: Sequence[Arm], scorers: Mapping[str, Scorer]) -> Iterable[_Shown]:
+    """The stated selection: the first docs of every task, the first sample of every mode."""
+    for task in scorers:
+        docs = [doc for doc, _ in zip(store.docs(task), range(_SHOWN_DOCS), strict=False)]
+        prompts = {prompt.prompt_hash: prompt.text for prompt in store.prompts()}
+        first: dict[tuple[int, str], tuple[str, str, str]] = {}
+        for mode in [arm.mode for arm in arms if arm.task == task]:
+            for sample in store.samples(task, mode):
+                if sample.doc_id > docs[-1].doc_id:
+                    break
+                if sample.sample_idx == 0 and sample.text is not None:
+                    text = _shortened(sample.text)
+                    prompt = _shortened(prompts.get(sample.prompt_hash, ""))
+                    first[sample.doc_id, mode] = (mode, prompt, text)
+        for doc in docs:
+            samples = tuple(s for (doc_id, _), s in first.items() if doc_id == doc.doc_id)
+            yield _Shown(task, doc.doc_id, doc.target, samples)
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]} … ({len(text):,} characters in all)"
+
+
+def _markdown(
+    manifest: Mapping[str, Any],
+    conclusion: str,
+    tables: Sequence[_Table],
+    plots: Sequence[Path],
+    shown: Sequence[_Shown],
+) -> str:
+    parts = [f"# {_title(manifest)}", f"**{conclusion}**"]
+    for table in tables[:2]:
+        parts += [f"## {table.title}", table.note, _markdown_table(table)]
+    parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
+    for table in tables[2:]:
+        parts += [f"## {table.title}", table.note, _markdown_table(table)]
+    parts += ["## Samples", _selection_note()]
+    for item in shown:
+        target = f", answer {_fenced_inline(item.target)}" if item.target else ""
+        parts.append(f"### {item.task}, doc {item.doc_id}{target}")
+        for mode, _, text in item.samples:
+            parts.append(f"{mode}:\n\n{_fenced(text)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(manifest: Mapping[str, Any]) -> str:
+    modes = ", ".join(mode["name"] for mode in manifest["modes"])
+    return f"{manifest['checkpoint']['name']} in its modes {modes}"
+
+
+def _selection_note() -> str:
+    return (
+        f"Not a random selection: the first {_SHOWN_DOCS} docs of every task, the first sample of "
+        f"every mode, at most {_SHOWN_CHARACTERS} characters. samples.sqlite has all."
+    )
+
+
+def _markdown_table(table: _Table) -> str:
+    lines = [table.header, tuple("---" for _ in table.header), *table.rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _fenced_inline(text: str) -> str:
+    return "`" + " ".join(text.replace("`", "'").split()) + "`"
+
+
+def _html(
+    manifest: Mapping[str, Any],
+    conclusion: str,
+    tables: Sequence[_Table],
+    plots: Sequence[Path],
+    shown: Sequence[_Shown],
+) -> str:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_PAGE).render(
+        title=_title(manifest),
+        verdict=conclusion,
+        tables=tables,
+        plots=[
+            (
+                _CAPTIONS.get(path.stem, path.stem),
+                base64.b64encode(path.read_bytes()).decode("ascii"),
+            )
+            for path in plots
+        ],
+        shown=shown,
+        selection=_selection_note(),
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; color: #1a1a1a; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.verdict { border-left: .3rem solid #0072b2; padding: .6rem 1rem; background: #eef5fa; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
+         vertical-align: top; font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
+figcaption, .note { color: #555; font-size: .88rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: .7rem;
+      font-size: .85rem; unicode-bidi: isolate; }
+@media print { body { max-width: none; } pre { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+<p class="verdict">{{ verdict }}</p>
+{% macro section(table) %}
+<h2>{{ table.title }}</h2>
+<p class="note">{{ table.note }}</p>
+<div class="scroll"><table>
+<thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endmacro %}
+{% for table in tables[:2] %}{{ section(table) }}{% endfor %}
+{% for caption, data in plots %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}">
+<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+{% for table in tables[2:] %}{{ section(table) }}{% endfor %}
+<h2>Samples</h2>
+<p class="note">{{ selection }}</p>
+{% for item in shown %}
+<h3>{{ item.task }}, doc {{ item.doc_id }}{% if item.target %}, answer {{ item.target }}{% endif %}
+</h3>
+{% for mode, prompt, text in item.samples %}
+<p>{{ mode }}</p>
+<details><summary>prompt</summary><pre dir="auto">{{ prompt }}</pre></details>
+<pre dir="auto">{{ text }}</pre>
+{% endfor %}
+{% endfor %}
+</body>
+</html>
+"""

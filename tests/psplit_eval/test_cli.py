@@ -1,0 +1,284 @@
+"""The command line as a person meets it: exit codes, one-line errors, what a run leaves."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from psplit_eval.cli import main
+from psplit_eval.leaderboard import COLUMNS
+from psplit_eval.store import Store
+
+SMALL = ["--tasks", "psplit_sums,psplit_story", "--limit", "6", "--samples", "2"]
+SHORT = ["--set", "max_tokens=6"]
+
+
+def evaluate(*arguments):
+    return main(["run", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    code = evaluate("--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", out)
+    assert code == 0
+    return out
+
+
+def samples(run):
+    with Store(run / "samples.sqlite") as store:
+        return {
+            s.key: (s.text, s.completion_ids, s.entropy_sum_bits, s.seed) for s in store.samples()
+        }
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from psplit_eval.cli import main\n"
+        "try: main(['run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'scipy', 'numpy', 'matplotlib'}\n"
+        "sys.exit(bool(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done
+
+
+def test_a_run_leaves_every_promised_file(finished):
+    names = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
+    assert {
+        "manifest.json",
+        "samples.sqlite",
+        "leaderboard.csv",
+        "comparison.json",
+        "report.md",
+        "report.html",
+        "plots/accuracy.png",
+        "plots/accuracy.csv",
+        "plots/pass_at_k.png",
+        "plots/entropy.png",
+        "plots/diversity.png",
+    } <= names
+    assert not [name for name in names if name.endswith(".partial")]
+
+
+def test_the_leaderboard_has_the_columns_and_metrics_that_tools_rely_on(finished):
+    with (finished / "leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    found = {(row["mode"], row["task"], row["metric"]) for row in rows}
+    for mode in ("normal", "high"):
+        assert {
+            (mode, "psplit_sums", "accuracy_avg"),
+            (mode, "psplit_sums", "accuracy_pass_at_2"),
+            (mode, "psplit_sums", "accuracy_maj_at_2"),
+            (mode, "psplit_sums", "entropy_bits"),
+            (mode, "psplit_story", "div_ngram_2"),
+            (mode, "psplit_story", "div_bleu_4"),
+        } <= found
+
+
+def test_the_comparison_names_test_family_and_correction(finished):
+    content = json.loads((finished / "comparison.json").read_text())
+    assert content["format"] == 1
+    primary = [c for c in content["comparisons"] if c["primary"]]
+    assert {c["task"] for c in primary} == {"psplit_sums", "psplit_story"}
+    for entry in content["comparisons"]:
+        assert entry["arm_a"] == "normal"
+        assert entry["arm_b"] == "high"
+        assert entry["test"].startswith("paired t-test")
+        assert entry["correction"] == ("Holm" if entry["primary"] else "Benjamini-Hochberg")
+        assert entry["pairing"] == "by doc"
+
+
+def test_the_manifest_says_what_was_run(finished, tiny):
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["format"] == 1
+    assert manifest["model"]["dtype"] == "float32"
+    assert [mode["name"] for mode in manifest["modes"]] == ["normal", "high"]
+    assert set(manifest["checkpoint"]["files"]) >= {"config.json", "model.safetensors"}
+    assert manifest["tasks"]["psplit_sums"]["samples"] == 2
+    assert manifest["tokens"] > 0
+
+
+def test_hostile_model_text_stays_text(tiny, tmp_path):
+    hostile = "be </pre><script>alert(1)</script> | `` odd"
+    mode = f"odd={hostile}"
+    assert evaluate("--model", tiny, "--mode", mode, *SMALL, *SHORT, "--out", tmp_path / "r") == 0
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_same_command_again_draws_nothing(finished, tiny, capsys):
+    before = samples(finished)
+    code = evaluate(
+        "--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished, "--json"
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert (code, result["sampled"]) == (0, 0)
+    assert samples(finished) == before
+
+
+def test_a_bigger_command_extends_the_run(finished, tiny, tmp_path, capsys):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = samples(run)
+    arguments = ["--tasks", "psplit_sums,psplit_story,psplit_reading", "--limit", "7"]
+    evaluate(
+        *("--model", tiny, "--modes", "normal,high,low", *arguments, "--samples", "3"),
+        *(*SHORT, "--out", run, "--json"),
+    )
+    after = samples(run)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == 3 * 3 * 7 * 3
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert [mode["name"] for mode in manifest["modes"]] == ["normal", "high", "low"]
+
+
+def test_one_prompt_under_two_labels_is_sampled_independently(tiny, tmp_path, capsys):
+    """An A/A run: nothing can differ but chance."""
+    evaluate(
+        *("--model", tiny, "--mode", "a=Be brief.", "--mode", "b=Be brief."),
+        *(*SMALL, *SHORT, "--out", tmp_path / "aa"),
+    )
+    found = samples(tmp_path / "aa")
+    pairs = [(value, found["b", *key[1:]]) for key, value in found.items() if key[0] == "a"]
+    assert all(a[3] != b[3] for a, b in pairs)
+    assert sum(a[1] != b[1] for a, b in pairs) > len(pairs) / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--model", "smollm2-135n"], 2, "did you mean 'smollm2-135m'?"),
+        (["--model", "TINY", "--tasks", "psplit_sum"], 2, "did you mean 'psplit_sums'?"),
+        (["--model", "TINY", "--modes", "normal,hihg"], 2, "did you mean 'high'?"),
+        (["--model", "TINY", "--suite", "quik"], 2, "did you mean 'quick'?"),
+        (["--model", "TINY", "--samples", "0"], 2, "samples 0: expected 1 or more"),
+        (["--model", "TINY", "--limit", "many"], 2, "expected N or TASK=N"),
+        (["--model", "TINY", "--set", "temprature=1"], 2, "did you mean 'temperature'?"),
+        (["--model", "TINY", "--set", "top_p=2"], 2, "expected a number from"),
+        (["--model", "TINY", "--batch-size", "0"], 2, "--batch-size 0"),
+        (["--model", "TINY", "--dtype", "int8"], 2, "--dtype 'int8'"),
+        (["--model", "TINY", "--device", "cuda:99"], 2, "--device 'cuda:99'"),
+        (["--model", "TINY", "--mode", "x=@/no/such/file"], 2, "/no/such/file"),
+        (["--model", "TINY", "--data", "psplit_sums=/no/rows.jsonl"], 2, "/no/rows.jsonl"),
+        (["--model", "TINY", "--frobnicate"], 2, "unrecognized arguments"),
+        (["--model", "EMPTY"], 2, "config.json"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, code, words, tiny, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    places = {"TINY": str(tiny), "EMPTY": str(tmp_path / "empty")}
+    given = [places.get(argument, argument) for argument in arguments]
+    assert evaluate(*given, "--out", tmp_path / "out") == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert words in lines[-1]
+    assert not [line for line in lines if "Traceback" in line]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--seed", "1"], "seed 0, this command has 1"),
+        (["--set", "temperature=0.9"], "temperature"),
+        (["--mode", "high=Another prompt."], "mode 'high' with system_prompt"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(finished, tiny, change, words, capsys):
+    before = samples(finished)
+    command = ["--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished]
+    assert evaluate(*command, *change) == 2
+    assert words in capsys.readouterr().err
+    assert samples(finished) == before
+
+
+def test_a_run_of_another_checkpoint_is_refused(finished, tiny, tmp_path, capsys):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"note": 1}))
+    command = ["--model", other, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished]
+    assert evaluate(*command) == 2
+    assert "checkpoint of fingerprint" in capsys.readouterr().err
+
+
+def test_a_damaged_store_is_an_infrastructure_error(finished, tiny, tmp_path, capsys):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    store = run / "samples.sqlite"
+    content = bytearray(store.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    store.write_bytes(content)
+    command = ["--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", run]
+    assert evaluate(*command) == 4
+    assert "damaged" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_someone_elses_folder_is_left_alone(tiny, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert evaluate("--model", tiny, *SMALL, *SHORT, "--out", tmp_path) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_killed_run_that_goes_on_equals_one_that_was_never_killed(tiny, tmp_path):
+    tasks = ["--tasks", "psplit_sums", "--samples", "4", "--set", "max_tokens=40"]
+    command = ["run", "--model", str(tiny), *tasks, "--batch-size", "16", "--modes", "normal,high"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(out: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "psplit_eval.cli", *command, "--out", str(out)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = tmp_path / "killed"
+    process = start(killed)
+    store, deadline = killed / "samples.sqlite", time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if store.exists() and _stored(store) >= 32:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 0 < _stored(store) < 512
+    assert start(killed).wait() == 0
+    assert samples(killed) == samples(tmp_path / "whole")
+
+
+def _stored(path):
+    import sqlite3
+
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            return db.execute("SELECT count(*) FROM samples").fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+def test_tasks_lists_every_task_with_size_and_source(capsys):
+    assert main(["tasks", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["tasks"]["psplit_story"]["rows"] == 32
+    assert listed["tasks"]["psplit_gsm8k"]["rows"] is None
+    assert all(task["source"] and task["title"] for task in listed["tasks"].values())
+    assert main(["tasks"]) == 0
+    assert "psplit_reading" in capsys.readouterr().out
