@@ -43,7 +43,7 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
         ("accuracy", _means(values, ("accuracy_avg",)), _dots, "Mean accuracy", "fraction right"),
         ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
         ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
-        ("diversity", _means(values, _DIVERSITY), _dots, "Diversity", "fraction"),
+        ("diversity", _means(values, _DIVERSITY), _close_dots, "Diversity", "fraction"),
     ):
         if lines:
             path = folder / f"{name}.png"
@@ -98,14 +98,17 @@ def _picture(
     panels = list(_panels(lines))
     figure = Figure(figsize=(1.6 + 2.7 * len(panels), 3.7), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=panel is not _dots)[0]
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=panel is not _close_dots)[0]
     for axis, (name, members) in zip(axes, panels, strict=True):
         panel(axis, members, modes)
         axis.set_title(name, fontsize=10)
         axis.grid(axis="y", color="#dddddd", linewidth=0.7)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(label)
-    note = "one point a doc, bar: median" if panel is _strips else "95 % intervals over docs"
+    if panel is not _close_dots:
+        top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
+        axes[0].set_ylim(-0.02 * top, top)
+    note = _NOTES.get(panel, "95 % intervals over docs")
     figure.suptitle(f"{title} ({note})", fontsize=11)
     if panel is _curves:
         handles, names = axes[0].get_legend_handles_labels()
@@ -138,7 +141,12 @@ def _dots(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
             [modes.index(line[1])], [line[4]], yerr=_bars([line]), capsize=4, markersize=7, **style
         )
     _mode_ticks(axis, modes)
-    axis.set_ylim(-0.02, 1.02)
+
+
+def _close_dots(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
+    """Dots on an axis that does not start at 0, where differences are small."""
+    _dots(axis, lines, modes)
+    axis.margins(y=0.25)
 
 
 def _bars(lines: Sequence[Line]) -> Any:
@@ -173,7 +181,6 @@ def _curves(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
     ks = sorted({int(line[3]) for line in lines})
     axis.set_xticks(ks if len(ks) <= 10 else ks[:: math.ceil(len(ks) / 8)])
     axis.set_xlabel("k samples")
-    axis.set_ylim(-0.02, 1.02)
 
 
 def _strips(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
@@ -188,4 +195,9 @@ def _strips(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
         axis.hlines(middle, place - 0.3, place + 0.3, color="black", linewidth=2)
     _mode_ticks(axis, modes)
-    axis.set_ylim(bottom=0)
+
+
+_NOTES: dict[Any, str] = {
+    _strips: "one point a doc, bar: median",
+    _close_dots: "95 % intervals over docs; axes need not start at 0",
+}

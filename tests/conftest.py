@@ -11,6 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
 
 @pytest.fixture(scope="session")
 def real_rows() -> Callable[[str], Iterator[dict[str, Any]]]:
@@ -26,3 +31,56 @@ def real_rows() -> Callable[[str], Iterator[dict[str, Any]]]:
             yield from map(json.loads, lines)
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A random two-layer chat model with a ChatML template: seconds where SmolLM2 takes minutes."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    bpe = ByteLevelBPETokenizer()
+    text = ["How many books does Anna have? What is 3 + 4? Answer in one line with a number."]
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+    bpe.train_from_iterator(text, vocab_size=300, min_frequency=1, special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+    )
+    tokenizer.chat_template = CHATML
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=1024,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("tiny-model")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    """The built-in checkpoint; skips where it is neither cached nor to be had."""
+    import torch
+
+    from psplit_eval.checkpoints import resolve_checkpoint
+    from psplit_eval.errors import InfrastructureError
+
+    torch.set_num_threads(1)
+    try:
+        return resolve_checkpoint("smollm2-135m")
+    except InfrastructureError as error:
+        pytest.skip(str(error))
