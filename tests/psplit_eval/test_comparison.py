@@ -1,0 +1,128 @@
+"""From a store to arms, comparisons and a verdict."""
+
+import math
+
+import pytest
+
+from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.comparison import arm_values, compare_modes, read_arms, score_store, verdict
+from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.store import Doc, Sample, Store
+
+SCORERS = {"t": AccuracyScorer(AnswerFormat(r"(\d+)"))}
+
+
+def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2):
+    error = "server gone" if text is None else None
+    return Sample(
+        *(mode, "t", doc, index, "h", f"{mode}{doc}{index}", "p", 1, 1, text, None, (1, 2)),
+        *(reason, 5, tokens, bits, 1.0, error, 0.1, "now"),
+    )
+
+
+@pytest.fixture
+def arms_of(tmp_path):
+    def build(samples):
+        with Store(tmp_path / "s.sqlite") as store:
+            docs = sorted({s.doc_id for s in samples})
+            store.add_plan([], [Doc("t", doc, "h", {}, "1") for doc in docs])
+            store.add_samples(samples)
+            score_store(store, SCORERS)
+            return read_arms(store, SCORERS, sorted({s.mode for s in samples}))
+
+    return build
+
+
+def grid(right):
+    """Two modes, 12 docs, 4 samples; `right(mode, doc, index)` says which are right."""
+    return [
+        sample(mode, doc, index, "1" if right(mode, doc, index) else "2")
+        for mode in "ab"
+        for doc in range(12)
+        for index in range(4)
+    ]
+
+
+def primary(comparisons):
+    (found,) = [c for c in comparisons if c.primary]
+    return found
+
+
+def test_values_are_per_doc_and_samples_are_not_docs(arms_of):
+    arms = arms_of(grid(lambda mode, doc, index: (doc + index) % 2 == 0))
+    values = {(v.mode, v.metric): v for v in arm_values(arms[0])}
+    assert values["a", "accuracy_avg"].estimate.value == 0.5
+    assert values["a", "accuracy_avg"].estimate.n == 12
+    assert values["a", "accuracy_avg"].n_samples == 48
+    assert values["a", "entropy_bits"].estimate.value == 2.0
+
+
+def test_a_difference_without_spread_is_not_tested(arms_of):
+    arms = arms_of(grid(lambda mode, doc, index: index < (1 if mode == "a" else 3) + doc % 2))
+    found = primary(compare_modes(arms, SCORERS))
+    assert found.result.difference == pytest.approx(0.5)
+    assert math.isnan(found.result.p)
+    assert found.verdict == "inconclusive"
+
+
+def test_a_difference_that_varies_is_tested(arms_of):
+    arms = arms_of(grid(lambda mode, doc, index: mode == "b" or index < doc % 3))
+    comparisons = compare_modes(arms, SCORERS)
+    found = primary(comparisons)
+    assert found.verdict == "higher"
+    assert found.p_adjusted == found.result.p < 0.001
+    assert "b is higher than a" in verdict(comparisons)
+
+
+def test_no_difference_says_so_and_claims_no_equality(arms_of):
+    arms = arms_of(grid(lambda mode, doc, index: (doc * 7 + index + (mode == "a")) % 3 == 0))
+    text = verdict(compare_modes(arms, SCORERS))
+    assert text.startswith("Little differs")
+    assert "no proof of equality" in text
+
+
+def test_one_mode_has_nothing_to_compare(arms_of):
+    arms = arms_of([s for s in grid(lambda *_: True) if s.mode == "a"])
+    assert "nothing to compare" in verdict(compare_modes(arms, SCORERS))
+
+
+def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
+    samples = grid(lambda mode, doc, index: index < doc % 4)
+    samples[0] = sample("a", 0, 0, None)
+    arms = arms_of(samples)
+    assert (arms[0].planned, arms[0].missing) == (48, 1)
+    assert arms[0].accuracy_bounds == (18 / 48, 19 / 48)
+    found = primary(compare_modes(arms, SCORERS))
+    assert math.isnan(found.result.p)
+    assert found.verdict == "not tested: 2.1% of the samples are missing"
+    assert found.to_dict()["p"] is None
+    allowed = primary(compare_modes(arms, SCORERS, allow_missing=True))
+    assert not allowed.withheld
+
+
+def test_a_doc_that_one_mode_lacks_is_dropped_and_counted(arms_of):
+    samples = grid(lambda mode, doc, index: index < doc % 4)
+    lost = [sample("a", 0, i, None) for i in range(4)]
+    arms = arms_of([*lost, *(s for s in samples if (s.mode, s.doc_id) != ("a", 0))])
+    found = primary(compare_modes(arms, SCORERS, allow_missing=True))
+    assert (found.result.n, found.n_docs_dropped) == (11, 1)
+
+
+def test_truncated_answers_count_as_wrong(arms_of):
+    samples = grid(lambda *_: True)
+    samples[:4] = [sample("a", 0, i, "1", "length") for i in range(4)]
+    arms = arms_of(samples)
+    assert arms[0].truncated == 4
+    assert arms[0].values["accuracy_avg"][0] == 0.0
+
+
+def test_families_are_corrected_apart(arms_of):
+    arms = arms_of(grid(lambda mode, doc, index: mode == "b" or index < doc % 3))
+    comparisons = compare_modes(arms, SCORERS)
+    assert {(c.primary, c.correction) for c in comparisons} == {
+        (True, "Holm"),
+        (False, "Benjamini-Hochberg"),
+    }
+    names = [c.metric for c in comparisons]
+    assert "entropy_bits" in names
+    assert "accuracy_pass_at_1" not in names  # the same number as accuracy_avg

@@ -1,0 +1,88 @@
+"""Seeds, settings and work groups."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.requests import Request, Sampling, sample_seed, work_groups
+
+
+def request(mode, task, doc, index, length):
+    return Request(mode, task, doc, index, "h", "p", (1,) * length, Sampling(), 0)
+
+
+def test_every_part_of_the_key_changes_the_seed():
+    parts = [
+        (0, "m", "t", "d", 0),
+        (1, "m", "t", "d", 0),
+        (0, "n", "t", "d", 0),
+        (0, "m", "u", "d", 0),
+        (0, "m", "t", "e", 0),
+        (0, "m", "t", "d", 1),
+    ]
+    seeds = [sample_seed(*part) for part in parts]
+    assert len(set(seeds)) == len(parts)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_seeds_never_change_between_versions():
+    """A golden: a new seed would silently change what every old run says when it is extended."""
+    assert sample_seed(0, "normal", "psplit_sums", "abc", 0) == 3048911525859520546
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1},
+        {"temperature": "hot"},
+        {"top_k": 1.5},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"min_p": 2},
+        {"max_tokens": 0},
+        {"max_tokens": True},
+    ],
+)
+def test_impossible_settings_are_refused(bad):
+    with pytest.raises(UsageError, match=next(iter(bad))):
+        Sampling().updated(bad)
+
+
+def test_an_unknown_setting_gets_a_guess():
+    with pytest.raises(UnknownNameError, match="did you mean 'top_p'"):
+        Sampling().updated({"topp": 1})
+
+
+def test_one_stop_string_may_be_given_bare():
+    assert Sampling().updated({"until": "END"}).until == ("END",)
+
+
+def test_the_request_hash_covers_settings_and_prompt():
+    one = request("m", "t", 0, 0, 3)
+    hotter = Request("m", "t", 0, 0, "h", "p", (1,) * 3, Sampling(temperature=0.5), 0)
+    other = Request("m", "t", 0, 0, "h", "q", (1,) * 3, Sampling(), 0)
+    assert len({r.request_hash for r in (one, hotter, other)}) == 3
+
+
+@given(
+    st.sets(
+        st.tuples(
+            st.sampled_from("ab"), st.sampled_from("tu"), st.integers(0, 9), st.integers(0, 3)
+        )
+    ),
+    st.integers(1, 20),
+    st.randoms(use_true_random=False),
+)
+def test_groups_partition_the_plan_whatever_its_order(keys, rows, rng: random.Random):
+    plan = [request(*key, length=1 + key[2] % 4) for key in sorted(keys)]
+    groups = work_groups(plan, rows)
+    assert sorted(r.key for group in groups for r in group) == sorted(keys)
+    assert all(len(group) <= rows for group in groups)
+    assert all(len({(r.mode, r.task) for r in group}) == 1 for group in groups)
+    shuffled = list(plan)
+    rng.shuffle(shuffled)
+    again = work_groups(shuffled, rows)
+    assert {tuple(r.key for r in g) for g in again} == {tuple(r.key for r in g) for g in groups}

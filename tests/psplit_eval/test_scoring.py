@@ -1,0 +1,68 @@
+"""Scorers: the same object for lm-eval and for stored samples."""
+
+import math
+
+import pytest
+
+from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.errors import DataError
+from psplit_eval.scoring import AccuracyScorer, DiversityScorer, scorer_from_dict
+from psplit_eval.store import Sample
+
+NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
+
+
+def sample(text, index=0, reason="stop"):
+    return Sample(
+        *("m", "t", 3, index, "h", "r", "p", 1, 1, text, None, (1, 2), reason, 5, 2),
+        *(1.0, 1.0, None, 0.1, "now"),
+    )
+
+
+def scored(scorer, target, *samples):
+    found = {}
+    for metric in scorer.score(target, list(samples)):
+        found.setdefault(metric.metric, []).append(metric.value)
+    return found
+
+
+def test_accuracy_by_hand():
+    found = scored(NUMBER, "7", sample("7"), sample("7", 1), sample("8", 2), sample("none", 3))
+    assert found["correct"] == [1, 1, 0, 0]
+    assert found["accuracy_avg"] == [0.5]
+    assert found["accuracy_pass_at_1"] == [0.5]
+    assert found["accuracy_pass_at_2"] == [pytest.approx(1 - 1 / 6)]
+    assert found["accuracy_pass_at_4"] == [1.0]
+    assert found["accuracy_maj_at_4"] == [1.0]
+    assert found["truncated"] == [0.0]
+
+
+def test_a_truncated_answer_is_wrong_and_has_no_vote():
+    found = scored(NUMBER, "7", sample("7", 0, "length"), sample("8", 1))
+    assert found["correct"] == [0, 0]
+    assert found["accuracy_maj_at_2"] == [0.0]
+    assert found["truncated"] == [0.5]
+
+
+def test_lm_eval_may_hand_over_one_text_or_all():
+    assert NUMBER({"answer": "7"}, ["it is 7"]) == {"accuracy_avg": 1.0}
+    assert NUMBER({"answer": "7"}, [["7", "8"]]) == {"accuracy_avg": 0.5}
+    diversity = DiversityScorer()({}, [["a b c", "d e f"]])
+    assert diversity["div_ngram_2"] == 1.0
+
+
+def test_diversity_of_one_text_is_undefined_where_it_compares():
+    found = scored(DiversityScorer(), "", sample("one two three"))
+    assert math.isnan(found["div_bleu_4"][0])
+    assert found["div_ngram_2"] == [1.0]
+    assert found["tokens_mean"] == [2.0]
+
+
+@pytest.mark.parametrize("scorer", [NUMBER, AccuracyScorer(), DiversityScorer()])
+def test_a_manifest_restores_the_scorer(scorer):
+    assert scorer_from_dict(scorer.to_dict()) == scorer
+
+
+def test_an_unknown_scorer_is_an_error():
+    with pytest.raises(DataError, match="'poetry'"):
+        scorer_from_dict({"kind": "poetry"})

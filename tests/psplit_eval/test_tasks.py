@@ -1,0 +1,72 @@
+"""The shipped tasks: frozen rows, and plain lm-eval runs them to the same number."""
+
+import importlib.util
+import json
+import random
+
+import pytest
+
+from psplit_eval.suites import shipped_folder
+
+TASKS = shipped_folder("tasks")
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("generate_tasks", TASKS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows(name):
+    path = TASKS / "data" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", ["sums", "reading"])
+def test_committed_rows_are_what_the_script_writes(generate, name):
+    made = getattr(generate, name)(random.Random(f"{generate.SEED}/psplit_{name}"))
+    assert made == rows(f"psplit_{name}")
+    assert len({json.dumps(row) for row in made}) == generate.ROWS
+
+
+def test_reading_asks_for_a_number_that_is_in_the_story():
+    for row in rows("psplit_reading"):
+        name, thing = row["question"].split()[4], row["question"].split()[2]
+        assert f"{name} has {row['answer']} {thing}." in row["story"]
+
+
+def test_the_premises_are_32_of_several_genres():
+    premises = rows("psplit_story")
+    assert len({row["premise"] for row in premises}) == len(premises) == 32
+    assert len({row["genre"] for row in premises}) >= 5
+
+
+def test_plain_lm_eval_gives_the_same_accuracy(smollm2, tmp_path):
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from psplit_eval.cli import main
+    from psplit_eval.store import Store
+
+    stock = HFLM(pretrained=str(smollm2.folder), device="cpu", dtype="float32", batch_size=8)
+    results = lm_eval.simple_evaluate(
+        stock,
+        tasks=["psplit_sums"],
+        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
+        limit=8,
+        apply_chat_template=True,
+        gen_kwargs="do_sample=False,temperature=0",
+        bootstrap_iters=0,
+        log_samples=False,
+    )
+    expected = results["results"]["psplit_sums"]["accuracy_avg,all"]
+    command = ["run", "--model", "smollm2-135m", "--modes", "normal", "--tasks", "psplit_sums"]
+    limits = ["--limit", "8", "--samples", "1", "--set", "temperature=0"]
+    assert main([*command, *limits, "--out", str(tmp_path / "run")]) == 0
+    with Store(tmp_path / "run" / "samples.sqlite") as store:
+        values = [m.value for m in store.metrics() if m.metric == "accuracy_avg"]
+    assert sum(values) / len(values) == expected
+    assert 0 < expected < 1
