@@ -4,12 +4,13 @@ import csv
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from psplit_eval.cli import main
 
+ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
 
