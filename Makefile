@@ -46,5 +46,9 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[hf,dev]'
 	touch $@ $(VENV)/.run
 
+figures: run
+	mkdir -p figures/quick
+	cp $(RUN_DIR)/plots/* $(RUN_DIR)/leaderboard.csv $(RUN_DIR)/comparison.json figures/quick/
+
 clean:
 	rm -rf $(VENV) build dist

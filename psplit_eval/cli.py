@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
@@ -85,7 +86,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--batch-size", type=int, default=64, help="samples decoded together (64)")
+    add("--batch-size", type=int, help="samples decoded and stored together (16 to 64 by length)")
     add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
@@ -102,7 +103,7 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     request = _run_options(options, given)
-    _quiet()
+    _prepare()
     from psplit_eval.run import run
 
     screen = _screen()
@@ -130,8 +131,13 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     return 0
 
 
-def _quiet() -> None:
-    """Libraries warn of things that psplit checks itself."""
+def _prepare() -> None:
+    """Before the first heavy import.
+
+    Threads that spin while they wait make decoding ten times slower beside a busy neighbour.
+    Libraries warn of things that psplit checks itself.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 
@@ -140,7 +146,7 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
     from psplit_eval.modes import parse_mode
     from psplit_eval.run import RunOptions
 
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size {options.batch_size}: expected 1 or more")
     return RunOptions(
         model=options.model,
@@ -218,7 +224,7 @@ def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _tasks(options: argparse.Namespace, _: Sequence[str]) -> int:
-    _quiet()
+    _prepare()
     from psplit_eval.harness import task_summary
     from psplit_eval.suites import SUITES, task_files
 

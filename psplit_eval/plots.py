@@ -27,23 +27,29 @@ _PASS_AT = "accuracy_pass_at_"
 _DIVERSITY = ("div_ngram_2", "div_bleu_4")
 
 Line = tuple[str, str, str, float, float, float, float, int]
-"""A CSV row, see _HEADER."""
+"""A CSV row, see _HEADER. `x` is k or a doc's id; NaN (an empty cell) for a mean over docs."""
+Panel = Callable[[Any, Sequence[Line], Sequence[str]], None]
+
+_COLUMNS = 4
+"""Panels in a row."""
 
 
 def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
     """Write every plot that `arms` have data for, each with its CSV; returns the paths.
 
     `accuracy`, `pass_at_k`, `entropy` and `diversity`. Fractions run from 0 to 1; intervals are
-    95 % over docs; an undefined interval is drawn as a point without a bar.
+    95 % over docs; an undefined interval is drawn as a point without a bar, an undefined value not
+    at all. In the CSV undefined is an empty cell.
     """
     modes = list(dict.fromkeys(arm.mode for arm in arms))
     values = [value for arm in arms for value in arm_values(arm)]
     made: list[Path] = []
+    diversity = _means(values, _DIVERSITY) + _docs(arms, _DIVERSITY)
     for name, lines, panel, title, label in (
         ("accuracy", _means(values, ("accuracy_avg",)), _dots, "Mean accuracy", "fraction right"),
         ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
         ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
-        ("diversity", _means(values, _DIVERSITY), _close_dots, "Diversity", "fraction"),
+        ("diversity", diversity, _dots_on_docs, "Diversity", "fraction"),
     ):
         if lines:
             path = folder / f"{name}.png"
@@ -56,7 +62,18 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
 
 
 def _means(values: Sequence[Value], metrics: Sequence[str]) -> list[Line]:
-    return [_line(value, 0.0) for value in values if value.metric in metrics]
+    return [_line(value, math.nan) for value in values if value.metric in metrics]
+
+
+def _docs(arms: Sequence[Arm], metrics: Sequence[str]) -> list[Line]:
+    nan = math.nan
+    return [
+        (arm.task, arm.mode, metric, float(doc), number, nan, nan, 1)
+        for arm in arms
+        for metric in metrics
+        for doc, number in sorted(arm.values.get(metric, {}).items())
+        if not math.isnan(number)
+    ]
 
 
 def _line(value: Value, x: float) -> Line:
@@ -88,32 +105,46 @@ def _write_csv(path: Path, lines: Sequence[Line]) -> None:
 
 
 def _picture(
-    lines: Sequence[Line],
-    modes: Sequence[str],
-    panel: Callable[[Any, list[Line], Sequence[str]], None],
-    title: str,
-    label: str,
+    lines: Sequence[Line], modes: Sequence[str], panel: Panel, title: str, label: str
 ) -> Figure:
     """One panel a task and, where metrics are not points of one curve, a metric."""
     panels = list(_panels(lines))
-    figure = Figure(figsize=(1.6 + 2.7 * len(panels), 3.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=panel is not _close_dots)[0]
+    figure, axes = _grid(len(panels), sharey=panel is not _dots_on_docs)
     for axis, (name, members) in zip(axes, panels, strict=True):
         panel(axis, members, modes)
         axis.set_title(name, fontsize=10)
         axis.grid(axis="y", color="#dddddd", linewidth=0.7)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel(label)
-    if panel is not _close_dots:
+    for axis in axes[::_COLUMNS]:
+        axis.set_ylabel(label)
+    if panel is not _dots_on_docs:
         top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
+        top = top or 1.0  # where every entropy is 0
         axes[0].set_ylim(-0.02 * top, top)
-    note = _NOTES.get(panel, "95 % intervals over docs")
-    figure.suptitle(f"{title} ({note})", fontsize=11)
-    if panel is _curves:
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=9)
+    figure.suptitle(f"{title} ({_NOTES.get(panel, '95 % intervals over docs')})", fontsize=11)
+    _add_legend(figure, axes)
     return figure
+
+
+def _grid(count: int, sharey: bool) -> tuple[Figure, list[Any]]:
+    columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
+    figure = Figure(figsize=(1.6 + 2.7 * columns, 0.5 + 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    return figure, axes[:count]
+
+
+def _add_legend(figure: Figure, axes: Sequence[Any]) -> None:
+    """Name the modes of curves beside the panels; dots are named on their own axis."""
+    found = {}
+    for axis in axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        place = "outside right center"
+        figure.legend(found.values(), found, loc=place, frameon=False, fontsize=9, handlelength=3.2)
 
 
 def _panels(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
@@ -134,19 +165,23 @@ def _style(modes: Sequence[str], mode: str) -> dict[str, Any]:
     }
 
 
-def _dots(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
+def _dots(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
     for line in lines:
         style = _style(modes, line[1]) | {"linestyle": "none"}
+        place = [modes.index(line[1])]
         axis.errorbar(
-            [modes.index(line[1])], [line[4]], yerr=_bars([line]), capsize=4, markersize=7, **style
+            place, [line[4]], yerr=_bars([line]), capsize=4, markersize=7, zorder=4, **style
         )
     _mode_ticks(axis, modes)
 
 
-def _close_dots(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
-    """Dots on an axis that does not start at 0, where differences are small."""
-    _dots(axis, lines, modes)
-    axis.margins(y=0.25)
+def _dots_on_docs(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
+    """Means before their docs, on an axis that does not start at 0: differences are small."""
+    for mode in modes:
+        docs = sorted(line[4] for line in lines if line[1] == mode and not math.isnan(line[3]))
+        _scatter(axis, docs, modes, mode, alpha=0.25)
+    _dots(axis, [line for line in lines if math.isnan(line[3])], modes)
+    axis.margins(y=0.1)
 
 
 def _bars(lines: Sequence[Line]) -> Any:
@@ -164,40 +199,49 @@ def _mode_ticks(axis: Any, modes: Sequence[str]) -> None:
     axis.set_xlim(-0.6, len(modes) - 0.4)
 
 
-def _curves(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
-    for number, mode in enumerate(modes):
-        points = sorted(line for line in lines if line[1] == mode)
-        points.sort(key=lambda line: line[3])
-        shift = 0.06 * (number - (len(modes) - 1) / 2)  # so that bars do not hide each other
-        axis.errorbar(
-            [line[3] + shift for line in points],
-            [line[4] for line in points],
-            yerr=_bars(points),
-            capsize=3,
-            markersize=5,
-            label=mode,
-            **_style(modes, mode),
-        )
+def _curves(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
     ks = sorted({int(line[3]) for line in lines})
-    axis.set_xticks(ks if len(ks) <= 10 else ks[:: math.ceil(len(ks) / 8)])
+    step = math.ceil(len(ks) / 8)
+    for mode in modes:
+        points = sorted((line for line in lines if line[1] == mode), key=lambda line: line[3])
+        if points:
+            _curve(axis, points, mode, _style(modes, mode) | {"markevery": step})
+    axis.set_xticks(ks[::step])
     axis.set_xlabel("k samples")
 
 
-def _strips(axis: Any, lines: list[Line], modes: Sequence[str]) -> None:
-    for mode in modes:
+def _curve(axis: Any, points: Sequence[Line], mode: str, style: dict[str, Any]) -> None:
+    """A line in the band of its interval; a lone point has no width, so it gets a bar."""
+    x, y = [line[3] for line in points], [line[4] for line in points]
+    axis.plot(x, y, markersize=5, label=mode, zorder=3, **style)
+    if len(points) == 1:
+        axis.errorbar(x, y, yerr=_bars(points), capsize=4, color=style["color"])
+    low, high = [line[5] for line in points], [line[6] for line in points]
+    axis.fill_between(x, low, high, color=style["color"], alpha=0.13, linewidth=0)
+
+
+def _strips(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
+    for place, mode in enumerate(modes):
         values = sorted(line[4] for line in lines if line[1] == mode)
         if not values:
             continue
-        place = modes.index(mode)
-        spread = [place + 0.36 * ((7 * i % 11) / 10 - 0.5) for i in range(len(values))]
-        style = _style(modes, mode) | {"linestyle": "none"}
-        axis.plot(spread, values, markersize=4, alpha=0.55, **style)
+        _scatter(axis, values, modes, mode, alpha=0.55)
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        axis.hlines(middle, place - 0.3, place + 0.3, color="black", linewidth=2)
+        axis.hlines(middle, place - 0.3, place + 0.3, color="black", linewidth=2, zorder=4)
     _mode_ticks(axis, modes)
 
 
-_NOTES: dict[Any, str] = {
+def _scatter(
+    axis: Any, values: Sequence[float], modes: Sequence[str], mode: str, alpha: float
+) -> None:
+    """Every value a point, spread sideways in a fixed pattern so that close ones stay apart."""
+    place = modes.index(mode)
+    spread = [place + 0.36 * ((7 * i % 11) / 10 - 0.5) for i in range(len(values))]
+    style = _style(modes, mode) | {"linestyle": "none"}
+    axis.plot(spread, values, markersize=4, alpha=alpha, markeredgewidth=0, **style)
+
+
+_NOTES: dict[Panel, str] = {
     _strips: "one point a doc, bar: median",
-    _close_dots: "95 % intervals over docs; axes need not start at 0",
+    _dots_on_docs: "95 % intervals over docs; faint: docs; axes need not start at 0",
 }

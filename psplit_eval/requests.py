@@ -17,6 +17,8 @@ from psplit_eval.store import SampleKey
 
 __all__ = ["Request", "Sampling", "digest", "sample_seed", "work_groups"]
 
+_LEAST_ROWS, _MOST_ROWS, _GROUP_TOKENS = 16, 64, 8192
+
 _RANGES: Mapping[str, tuple[Any, float, float]] = {
     "temperature": (int | float, 0, 100),
     "top_k": (int, 0, 10**9),
@@ -107,8 +109,10 @@ def sample_seed(base: int, mode: str, task: str, doc_hash: str, sample_idx: int)
     return int(digest(base, mode, task, doc_hash, sample_idx)[:16], 16) >> 1
 
 
-def work_groups(requests: Iterable[Request], rows: int) -> list[list[Request]]:
+def work_groups(requests: Iterable[Request], rows: int | None = None) -> list[list[Request]]:
     """Cut the plan into groups of at most `rows` requests that are run and committed together.
+
+    `rows` None: 64, fewer (down to 16) for long responses, since a kill loses a whole group.
 
     A group holds one mode and task, docs of like prompt length side by side, longest first. Groups
     depend on the plan alone, not on what is already there: float results depend on a batch's
@@ -120,8 +124,12 @@ def work_groups(requests: Iterable[Request], rows: int) -> list[list[Request]]:
     groups: list[list[Request]] = []
     for cell in cells.values():
         cell.sort(key=lambda r: (-len(r.prompt_ids), r.doc_id, r.sample_idx))
-        groups += _chunks(cell, rows)
+        groups += _chunks(cell, rows or _fitting_rows(cell[0].sampling.max_tokens))
     return groups
+
+
+def _fitting_rows(max_tokens: int) -> int:
+    return max(_LEAST_ROWS, min(_MOST_ROWS, _GROUP_TOKENS // max_tokens))
 
 
 def _chunks(items: Sequence[Request], size: int) -> list[list[Request]]:

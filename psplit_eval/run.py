@@ -64,7 +64,7 @@ class RunOptions:
     settings: Mapping[str, TaskSettings] = field(default_factory=dict)
     seed: int = 0
     out: Path | None = None
-    batch_size: int = 64
+    batch_size: int | None = None
     dtype: str = "auto"
     device: str = "auto"
     chat_template: Path | None = None

@@ -112,9 +112,9 @@ def missing(store: Store, requests: Iterable[Request]) -> dict[tuple[str, str, i
 
 
 def fill(
-    store: Store, backend: Backend, requests: Sequence[Request], rows: int, watch: Watch
+    store: Store, backend: Backend, requests: Sequence[Request], rows: int | None, watch: Watch
 ) -> Tally:
-    """Sample all that is missing, `rows` samples at a time at most.
+    """Sample all that is missing, `rows` samples at a time at most (None: see `work_groups`).
 
     A group that fails is stored with its error, to be tried again by the next call; errors of the
     machine (InfrastructureError) end the run, what was done is kept.
