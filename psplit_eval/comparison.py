@@ -324,6 +324,12 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
             f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
             f"({withheld[0].withheld}). Give the same command again to sample what is missing."
         )
+    if all(math.isnan(c.result.p) for c in primary):
+        return (
+            "Nothing can be said: in every primary comparison the docs are too few, or their "
+            "differences do not vary at all (no answer right in any mode, say). Take more docs or "
+            "a task of fitting difficulty."
+        )
     differing = [c for c in primary if c.verdict in ("higher", "lower")]
     if not differing:
         return (

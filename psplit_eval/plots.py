@@ -138,13 +138,19 @@ def _grid(count: int, sharey: bool) -> tuple[Figure, list[Any]]:
 
 def _add_legend(figure: Figure, axes: Sequence[Any]) -> None:
     """Name the modes of curves beside the panels; dots are named on their own axis."""
-    found = {}
+    found: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
     if found:
-        place = "outside right center"
-        figure.legend(found.values(), found, loc=place, frameon=False, fontsize=9, handlelength=3.2)
+        figure.legend(
+            list(found.values()),
+            list(found),
+            loc="outside right center",
+            frameon=False,
+            fontsize=9,
+            handlelength=3.2,
+        )
 
 
 def _panels(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:

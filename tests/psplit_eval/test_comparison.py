@@ -126,3 +126,8 @@ def test_families_are_corrected_apart(arms_of):
     names = [c.metric for c in comparisons]
     assert "entropy_bits" in names
     assert "accuracy_pass_at_1" not in names  # the same number as accuracy_avg
+
+
+def test_a_task_that_nobody_solves_is_no_evidence_of_anything(arms_of):
+    text = verdict(compare_modes(arms_of(grid(lambda *_: False)), SCORERS))
+    assert text.startswith("Nothing can be said")
