@@ -2,7 +2,7 @@
 
 Two modes, 16 prompts, 4 samples each, at most 48 tokens, temperature 1, float32, one thread; the
 model is loaded beforehand in both cases. What counts is the ratio of processor seconds within one
-run, so a busy machine does not matter much. Figures are in docs/speed.md.
+run, so a busy machine does not matter much.
 """
 
 import json
