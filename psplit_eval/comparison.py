@@ -255,7 +255,8 @@ def _compare(a: Arm, b: Arm, primary: str, allow_missing: bool) -> list[Comparis
     share = max(a.missing_share, b.missing_share)
     withheld = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
     found = []
-    for metric in [*(name for name in a.values if name in b.values), "entropy_bits"]:
+    shared = [name for name in a.values if name in b.values]
+    for metric in dict.fromkeys([primary, *shared, "entropy_bits"]):
         if metric in _NOT_COMPARED:
             continue
         result, dropped, test = _paired(a, b, metric)
@@ -285,7 +286,7 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
         sums = [([x.bits[d] for d in docs], [x.tokens[d] for d in docs]) for x in (a, b)]
         name = "paired t-test on linearised ratios"
         return paired_ratio_difference(sums[0], sums[1]), len(everywhere) - len(docs), name
-    left, right = a.values[metric], b.values[metric]
+    left, right = a.values.get(metric, {}), b.values.get(metric, {})
     docs = sorted(
         doc
         for doc in left.keys() & right.keys()

@@ -131,3 +131,11 @@ def test_families_are_corrected_apart(arms_of):
 def test_a_task_that_nobody_solves_is_no_evidence_of_anything(arms_of):
     text = verdict(compare_modes(arms_of(grid(lambda *_: False)), SCORERS))
     assert text.startswith("Nothing can be said")
+
+
+def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
+    samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.mode == "a"]
+    lost = [sample("b", doc, 0, None) for doc in range(12)]
+    found = compare_modes(arms_of([*samples, *lost]), SCORERS)
+    assert primary(found).verdict.startswith("not tested: 100.0%")
+    assert "not tested" in verdict(found)
