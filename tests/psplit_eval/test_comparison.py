@@ -12,10 +12,10 @@ from psplit_eval.store import Doc, Sample, Store
 SCORERS = {"t": AccuracyScorer(AnswerFormat(r"(\d+)"))}
 
 
-def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2):
+def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2, task="t"):
     error = "server gone" if text is None else None
     return Sample(
-        *(mode, "t", doc, index, "h", f"{mode}{doc}{index}", "p", 1, 1, text, None, (1, 2)),
+        *(mode, task, doc, index, "h", f"{mode}{doc}{index}", "p", 1, 1, text, None, (1, 2)),
         *(reason, 5, tokens, bits, 1.0, error, 0.1, "now"),
     )
 
@@ -23,12 +23,13 @@ def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2):
 @pytest.fixture
 def arms_of(tmp_path):
     def build(samples):
+        scorers = {s.task: SCORERS["t"] for s in samples}
         with Store(tmp_path / "s.sqlite") as store:
-            docs = sorted({s.doc_id for s in samples})
-            store.add_plan([], [Doc("t", doc, "h", {}, "1") for doc in docs])
+            docs = sorted({(s.task, s.doc_id) for s in samples})
+            store.add_plan([], [Doc(task, doc, "h", {}, "1") for task, doc in docs])
             store.add_samples(samples)
-            score_store(store, SCORERS)
-            return read_arms(store, SCORERS, sorted({s.mode for s in samples}))
+            score_store(store, scorers)
+            return read_arms(store, scorers, sorted({s.mode for s in samples}))
 
     return build
 
@@ -139,3 +140,29 @@ def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
     found = compare_modes(arms_of([*samples, *lost]), SCORERS)
     assert primary(found).verdict.startswith("not tested: 100.0%")
     assert "not tested" in verdict(found)
+
+
+def test_a_doc_that_failed_in_both_modes_is_dropped_and_counted(arms_of):
+    samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.doc_id]
+    lost = [sample(mode, 0, i, None) for mode in "ab" for i in range(4)]
+    found = compare_modes(arms_of([*lost, *samples]), SCORERS, allow_missing=True)
+    assert {c.n_docs_dropped for c in found} == {1}
+    assert primary(found).result.n == 11
+
+
+def test_a_mode_that_was_never_asked_for_on_a_task_is_no_arm_there(arms_of):
+    samples = grid(lambda mode, doc, index: mode == "b" or index < doc % 3)
+    extra = [sample("c", doc, 0, "1", task="u") for doc in range(12)]
+    arms = arms_of([*samples, *extra])
+    assert [(arm.task, arm.mode) for arm in arms] == [("t", "a"), ("t", "b"), ("u", "c")]
+    found = primary(compare_modes(arms, {**SCORERS, "u": SCORERS["t"]}))
+    assert found.p_adjusted == found.result.p
+
+
+def test_a_withheld_comparison_hides_no_other(arms_of):
+    samples = grid(lambda mode, doc, index: mode == "b" or index < doc % 3)
+    lost = [sample(mode, doc, 0, None, task="u") for mode in "ab" for doc in range(12)]
+    text = verdict(compare_modes(arms_of([*samples, *lost]), {**SCORERS, "u": SCORERS["t"]}))
+    assert "1 of 2 primary comparisons are not tested" in text
+    assert "1 of 1 primary comparisons are significant" in text
+    assert "t accuracy_avg: b is higher than a" in text
