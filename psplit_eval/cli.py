@@ -20,7 +20,7 @@ from psplit_eval import __version__
 from psplit_eval.errors import PsplitError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.run import RunOptions
+    from psplit_eval.run import RunOptions, RunResult
     from psplit_eval.suites import TaskSettings
 
 __all__ = ["main"]
@@ -61,6 +61,8 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"psplit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands.add_parser("run", help="sample, score, compare and report"))
+    _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
+    _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
     return parser
 
@@ -95,6 +97,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print the result as JSON")
 
 
+def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.set_defaults(command=_again, what=what)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_tasks)
     parser.add_argument("--include-path", action="append", default=[], metavar="DIR")
@@ -110,25 +121,35 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     started = time.monotonic()
     result = run(request, screen)
     seconds = time.monotonic() - started
+    drawn = {"sampled": result.sampled, "failed": result.failed, "seconds": round(seconds, 1)}
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "run": str(result.folder),
-                    "verdict": result.verdict,
-                    "sampled": result.sampled,
-                    "failed": result.failed,
-                    "seconds": round(seconds, 1),
-                }
-            )
-        )
+        _print_result(result, as_json=True, more=drawn)
         return 0
-    print(f"\n{result.summary}\n\n{result.verdict}\n")
+    _print_result(result)
     if result.failed:
         print(f"{result.failed} samples failed; give the same command again to try them again.")
     print(f"{result.sampled} samples drawn, {seconds:.0f} s in all")
-    print(f"report: {result.folder / 'report.html'}")
     return 0
+
+
+def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.run import report_run, score_run
+
+    work = {"score": score_run, "report": report_run}[options.what]
+    _print_result(work(options.run, options.allow_missing), options.json)
+    return 0
+
+
+def _print_result(
+    result: RunResult, as_json: bool = False, more: Mapping[str, Any] | None = None
+) -> None:
+    if as_json:
+        content = {"run": str(result.folder), "verdict": result.verdict, **(more or {})}
+        print(json.dumps(content))
+        return
+    print(f"\n{result.summary}\n\n{result.verdict}\n")
+    print(f"report: {result.folder / 'report.html'}")
 
 
 def _prepare() -> None:

@@ -6,48 +6,35 @@ same command; a command that would mix other settings into it is refused.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from psplit_eval import __version__
 from psplit_eval.backends import Backend, HFBackend
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
 from psplit_eval.comparison import read_arms, score_store
-from psplit_eval.errors import DataError, RunMismatchError, UnknownNameError, UsageError
-from psplit_eval.files import disk_errors, write_json
+from psplit_eval.errors import DataError, UnknownNameError
+from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
+from psplit_eval.manifest import (
+    Manifest,
+    locked,
+    merged_manifest,
+    new_manifest,
+    open_manifest,
+    read_manifest,
+)
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.report import write_report
-from psplit_eval.sampling import Plan, Watch, fill, missing, plan
-from psplit_eval.scoring import scorer_from_dict
+from psplit_eval.sampling import Plan, Tally, Watch, fill, missing, plan
+from psplit_eval.scoring import Scorer, scorer_from_dict
 from psplit_eval.store import Store
 from psplit_eval.suites import TaskSettings, suite_named, task_files
 
-__all__ = ["RunOptions", "RunResult", "Screen", "run"]
-
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "lm_eval",
-    "datasets",
-    "numpy",
-    "scipy",
-    "nltk",
-    "math-verify",
-)
-_FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "chat_template")
+__all__ = ["RunOptions", "RunResult", "Screen", "report_run", "run", "score_run"]
 
 
 @dataclass(frozen=True)
@@ -119,23 +106,44 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     )
     whole = plan(backend, modes, tasks, options.seed)
     folder = options.out or _default_folder(options)
-    manifest = _merged(
-        _read_manifest(folder), _manifest(options, checkpoint, backend, modes, tasks), folder
+    manifest = merged_manifest(
+        read_manifest(folder),
+        new_manifest(_parts(options, checkpoint, backend, modes, tasks)),
+        folder,
     )
-    with _locked(folder), Store(folder / "samples.sqlite") as store:
-        return _carry_out(store, folder, manifest, whole, backend, tasks, options, screen)
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        tally = _sample(store, folder, manifest, whole, backend, tasks, options, screen)
+        screen.say("scoring and writing the report")
+        return _concluded(store, folder, manifest, options.allow_missing, tally)
 
 
-def _carry_out(
+def score_run(folder: Path, allow_missing: bool = False) -> RunResult:
+    """Compute every metric of a stored run again, and report. Nothing is sampled.
+
+    Raises UsageError where there is no run.
+    """
+    manifest = open_manifest(folder)
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        return _concluded(store, folder, manifest, allow_missing, Tally())
+
+
+def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
+    """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
+    manifest = open_manifest(folder)
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        return _reported(store, folder, manifest, allow_missing, Tally())
+
+
+def _sample(
     store: Store,
     folder: Path,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     whole: Plan,
     backend: Backend,
     tasks: Sequence[tuple[Task, TaskSettings]],
     options: RunOptions,
     screen: Screen,
-) -> RunResult:
+) -> Tally:
     wanted = missing(store, whole.requests)
     write_json(folder / "manifest.json", manifest)
     planned = set(whole.docs)
@@ -146,18 +154,32 @@ def _carry_out(
     wall, cpu = time.monotonic(), time.process_time()
     try:
         with screen.sampling(len(wanted), len(whole.requests) - len(wanted)) as watch:
-            tally = fill(store, backend, whole.requests, options.batch_size, watch)
+            return fill(store, backend, whole.requests, options.batch_size, watch)
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
         manifest["tokens"] = sum(sample.completion_tokens or 0 for sample in store.samples())
         write_json(folder / "manifest.json", manifest)
-    screen.say("scoring and writing the report")
-    scorers = {name: scorer_from_dict(t["scorer"]) for name, t in manifest["tasks"].items()}
-    score_store(store, scorers)
+
+
+def _concluded(
+    store: Store, folder: Path, manifest: Manifest, allow_missing: bool, tally: Tally
+) -> RunResult:
+    score_store(store, _scorers(manifest))
+    return _reported(store, folder, manifest, allow_missing, tally)
+
+
+def _reported(
+    store: Store, folder: Path, manifest: Manifest, allow_missing: bool, tally: Tally
+) -> RunResult:
+    scorers = _scorers(manifest)
     arms = read_arms(store, scorers, [mode["name"] for mode in manifest["modes"]])
-    summary, verdict = write_report(folder, manifest, store, arms, scorers, options.allow_missing)
+    summary, verdict = write_report(folder, manifest, store, arms, scorers, allow_missing)
     return RunResult(folder, verdict, tally.samples, tally.failed, summary)
+
+
+def _scorers(manifest: Manifest) -> dict[str, Scorer]:
+    return {name: scorer_from_dict(task["scorer"]) for name, task in manifest["tasks"].items()}
 
 
 def _chosen_tasks(options: RunOptions) -> dict[str, tuple[Path, TaskSettings]]:
@@ -200,7 +222,7 @@ def _default_folder(options: RunOptions) -> Path:
     return Path("runs") / f"{model}-{what}"
 
 
-def _manifest(
+def _parts(
     options: RunOptions,
     checkpoint: Checkpoint,
     backend: Backend,
@@ -208,10 +230,6 @@ def _manifest(
     tasks: Sequence[tuple[Task, TaskSettings]],
 ) -> dict[str, Any]:
     return {
-        "format": 1,
-        "psplit_version": __version__,
-        "psplit_git": _git_hash(),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(options.command),
         "checkpoint": {
             "name": checkpoint.name,
@@ -225,16 +243,6 @@ def _manifest(
         "tasks": {task.name: _task_entry(task, settings) for task, settings in tasks},
         "base_seed": options.seed,
         "batch_size": options.batch_size,
-        "libraries": {name: _library_version(name) for name in _LIBRARIES},
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "cpus": os.cpu_count(),
-            "python": sys.version.split()[0],
-        },
-        "wall_seconds": 0.0,
-        "cpu_seconds": 0.0,
-        "tokens": 0,
     }
 
 
@@ -249,115 +257,3 @@ def _task_entry(task: Task, settings: TaskSettings) -> dict[str, Any]:
         "docs": len(task.docs[: settings.limit]),
         "docs_in_all": len(task.docs),
     }
-
-
-def _library_version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_hash() -> str | None:
-    """Commit of psplit's own source; None for an installed package."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() or None
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / "manifest.json"
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {str(folder)!r}: a file, expected a folder; give another --out")
-    if not path.exists():
-        # a run killed in its first moments leaves a lock and an empty store
-        if folder.is_dir() and any(not p.name.startswith(_FIRST) for p in folder.iterdir()):
-            raise UsageError(
-                f"--out {str(folder)!r}: holds other files and no manifest.json, expected a run "
-                "folder or an empty one; give another --out"
-            )
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != 1:
-            raise ValueError(f"format {content['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunMismatchError(
-            f"{path}: no manifest of format 1 ({error!r}); give another --out"
-        ) from error
-    return dict(content)
-
-
-def _merged(old: dict[str, Any] | None, new: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The manifest of a run that is continued or extended; refuses what would mix settings."""
-    if old is None:
-        return new
-    for what, before, after in _fixed(old, new):
-        if before != after:
-            raise RunMismatchError(
-                f"run folder {str(folder)!r}: made with {what} {_short(before)}, this command has "
-                f"{_short(after)}; give another --out, or the same settings"
-            )
-    modes = {mode["name"]: mode for mode in [*old["modes"], *new["modes"]]}
-    tasks = {**old["tasks"]}
-    for name, entry in new["tasks"].items():
-        known = tasks.get(name, entry)
-        grown = {key: max(known[key], entry[key]) for key in ("samples", "docs")}
-        tasks[name] = {**entry, **grown}
-    kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
-    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks}
-
-
-def _fixed(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(what, before, after) of everything that one run folder has only one of."""
-    prints = [manifest["checkpoint"]["fingerprint"] for manifest in (old, new)]
-    yield "checkpoint of fingerprint", prints[0], prints[1]
-    yield "seed", old["base_seed"], new["base_seed"]
-    for key in _MODEL_KEYS:
-        yield key, old["model"].get(key), new["model"].get(key)
-    before = {mode["name"]: mode for mode in old["modes"]}
-    for mode in new["modes"]:
-        known = before.get(mode["name"], mode)
-        for key in ("system_prompt", "sampling"):
-            yield f"mode {mode['name']!r} with {key}", known[key], mode[key]
-    for name, entry in new["tasks"].items():
-        known = old["tasks"].get(name, entry)
-        for key, value in entry["sampling"].items():
-            yield f"task {name!r} with {key}", known["sampling"].get(key), value
-        yield f"task {name!r} with rows of SHA-256", known["sha256"], entry["sha256"]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep a second psplit out of it."""
-    from filelock import FileLock, Timeout
-
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise UsageError(
-                f"run folder {str(folder)!r}: in use by another psplit; wait for it, or give "
-                "another --out"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()

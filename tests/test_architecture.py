@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("files",),
-    ("accuracy", "checkpoints", "diversity", "modes", "stats", "store", "suites"),
+    ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("requests", "scoring"),
     ("backends", "harness"),
     ("sampling", "comparison"),

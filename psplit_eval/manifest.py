@@ -1,0 +1,198 @@
+"""A run folder's manifest: with what the run was made, and whether a command fits to it.
+
+Formats are in docs/architecture.md. Nothing here knows models or samples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from psplit_eval import __version__
+from psplit_eval.errors import RunMismatchError, UsageError
+from psplit_eval.files import disk_errors
+
+__all__ = [
+    "Manifest",
+    "locked",
+    "merged_manifest",
+    "new_manifest",
+    "open_manifest",
+    "read_manifest",
+]
+
+Manifest = dict[str, Any]
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "lm_eval",
+    "datasets",
+    "numpy",
+    "scipy",
+    "nltk",
+    "math-verify",
+)
+_FIRST = (".", "samples.sqlite")
+_MODEL_KEYS = ("backend", "dtype", "device", "chat_template")
+
+
+def new_manifest(parts: Mapping[str, Any]) -> Manifest:
+    """The manifest of a new run: `parts` with what is true of every run on this machine.
+
+    `parts` has command, checkpoint, model, modes, suite, tasks, base_seed and batch_size.
+    """
+    return {
+        "format": 1,
+        "psplit_version": __version__,
+        "psplit_git": _git_hash(),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **parts,
+        "libraries": {name: _library_version(name) for name in _LIBRARIES},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cpus": os.cpu_count(),
+            "python": sys.version.split()[0],
+        },
+        "wall_seconds": 0.0,
+        "cpu_seconds": 0.0,
+        "tokens": 0,
+    }
+
+
+def open_manifest(folder: Path) -> Manifest:
+    """The manifest of an existing run; raises UsageError where there is none."""
+    if not (folder / "manifest.json").is_file() or not (folder / "samples.sqlite").is_file():
+        raise UsageError(
+            f"{str(folder)!r}: no run (expected a folder with manifest.json and samples.sqlite); "
+            "psplit-eval runs lists those below the current folder"
+        )
+    found = read_manifest(folder)
+    assert found is not None
+    return found
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder to run in; None where a new run may begin.
+
+    Raises UsageError for a folder with other files, RunMismatchError for an unreadable manifest.
+    """
+    path = folder / "manifest.json"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {str(folder)!r}: a file, expected a folder; give another --out")
+    if not path.exists():
+        # a run killed in its first moments leaves a lock and an empty store
+        if folder.is_dir() and any(not p.name.startswith(_FIRST) for p in folder.iterdir()):
+            raise UsageError(
+                f"--out {str(folder)!r}: holds other files and no manifest.json, expected a run "
+                "folder or an empty one; give another --out"
+            )
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != 1:
+            raise ValueError(f"format {content['format']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunMismatchError(
+            f"{path}: no manifest of format 1 ({error!r}); give another --out"
+        ) from error
+    return dict(content)
+
+
+def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manifest:
+    """The manifest of a run that is continued or extended; refuses what would mix settings."""
+    if old is None:
+        return new
+    for what, before, after in _fixed(old, new):
+        if before != after:
+            raise RunMismatchError(
+                f"run folder {str(folder)!r}: made with {what} {_short(before)}, this command has "
+                f"{_short(after)}; give another --out, or the same settings"
+            )
+    modes = {mode["name"]: mode for mode in [*old["modes"], *new["modes"]]}
+    tasks = {**old["tasks"]}
+    for name, entry in new["tasks"].items():
+        known = tasks.get(name, entry)
+        grown = {key: max(known[key], entry[key]) for key in ("samples", "docs")}
+        tasks[name] = {**entry, **grown}
+    kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
+    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks}
+
+
+def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:
+    """(what, before, after) of everything that one run folder has only one of."""
+    prints = [manifest["checkpoint"]["fingerprint"] for manifest in (old, new)]
+    yield "checkpoint of fingerprint", prints[0], prints[1]
+    yield "seed", old["base_seed"], new["base_seed"]
+    for key in _MODEL_KEYS:
+        yield key, old["model"].get(key), new["model"].get(key)
+    before = {mode["name"]: mode for mode in old["modes"]}
+    for mode in new["modes"]:
+        known = before.get(mode["name"], mode)
+        for key in ("system_prompt", "sampling"):
+            yield f"mode {mode['name']!r} with {key}", known[key], mode[key]
+    for name, entry in new["tasks"].items():
+        known = old["tasks"].get(name, entry)
+        for key, value in entry["sampling"].items():
+            yield f"task {name!r} with {key}", known["sampling"].get(key), value
+        yield f"task {name!r} with rows of SHA-256", known["sha256"], entry["sha256"]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep a second psplit out of it."""
+    from filelock import FileLock, Timeout
+
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UsageError(
+                f"run folder {str(folder)!r}: in use by another psplit; wait for it, or give "
+                "another --out"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _library_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_hash() -> str | None:
+    """Commit of psplit's own source; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
