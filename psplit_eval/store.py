@@ -59,6 +59,24 @@ MIGRATIONS: tuple[str, ...] = (
         model TEXT NOT NULL, text_hash TEXT NOT NULL, vector BLOB NOT NULL,
         PRIMARY KEY (model, text_hash)) WITHOUT ROWID;
     """,
+    # 2: imported samples come without seed, length and time; scored answers say if they are greedy
+    """
+    CREATE TABLE wider (
+        mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
+        sample_idx INTEGER NOT NULL, doc_hash TEXT NOT NULL, request_hash TEXT NOT NULL,
+        prompt_hash TEXT NOT NULL, seed INTEGER, attempt INTEGER NOT NULL,
+        text TEXT, thought TEXT, completion_ids BLOB, finish_reason TEXT,
+        prompt_tokens INTEGER, completion_tokens INTEGER,
+        entropy_sum_bits REAL, nll_sum_nats REAL, error TEXT, seconds REAL,
+        created_at TEXT NOT NULL, is_greedy INTEGER,
+        PRIMARY KEY (mode, task, doc_id, sample_idx));
+    INSERT INTO wider SELECT mode, task, doc_id, sample_idx, doc_hash, request_hash, prompt_hash,
+        seed, attempt, text, thought, completion_ids, finish_reason, prompt_tokens,
+        completion_tokens, entropy_sum_bits, nll_sum_nats, error, seconds, created_at, NULL
+        FROM samples;
+    DROP TABLE samples;
+    ALTER TABLE wider RENAME TO samples;
+    """,
 )
 
 
@@ -87,8 +105,10 @@ class Doc:
 class Sample:
     """One generated response, or (`error` set, `text` None) one that could not be had.
 
-    `finish_reason` is 'stop' or 'length' (truncated). `completion_ids` are the ids as sampled,
-    the end token included. `entropy_sum_bits` sums the Shannon entropy of the model's own
+    `finish_reason` is 'stop', 'length' (truncated), 'scored' (a given answer whose log-probability
+    was asked for: `sample_idx` is its number, `is_greedy` whether every token of it is the most
+    probable one) or None (imported: not known). `completion_ids` are the ids as sampled, the end
+    token included. `entropy_sum_bits` sums the Shannon entropy of the model's own
     next-token distribution (temperature 1, full vocabulary) over the completion's positions;
     `nll_sum_nats` sums the negative log-probability of the sampled tokens under it.
     """
@@ -100,19 +120,20 @@ class Sample:
     doc_hash: str
     request_hash: str
     prompt_hash: str
-    seed: int
+    seed: int | None
     attempt: int
     text: str | None
     thought: str | None
     completion_ids: tuple[int, ...] | None
     finish_reason: str | None
-    prompt_tokens: int
+    prompt_tokens: int | None
     completion_tokens: int | None
     entropy_sum_bits: float | None
     nll_sum_nats: float | None
     error: str | None
-    seconds: float
+    seconds: float | None
     created_at: str
+    is_greedy: bool | None = None
 
     @property
     def key(self) -> SampleKey:
@@ -247,6 +268,7 @@ class Store:
         for row in rows:
             values = list(row)
             values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
+            values[-1] = None if values[-1] is None else bool(values[-1])
             yield Sample(*values)
 
     def docs(self, task: str | None = None) -> Iterator[Doc]:

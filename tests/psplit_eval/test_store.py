@@ -2,6 +2,8 @@
 
 import math
 import sqlite3
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -141,3 +143,30 @@ def test_a_full_disk_keeps_what_was_done(tmp_path):
             store.add_samples(sample(i, text="x" * 9999) for i in range(1, 50))
     with Store(path) as store:
         assert [s.doc_id for s in store.samples()] == [0]
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_a_store_of_every_earlier_version_opens_and_takes_new_samples(tmp_path, version):
+    path = tmp_path / "samples.sqlite"
+    path.write_bytes((Path(__file__).parent / "stores" / f"v{version}.sqlite").read_bytes())
+    assert version_of(path) == version
+    with Store(path) as store:
+        assert store.version == len(MIGRATIONS)
+        found = {(s.mode, s.doc_id, s.sample_idx): s for s in store.samples("psplit_sums")}
+        assert len(found) == 9
+        good, lost = found["high", 0, 0], found["high", 1, 2]
+        assert (good.text, good.entropy_sum_bits) == ("9 + 3 = 12", 13.435096178203821)
+        assert good.completion_ids
+        assert (lost.text, lost.error) == (None, "RuntimeError: server gone")
+        assert [doc.target for doc in store.docs()] == ["12", "15"]
+        assert {p.prompt_hash for p in store.prompts()} == {s.prompt_hash for s in found.values()}
+        assert len([m for m in store.metrics() if m.metric == "correct"]) == 8
+        imported = replace(good, sample_idx=5, seed=None, prompt_tokens=None, seconds=None)
+        store.add_samples([imported, replace(lost, text="15", error=None)])
+        assert imported in list(store.samples())
+        assert {s.error for s in store.samples()} == {None}
+
+
+def version_of(path):
+    with sqlite3.connect(path) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0]
