@@ -14,12 +14,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from psplit_eval.backends import HFBackend
+from psplit_eval.catalog import Catalog
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.harness import load_task
 from psplit_eval.modes import BUILTIN_MODES
 from psplit_eval.requests import Request
 from psplit_eval.sampling import plan
-from psplit_eval.suites import TaskSettings, task_files
+from psplit_eval.suites import TaskSettings
 
 PROMPTS, SAMPLES, TOKENS, ROWS = 16, 4, 48, 64
 
@@ -57,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     checkpoint = resolve_checkpoint("smollm2-135m", print)
     backend = HFBackend(checkpoint, device="cpu", dtype="float32")
-    task = load_task("psplit_story", task_files()["psplit_story"])
+    task = load_task(Catalog().tasks["psplit_story"])
     settings = TaskSettings(limit=PROMPTS, samples=SAMPLES, sampling={"max_tokens": TOKENS})
     modes = [BUILTIN_MODES["normal"], BUILTIN_MODES["high"]]
     whole = plan(backend, modes, [(task, settings)], 0)

@@ -34,7 +34,7 @@ _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?:,|\{,\}|\\,|\\!)\d{3})+(?!\d)")
 _WRAPPERS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _DROPPED = re.compile(r"(?<!\\)\\(?:left|right|[!,; ])|\^\\circ|\^\{\\circ\}|°")
 _NUMBER_BASE = re.compile(r"\d_")
-_LETTER = re.compile(r"[\(\[]?([A-Za-z])[\)\]]?[.:]?")
+_LETTER = re.compile(r"[(\[{]?([A-Za-z])[)\]}]?[.:]?(?:(?<=[.:)\]])\s.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class AnswerFormat:
 
     `pattern` None: the last \\boxed{}. Otherwise a regular expression whose first group is the
     answer; the last match counts, or with `first` the first one (for models that go on to invent
-    further questions). `letter`: the answer is one upper-case option letter.
+    further questions). `letter`: the answer is one upper-case option letter; the option's text may
+    follow it (`B. heat`, `(B) heat`).
     """
 
     pattern: str | None = None

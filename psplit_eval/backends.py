@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,24 +39,32 @@ class Completion:
     ids: tuple[int, ...]
     text: str
     finish_reason: str
-    entropy_sum_bits: float
+    entropy_sum_bits: float | None
     nll_sum_nats: float
     seconds: float
+    is_greedy: bool | None = None
 
 
 class Backend(Protocol):
     """What sampling needs of an engine."""
 
     context_length: int
+    can_score: bool
 
-    def render(self, messages: Messages) -> str:
-        """The prompt text that the model's chat template makes of `messages`."""
+    def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
+        """The prompt text that the model's chat template makes of `messages`.
+
+        Without a generation prompt the last message is left open, to be continued.
+        """
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a rendered prompt; no special tokens are added."""
 
     def complete(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
         """Complete requests of equal sampling settings, in the order given."""
+
+    def score(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
+        """Log-probabilities of the requests' answers; only where `can_score`."""
 
     def describe(self) -> dict[str, Any]:
         """Settings that a result depends on, for the manifest."""
@@ -82,6 +91,8 @@ class _Row:
 
 class HFBackend:
     """A causal language model by transformers, on one device."""
+
+    can_score = True
 
     def __init__(
         self,
@@ -158,13 +169,16 @@ class HFBackend:
             "chat_template": template if isinstance(template, str) else dict(template),
         }
 
-    def render(self, messages: Messages) -> str:
+    def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
         import jinja2
 
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=True
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=not add_generation_prompt,
                 )
             )
         except jinja2.exceptions.TemplateError as error:
@@ -179,20 +193,67 @@ class HFBackend:
 
     def complete(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
         """Raises InfrastructureError when the device's memory is too small for the batch."""
-        import torch
-
         started = time.monotonic()
         rows = [_Row(r, np.random.Generator(np.random.Philox(r.seed))) for r in requests]
-        try:
-            with torch.inference_mode():
-                self._decode(rows, requests[0].sampling, tick)
-        except torch.OutOfMemoryError as error:
-            raise InfrastructureError(
-                f"out of memory on {self.device} with {len(rows)} rows; give a smaller "
-                "--batch-size: what was done is kept"
-            ) from error
+        with self._working(len(rows)):
+            self._decode(rows, requests[0].sampling, tick)
         seconds = (time.monotonic() - started) / len(rows)
         return [self._completion(row, seconds) for row in rows]
+
+    def score(self, requests: Sequence[Request], tick: Tick) -> list[Completion]:
+        """Equal prompts run once. Raises InfrastructureError when memory is too small."""
+        started = time.monotonic()
+        with self._working(len(requests)):
+            found = self._log_probabilities(requests)
+        tick(sum(len(request.answer_ids) for request in requests), len(requests))
+        seconds = (time.monotonic() - started) / len(requests)
+        return [
+            Completion(r.answer_ids, r.answer or "", "scored", None, -total, seconds, greedy)
+            for r, (total, greedy) in zip(requests, found, strict=True)
+        ]
+
+    @contextmanager
+    def _working(self, rows: int) -> Iterator[None]:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as error:
+            raise InfrastructureError(
+                f"out of memory on {self.device} with {rows} rows; give a smaller "
+                "--batch-size: what was done is kept"
+            ) from error
+
+    def _log_probabilities(self, requests: Sequence[Request]) -> list[tuple[float, bool]]:
+        """Of every answer: its log-probability in nats, and whether it is the greedy one."""
+        import torch
+
+        logits, cache, mask = self._prefill([request.prompt_ids for request in requests])
+        width = max(len(request.answer_ids) for request in requests)
+        ids = torch.zeros((len(requests), width), dtype=torch.long)
+        there = torch.zeros_like(ids)
+        for i, request in enumerate(requests):
+            ids[i, : len(request.answer_ids)] = torch.tensor(request.answer_ids)
+            there[i, : len(request.answer_ids)] = 1
+        ids, there = ids.to(self.device), there.to(self.device)
+        steps = [logits]
+        if width > 1:
+            output = self.model(
+                input_ids=ids[:, :-1],
+                attention_mask=torch.cat([mask, there[:, :-1]], dim=1),
+                position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width - 1).to(ids),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            steps += list(output.logits.unbind(dim=1))
+        total = torch.zeros(len(requests), dtype=torch.float64)
+        greedy = torch.ones(len(requests), dtype=torch.bool)
+        for step, tokens, valid in zip(steps, ids.T, there.T.bool(), strict=True):
+            chosen = torch.log_softmax(step.float(), dim=-1).gather(1, tokens[:, None])[:, 0]
+            total += torch.where(valid, chosen, 0.0).cpu()
+            greedy &= ((step.argmax(dim=-1) == tokens) | ~valid).cpu()
+        return list(zip(total.tolist(), greedy.tolist(), strict=True))
 
     def _completion(self, row: _Row, seconds: float) -> Completion:
         text = str(self.tokenizer.decode(row.ids, skip_special_tokens=True))
@@ -204,7 +265,7 @@ class HFBackend:
     def _decode(self, rows: list[_Row], sampling: Sampling, tick: Tick) -> None:
         import torch
 
-        logits, cache, mask = self._prefill(rows)
+        logits, cache, mask = self._prefill([row.request.prompt_ids for row in rows])
         positions = mask.sum(dim=1)
         warp = _warpers(sampling)
         while True:
@@ -228,11 +289,11 @@ class HFBackend:
             )
             logits, positions = output.logits[:, -1], positions + 1
 
-    def _prefill(self, rows: list[_Row]) -> tuple[Any, Any, Any]:
+    def _prefill(self, rows: Sequence[tuple[int, ...]]) -> tuple[Any, Any, Any]:
         """Run each different prompt once, left-padded, and fan it out to its rows."""
         import torch
 
-        prompts = list(dict.fromkeys(row.request.prompt_ids for row in rows))
+        prompts = list(dict.fromkeys(rows))
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self._padding_id())
         mask = torch.zeros_like(ids)
@@ -248,7 +309,7 @@ class HFBackend:
             logits_to_keep=1,
         )
         number = {prompt: i for i, prompt in enumerate(prompts)}
-        places = torch.tensor([number[r.request.prompt_ids] for r in rows], device=self.device)
+        places = torch.tensor([number[prompt] for prompt in rows], device=self.device)
         cache = output.past_key_values
         cache.batch_select_indices(places)
         return output.logits[places, -1], cache, mask[places]

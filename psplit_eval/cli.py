@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
-from psplit_eval.errors import PsplitError, UsageError
+from psplit_eval.errors import InfrastructureError, PsplitError, UsageError
 
 if TYPE_CHECKING:
     from psplit_eval.run import RunOptions, RunResult
@@ -64,6 +64,10 @@ def _parser() -> _Parser:
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
+    _add_runs(commands.add_parser("runs", help="list, describe and delete runs"))
+    _add_export(commands.add_parser("export", help="write a run's samples or metrics to one file"))
+    _add_doctor(commands.add_parser("doctor", help="check this machine: libraries, space, servers"))
+    _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
 
 
@@ -108,8 +112,65 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_tasks)
+    parser.add_argument(
+        "pattern", nargs="?", help="name or pattern, such as 'gsm8k*', looked up in lm-eval, too"
+    )
     parser.add_argument("--include-path", action="append", default=[], metavar="DIR")
     parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=_Parser)
+    listing = actions.add_parser("list", help="every run below a folder, newest first")
+    listing.set_defaults(command=_runs_list)
+    describing = actions.add_parser("describe", help="what a run is and how far it got")
+    describing.set_defaults(command=_runs_describe)
+    describing.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    pruning = actions.add_parser("prune", help="delete runs that are empty or old")
+    pruning.set_defaults(command=_runs_prune)
+    add = pruning.add_argument
+    add("--older-than", type=float, metavar="DAYS", help="runs made that long ago, too")
+    add("--yes", action="store_true", help="delete; without it, only say what would be deleted")
+    for action in (listing, pruning):
+        root = action.add_argument("root", type=Path, nargs="?", default=Path("runs"))
+        root.metavar, root.help = "ROOT", "folder to search (runs)"
+    for action in (listing, describing, pruning):
+        action.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_export)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run's folder")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ends in .jsonl, .jsonl.gz, .csv or .parquet",
+    )
+    add("--what", default="samples", help="samples (the default), metrics or prompts")
+    add("--force", action="store_true", help="replace FILE if it is there")
+    add("--json", action="store_true", help="print what was written as JSON")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_doctor)
+    parser.add_argument(
+        "--base-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an OpenAI-compatible server, such as http://localhost:8000/v1; the key is taken "
+        "from OPENAI_API_KEY",
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_completion)
+    parser.description = 'Bash: eval "$(psplit-eval completion bash)" in ~/.bashrc.'
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
 
 
 def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
@@ -246,24 +307,127 @@ def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
 
 def _tasks(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
+    from psplit_eval.catalog import Catalog
     from psplit_eval.harness import task_summary
-    from psplit_eval.suites import SUITES, task_files
+    from psplit_eval.suites import SUITES
 
-    files = task_files([Path(folder) for folder in options.include_path])
-    tasks = {name: task_summary(path) for name, path in files.items()}
+    catalog = Catalog([Path(folder) for folder in options.include_path])
+    if options.pattern:
+        return _matching_tasks(catalog.matching(options.pattern), options)
+    tasks = {name: task_summary(source) for name, source in catalog.tasks.items()}
     if options.json:
         suites = {suite.name: list(suite.tasks) for suite in SUITES.values()}
-        print(json.dumps({"tasks": tasks, "suites": suites}, indent=1))
+        content = {"tasks": tasks, "groups": catalog.groups, "suites": suites}
+        print(json.dumps(content, indent=1))
         return 0
-    print(f"{'task':16} {'kind':10} {'docs':>5} {'samples':>7}  about")
+    print(f"{'task':20} {'kind':10} {'docs':>5} {'samples':>7}  about")
     for name, task in tasks.items():
         docs = "hub" if task["rows"] is None else task["rows"]
-        print(f"{name:16} {task['kind']:10} {docs:>5} {task['samples']:>7}  {task['title']}")
-        print(f"{'':42}source: {task['source']}")
-    print(f"\n{'suite':16} tasks")
+        print(f"{name:20} {task['kind']:10} {docs:>5} {task['samples']:>7}  {task['title']}")
+        print(f"{'':46}source: {task['source']}")
+    print(f"\n{'group':20} tasks")
+    for group, members in catalog.groups.items():
+        print(f"{group:20} {', '.join(members)}{_pool_note(catalog.is_pool(group))}")
+    print(f"\n{'suite':20} tasks")
     for suite in SUITES.values():
-        print(f"{suite.name:16} {', '.join(suite.tasks)}\n{'':16} {suite.about}")
+        print(f"{suite.name:20} {', '.join(suite.tasks)}\n{'':20} {suite.about}")
+    print("\nlm-eval's own tasks can be named, too: psplit-eval tasks 'gsm8k*' finds them.")
     return 0
+
+
+def _pool_note(pooled: bool) -> str:
+    return " (also reported as one)" if pooled else ""
+
+
+def _matching_tasks(found: Mapping[str, str], options: argparse.Namespace) -> int:
+    if not found:
+        raise UsageError(
+            f"task pattern {options.pattern!r}: no task, group or tag of this name; * and ? stand "
+            "for other characters"
+        )
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(f"{name:40} {kind}" for name, kind in found.items()))
+    return 0
+
+
+def _runs_list(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.inventory import find_runs, runs_text
+
+    runs = find_runs(options.root)
+    _print(options, {"runs": [run.to_dict() for run in runs]}, runs_text(runs, options.root))
+    return 0
+
+
+def _runs_describe(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.inventory import describe_run, description_text
+
+    found = describe_run(options.run)
+    _print(options, found, description_text(found))
+    return 0
+
+
+def _runs_prune(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.inventory import prune_runs, pruned_text
+
+    pruned = prune_runs(options.root, options.older_than, options.yes)
+    content = {"deleted": options.yes, "runs": [item.to_dict() for item in pruned]}
+    _print(options, content, pruned_text(pruned, options.root))
+    failed = any(item.outcome == "failed" for item in pruned)
+    return InfrastructureError.exit_code if failed else 0
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.export import export_run
+
+    made = export_run(options.run, options.out, options.what, options.force)
+    text = f"{made.file}: {made.rows} {made.what}, {len(made.columns)} columns"
+    _print(options, made.to_dict(), text)
+    return 0
+
+
+def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.doctor import examine
+
+    findings = []
+    for finding in examine(options.base_url):
+        findings.append(finding)
+        if not options.json:
+            fix = f"; {finding.fix}" if finding.fix else ""
+            print(f"{finding.state:8} {finding.subject:15} {finding.text}{fix}", flush=True)
+    if options.json:
+        print(json.dumps({"findings": [finding.to_dict() for finding in findings]}, indent=1))
+    problem = any(finding.state == "problem" for finding in findings)
+    return InfrastructureError.exit_code if problem else 0
+
+
+def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
+    import shtab
+
+    parser = _parser()
+    kinds = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY}
+    kinds |= {"ROOT": shtab.DIRECTORY, "out": shtab.DIRECTORY, "model": shtab.DIRECTORY}
+    for action in _actions(parser):
+        kind = kinds.get(str(action.metavar or action.dest))
+        if kind is not None:
+            action.complete = kind  # type: ignore[attr-defined]
+    print(shtab.complete(parser, options.shell))
+    return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Options and arguments of a parser and of its commands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+
+
+def _print(options: argparse.Namespace, content: Mapping[str, Any], text: str) -> None:
+    print(json.dumps(content, indent=1) if options.json else text)
 
 
 def _screen() -> Any:

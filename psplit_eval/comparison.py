@@ -7,15 +7,17 @@ and clustered by doc.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
+from operator import add
 from typing import Any
 
 import numpy as np
 
-from psplit_eval.scoring import Scorer
+from psplit_eval.scoring import MetricInfo, Scorer
 from psplit_eval.stats import (
     Difference,
     Estimate,
@@ -36,7 +38,9 @@ __all__ = [
     "Value",
     "arm_values",
     "compare_modes",
+    "compare_pairs",
     "read_arms",
+    "renumbered",
     "score_store",
     "verdict",
 ]
@@ -46,21 +50,23 @@ MAX_MISSING = 0.01
 """Above this share of missing samples nothing is inferred."""
 
 _NOT_COMPARED = ("accuracy_pass_at_1",)  # the same number as accuracy_avg
-_NO_DIRECTION = ("entropy_bits", "tokens_mean")
-_LOWER_IS_BETTER = ("truncated",)
+_ENTROPY = MetricInfo("bits", None)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One mode on one task.
+    """One mode on one task, or on a pool of tasks.
 
-    `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples.
-    Samples of `docs` were asked for, `planned` of them in all; `missing` could not be had,
-    `truncated` were cut by the token limit, `right` are right answers (None: nothing is graded).
+    `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples of
+    which the entropy is known. Samples of `docs` were asked for, `planned` of them in all;
+    `missing` could not be had, `truncated` were cut by the token limit, `right` are right answers
+    (None: nothing is graded). `pool`: the pool that the task belongs to. `run`: the run's label,
+    where arms of several runs are compared.
     """
 
     task: str
     mode: str
+    scorer: Scorer
     values: Mapping[str, Mapping[int, float]]
     bits: Mapping[int, float]
     tokens: Mapping[int, int]
@@ -69,6 +75,17 @@ class Arm:
     truncated: int
     right: int | None
     docs: frozenset[int] = frozenset()
+    pool: str = ""
+    run: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the arm is called in a comparison."""
+        return f"{self.run}/{self.mode}" if self.run else self.mode
+
+    def info(self, metric: str) -> MetricInfo:
+        """Unit and direction of one of its metrics."""
+        return _ENTROPY if metric == "entropy_bits" else self.scorer.info(metric)
 
     @property
     def missing_share(self) -> float:
@@ -98,10 +115,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric in two modes of one task: b − a."""
+    """One metric in two arms of one task: b − a."""
 
     task: str
     metric: str
+    unit: str
     arm_a: str
     arm_b: str
     result: Difference
@@ -159,24 +177,41 @@ class Comparison:
 def score_store(store: Store, scorers: Mapping[str, Scorer], watch: Any = lambda _: None) -> None:
     """Compute every metric of every task again from the stored samples, and store it."""
     for task, scorer in scorers.items():
-        targets = {doc.doc_id: doc.target for doc in store.docs(task)}
+        docs = {doc.doc_id: doc for doc in store.docs(task)}
         cells: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in store.samples(task):
             if sample.error is None:
                 cells[sample.mode, sample.doc_id].append(sample)
         metrics: list[Metric] = []
         for (_, doc_id), samples in cells.items():
-            metrics += scorer.score(targets[doc_id], samples)
+            metrics += scorer.score(docs[doc_id], samples)
             watch(1)
         store.replace_metrics(task, metrics)
 
 
-def read_arms(store: Store, tasks: Iterable[str], modes: Sequence[str]) -> list[Arm]:
-    """Arms of the named tasks and modes, tasks first, in the order given."""
-    return [arm for task in tasks for arm in _task_arms(store, task, modes)]
+def read_arms(
+    store: Store,
+    scorers: Mapping[str, Scorer],
+    modes: Sequence[str],
+    pools: Mapping[str, Sequence[str]] | None = None,
+) -> list[Arm]:
+    """Arms of the named tasks and modes, tasks first, in the order given; then those of pools.
+
+    A pool (name → its tasks) is left out where its tasks have different primary metrics.
+    """
+    pools = pools or {}
+    pool_of = {task: pool for pool, members in pools.items() for task in members}
+    arms = [
+        arm
+        for task, scorer in scorers.items()
+        for arm in _task_arms(store, task, scorer, modes, pool_of.get(task, ""))
+    ]
+    return arms + [arm for pool, members in pools.items() for arm in _pooled(pool, members, arms)]
 
 
-def _task_arms(store: Store, task: str, modes: Sequence[str]) -> list[Arm]:
+def _task_arms(
+    store: Store, task: str, scorer: Scorer, modes: Sequence[str], pool: str
+) -> list[Arm]:
     values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     right: dict[str, int] = defaultdict(int)
     graded = set()
@@ -195,12 +230,14 @@ def _task_arms(store: Store, task: str, modes: Sequence[str]) -> list[Arm]:
         bits: dict[int, float] = defaultdict(float)
         tokens: dict[int, int] = defaultdict(int)
         for sample in good:
-            bits[sample.doc_id] += sample.entropy_sum_bits or 0.0
-            tokens[sample.doc_id] += sample.completion_tokens or 0
+            if sample.entropy_sum_bits is not None:
+                bits[sample.doc_id] += sample.entropy_sum_bits
+                tokens[sample.doc_id] += sample.completion_tokens or 0
         arms.append(
             Arm(
                 task=task,
                 mode=mode,
+                scorer=scorer,
                 values={name: dict(docs) for name, docs in values[mode].items()},
                 bits=dict(bits),
                 tokens=dict(tokens),
@@ -209,9 +246,63 @@ def _task_arms(store: Store, task: str, modes: Sequence[str]) -> list[Arm]:
                 truncated=sum(sample.truncated for sample in good),
                 right=right[mode] if mode in graded else None,
                 docs=frozenset(sample.doc_id for sample in samples),
+                pool=pool,
             )
         )
     return arms
+
+
+def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Arm]:
+    """The pool's arm of every mode that has all of its tasks."""
+    members = [arm for task in tasks for arm in arms if arm.task == task]
+    if len({arm.scorer.primary for arm in members}) != 1:
+        return
+    first, places = 0, {}
+    for task in tasks:
+        docs = [doc for arm in members if arm.task == task for doc in arm.docs]
+        places[task] = first
+        first += max(docs, default=-1) + 1
+    for mode in dict.fromkeys(arm.mode for arm in members):
+        parts = [arm for arm in members if arm.mode == mode]
+        if len(parts) == len(tasks):
+            moved = [_moved(part, partial(add, places[part.task])) for part in parts]
+            yield _joined(pool, moved)
+
+
+def renumbered(arm: Arm, numbers: Mapping[int, int]) -> Arm:
+    """The arm with its docs under other numbers, so that they pair with another run's."""
+    return _moved(arm, numbers.__getitem__)
+
+
+def _moved(arm: Arm, number: Callable[[int], int]) -> Arm:
+    def keys(values: Mapping[int, Any]) -> dict[int, Any]:
+        return {number(doc): value for doc, value in values.items()}
+
+    return replace(
+        arm,
+        values={metric: keys(docs) for metric, docs in arm.values.items()},
+        bits=keys(arm.bits),
+        tokens=keys(arm.tokens),
+        docs=frozenset(map(number, arm.docs)),
+    )
+
+
+def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
+    shared = [name for name in parts[0].values if all(name in part.values for part in parts)]
+    right = [part.right for part in parts if part.right is not None]
+    return replace(
+        parts[0],
+        task=pool,
+        values={name: dict(ChainMap(*(dict(p.values[name]) for p in parts))) for name in shared},
+        bits=dict(ChainMap(*(dict(part.bits) for part in parts))),
+        tokens=dict(ChainMap(*(dict(part.tokens) for part in parts))),
+        planned=sum(part.planned for part in parts),
+        missing=sum(part.missing for part in parts),
+        truncated=sum(part.truncated for part in parts),
+        right=sum(right) if len(right) == len(parts) else None,
+        docs=frozenset().union(*(part.docs for part in parts)),
+        pool="",
+    )
 
 
 def arm_values(arm: Arm) -> list[Value]:
@@ -220,68 +311,71 @@ def arm_values(arm: Arm) -> list[Value]:
     for metric, docs in arm.values.items():
         kept = [value for value in docs.values() if not math.isnan(value)]
         found.append(_value(arm, metric, mean_estimate(kept)))
-    docs_in_order = sorted(arm.tokens)
-    entropy = ratio_estimate(
-        [arm.bits[doc] for doc in docs_in_order], [arm.tokens[doc] for doc in docs_in_order]
-    )
-    found.append(_value(arm, "entropy_bits", entropy))
+    if arm.tokens:
+        order = sorted(arm.tokens)
+        sums = [arm.bits[doc] for doc in order], [arm.tokens[doc] for doc in order]
+        found.append(_value(arm, "entropy_bits", ratio_estimate(*sums)))
     return found
 
 
 def _value(arm: Arm, metric: str, estimate: Estimate) -> Value:
-    better = None if metric in _NO_DIRECTION else metric not in _LOWER_IS_BETTER
-    unit = {"entropy_bits": "bits", "tokens_mean": "tokens"}.get(metric, "fraction")
-    if unit == "fraction":  # the mean cannot leave [0, 1], so neither need its interval
+    info = arm.info(metric)
+    if info.unit == "fraction":  # the mean cannot leave [0, 1], so neither need its interval
         low, high = (float(np.clip(x, 0.0, 1.0)) for x in (estimate.ci_low, estimate.ci_high))
         estimate = replace(estimate, ci_low=low, ci_high=high)
-    return Value(arm.task, arm.mode, metric, estimate, arm.planned - arm.missing, unit, better)
+    n_samples = arm.planned - arm.missing
+    return Value(arm.task, arm.mode, metric, estimate, n_samples, info.unit, info.higher_is_better)
 
 
-def compare_modes(
-    arms: Sequence[Arm], scorers: Mapping[str, Scorer], allow_missing: bool = False
-) -> list[Comparison]:
-    """Compare every pair of modes on every task.
-
-    The primary family is one metric a task and mode pair, Holm-corrected. All else is exploratory,
-    Benjamini–Hochberg-corrected. Above MAX_MISSING missing samples in an arm nothing is inferred
-    from it, unless `allow_missing`.
-    """
-    found = []
+def compare_modes(arms: Sequence[Arm], allow_missing: bool = False) -> list[Comparison]:
+    """Compare every pair of modes on every task and pool; see `compare_pairs`."""
     by_task: dict[str, list[Arm]] = defaultdict(list)
     for arm in arms:
         by_task[arm.task].append(arm)
-    for task, members in by_task.items():
-        for a, b in combinations(members, 2):
-            found += _compare(a, b, scorers[task].primary, allow_missing)
-    return _corrected(found)
+    pairs = [pair for members in by_task.values() for pair in combinations(members, 2)]
+    return compare_pairs(pairs, allow_missing)
 
 
-def _compare(a: Arm, b: Arm, primary: str, allow_missing: bool) -> list[Comparison]:
+def compare_pairs(
+    pairs: Iterable[tuple[Arm, Arm]], allow_missing: bool = False
+) -> list[Comparison]:
+    """Compare the second arm of every pair with the first, doc by doc.
+
+    The primary family is one metric a task and pair, Holm-corrected; of a pool it is the pool's,
+    not its members'. All else is exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING
+    missing samples in an arm nothing is inferred from it, unless `allow_missing`.
+    """
+    return _corrected([found for a, b in pairs for found in _compare(a, b, allow_missing)])
+
+
+def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
     share = max(a.missing_share, b.missing_share)
     withheld = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
-    found = []
+    deciding = "" if a.pool else a.scorer.primary
     shared = [name for name in a.values if name in b.values]
-    for metric in dict.fromkeys([primary, *shared, "entropy_bits"]):
+    entropy = ["entropy_bits"] if a.tokens and b.tokens else []
+    for metric in dict.fromkeys([a.scorer.primary, *shared, *entropy]):
         if metric in _NOT_COMPARED:
             continue
         result, dropped, test = _paired(a, b, metric)
+        primary = metric == deciding
         comparison = Comparison(
             task=a.task,
             metric=metric,
-            arm_a=a.mode,
-            arm_b=b.mode,
+            unit=a.info(metric).unit,
+            arm_a=a.name,
+            arm_b=b.name,
             result=result,
             test=test,
-            family="primary" if metric == primary else "exploratory",
-            primary=metric == primary,
-            correction="Holm" if metric == primary else "Benjamini-Hochberg",
+            family="primary" if primary else "exploratory",
+            primary=primary,
+            correction="Holm" if primary else "Benjamini-Hochberg",
             n_docs_dropped=dropped,
             n_samples=a.planned - a.missing + b.planned - b.missing,
         )
         if withheld and not allow_missing:
             comparison = _withhold(comparison, withheld)
-        found.append(comparison)
-    return found
+        yield comparison
 
 
 def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:

@@ -47,13 +47,15 @@ class UsageError(PsplitError):
 class UnknownNameError(UsageError):
     """`name` is no known `kind`; the message lists what is known and guesses at what was meant."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], listed: Iterable[str] | None = None
+    ) -> None:
+        """`listed` are named in the message in place of all that is `known`."""
         choices = sorted(known)
         close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        super().__init__(
-            f"unknown {kind} {name!r}: {hint}known are {', '.join(choices) or '(none)'}"
-        )
+        shown = ", ".join(choices if listed is None else sorted(listed))
+        super().__init__(f"unknown {kind} {name!r}: {hint}known are {shown or '(none)'}")
 
 
 class CheckpointError(UsageError):

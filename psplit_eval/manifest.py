@@ -49,7 +49,7 @@ _MODEL_KEYS = ("backend", "dtype", "device", "chat_template")
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:
     """The manifest of a new run: `parts` with what is true of every run on this machine.
 
-    `parts` has command, checkpoint, model, modes, suite, tasks, base_seed and batch_size.
+    `parts` has command, checkpoint, model, modes, suite, tasks, pools, base_seed and batch_size.
     """
     return {
         "format": 1,
@@ -126,7 +126,8 @@ def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manife
         grown = {key: max(known[key], entry[key]) for key in ("samples", "docs")}
         tasks[name] = {**entry, **grown}
     kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
-    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks}
+    pools = {**old.get("pools", {}), **new.get("pools", {})}
+    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks, "pools": pools}
 
 
 def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:

@@ -25,6 +25,8 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _HEADER = ("task", "mode", "metric", "x", "value", "ci_low", "ci_high", "n_docs")
 _PASS_AT = "accuracy_pass_at_"
 _DIVERSITY = ("div_ngram_2", "div_bleu_4")
+_PLAIN = ("accuracy_avg", "entropy_bits")
+"""Metrics that a plot's title names already."""
 
 Line = tuple[str, str, str, float, float, float, float, int]
 """A CSV row, see _HEADER. `x` is k or a doc's id; NaN (an empty cell) for a mean over docs."""
@@ -46,7 +48,7 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
     made: list[Path] = []
     diversity = _means(values, _DIVERSITY) + _docs(arms, _DIVERSITY)
     for name, lines, panel, title, label in (
-        ("accuracy", _means(values, ("accuracy_avg",)), _dots, "Mean accuracy", "fraction right"),
+        ("accuracy", _accuracies(arms), _dots, "Mean accuracy", "fraction right"),
         ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
         ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
         ("diversity", diversity, _dots_on_docs, "Diversity", "fraction"),
@@ -63,6 +65,17 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
 
 def _means(values: Sequence[Value], metrics: Sequence[str]) -> list[Line]:
     return [_line(value, math.nan) for value in values if value.metric in metrics]
+
+
+def _accuracies(arms: Sequence[Arm]) -> list[Line]:
+    """The primary metric of every task that has right and wrong answers."""
+    return [
+        _line(value, math.nan)
+        for arm in arms
+        if arm.scorer.kind != "diversity" and arm.info(arm.scorer.primary).unit == "fraction"
+        for value in arm_values(arm)
+        if value.metric == arm.scorer.primary
+    ]
 
 
 def _docs(arms: Sequence[Arm], metrics: Sequence[str]) -> list[Line]:
@@ -156,7 +169,8 @@ def _add_legend(figure: Figure, axes: Sequence[Any]) -> None:
 def _panels(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        metric = line[2] if line[2] in _DIVERSITY else ""
+        plain = line[2] in _PLAIN or line[2].startswith(_PASS_AT)
+        metric = "" if plain else line[2]
         groups.setdefault((line[0], metric), []).append(line)
     for (task, metric), members in groups.items():
         yield f"{task}\n{metric}" if metric else task, members

@@ -19,7 +19,6 @@ from psplit_eval.comparison import Arm, Comparison, Value, arm_values, compare_m
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.plots import draw
-from psplit_eval.scoring import Scorer
 from psplit_eval.store import Store
 
 __all__ = ["write_report"]
@@ -59,7 +58,6 @@ def write_report(
     manifest: Mapping[str, Any],
     store: Store,
     arms: Sequence[Arm],
-    scorers: Mapping[str, Scorer],
     allow_missing: bool = False,
 ) -> tuple[str, str]:
     """Write every result file into the run folder; returns (summary for a terminal, verdict).
@@ -67,7 +65,7 @@ def write_report(
     Raises InfrastructureError when the disk is full.
     """
     values = [value for arm in arms for value in arm_values(arm)]
-    comparisons = compare_modes(arms, scorers, allow_missing)
+    comparisons = compare_modes(arms, allow_missing)
     conclusion = verdict(comparisons)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
@@ -79,7 +77,7 @@ def write_report(
         (folder / "plots").mkdir(exist_ok=True)
         plots = [path for path in draw(arms, folder / "plots") if path.suffix == ".png"]
     tables = _tables(manifest, arms, values, comparisons)
-    shown = list(_shown(store, arms, scorers))
+    shown = list(_shown(store, arms, manifest["tasks"]))
     write_text(folder / "report.md", _markdown(manifest, conclusion, tables, plots, shown))
     write_text(folder / "report.html", _html(manifest, conclusion, tables, plots, shown))
     return "\n".join(_markdown_table(table) for table in tables[:2]), conclusion
@@ -138,7 +136,7 @@ def _estimate(value: Value) -> str:
 
 
 def _scale(unit: str) -> tuple[float, int]:
-    return (100.0, 1) if unit == "fraction" else (1.0, 3 if unit == "bits" else 1)
+    return (100.0, 1) if unit == "fraction" else (1.0, 1 if unit == "tokens" else 3)
 
 
 def _number(value: float, scale: float = 1.0, digits: int = 3, sign: bool = False) -> str:
@@ -150,8 +148,7 @@ def _number(value: float, scale: float = 1.0, digits: int = 3, sign: bool = Fals
 def _comparison_table(title: str, note: str, comparisons: Iterable[Comparison]) -> _Table:
     rows = []
     for c in comparisons:
-        unit = {"entropy_bits": "bits", "tokens_mean": "tokens"}.get(c.metric, "fraction")
-        scale, digits = _scale(unit)
+        scale, digits = _scale(c.unit)
         gap, low, high = (
             _number(x, scale, digits, sign=True)
             for x in (c.result.difference, c.result.ci_low, c.result.ci_high)
@@ -210,12 +207,7 @@ def _completeness_table(arms: Sequence[Arm]) -> _Table:
 
 def _settings_table(manifest: Mapping[str, Any]) -> _Table:
     model, machine = manifest["model"], manifest["machine"]
-    rows = [
-        ("checkpoint", f"{manifest['checkpoint']['name']} ({model['parameters']:,} parameters)"),
-        ("files' fingerprint", manifest["checkpoint"]["fingerprint"]),
-        ("precision and device", f"{model['dtype']} on {model['device']} ({model['backend']})"),
-        ("base seed", str(manifest["base_seed"])),
-    ]
+    rows = [("checkpoint", str(manifest["checkpoint"]["name"])), *_origin(manifest, model)]
     for mode in manifest["modes"]:
         prompt = mode["system_prompt"]
         rows.append((f"mode {mode['name']}", prompt or "no system message is sent"))
@@ -236,14 +228,28 @@ def _settings_table(manifest: Mapping[str, Any]) -> _Table:
     return _Table("Settings", "manifest.json has all of them.", ("what", "value"), tuple(rows))
 
 
+def _origin(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if model["backend"] == "lm-eval":
+        return [("samples", "imported: logged by lm_eval, not drawn by psplit")]
+    return [
+        ("parameters", f"{model['parameters']:,}"),
+        ("files' fingerprint", manifest["checkpoint"]["fingerprint"]),
+        ("precision and device", f"{model['dtype']} on {model['device']} ({model['backend']})"),
+        ("base seed", str(manifest["base_seed"])),
+    ]
+
+
 def _software(manifest: Mapping[str, Any]) -> str:
     libraries = {"psplit": manifest["psplit_version"], **manifest["libraries"]}
     return ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
 
 
-def _shown(store: Store, arms: Sequence[Arm], scorers: Mapping[str, Scorer]) -> Iterable[_Shown]:
-    """The stated selection: the first docs of every task, the first sample of every mode."""
-    for task in scorers:
+def _shown(store: Store, arms: Sequence[Arm], tasks: Iterable[str]) -> Iterable[_Shown]:
+    """The stated selection: the first docs of every task, the first sample of every mode.
+
+    Answers that were only scored say nothing of the model's own words and are not shown.
+    """
+    for task in tasks:
         docs = [doc for doc, _ in zip(store.docs(task), range(_SHOWN_DOCS), strict=False)]
         prompts = {prompt.prompt_hash: prompt.text for prompt in store.prompts()}
         first: dict[tuple[int, str], tuple[str, str, str]] = {}
@@ -251,13 +257,16 @@ def _shown(store: Store, arms: Sequence[Arm], scorers: Mapping[str, Scorer]) -> 
             for sample in store.samples(task, mode):
                 if sample.doc_id > docs[-1].doc_id:
                     break
-                if sample.sample_idx == 0 and sample.text is not None:
+                if sample.sample_idx or sample.finish_reason == "scored":
+                    continue
+                if sample.text is not None:
                     text = _shortened(sample.text)
                     prompt = _shortened(prompts.get(sample.prompt_hash, ""))
                     first[sample.doc_id, mode] = (mode, prompt, text)
         for doc in docs:
             samples = tuple(s for (doc_id, _), s in first.items() if doc_id == doc.doc_id)
-            yield _Shown(task, doc.doc_id, doc.target, samples)
+            if samples:
+                yield _Shown(task, doc.doc_id, doc.target, samples)
 
 
 def _shortened(text: str) -> str:

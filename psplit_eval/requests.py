@@ -72,7 +72,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to be drawn: its key, the exact prompt and how to draw."""
+    """One sample to be had: its key, the exact prompt, and how to draw or what to score.
+
+    With `answer` nothing is drawn: the log-probability of `answer_ids` after the prompt is asked
+    for, `sample_idx` is the answer's number and there is no seed.
+    """
 
     mode: str
     task: str
@@ -82,7 +86,9 @@ class Request:
     prompt_hash: str
     prompt_ids: tuple[int, ...]
     sampling: Sampling
-    seed: int
+    seed: int | None
+    answer: str | None = None
+    answer_ids: tuple[int, ...] = ()
 
     @property
     def key(self) -> SampleKey:
@@ -91,6 +97,8 @@ class Request:
     @property
     def request_hash(self) -> str:
         """SHA-256 over all that determines the response but the weights."""
+        if self.answer is not None:
+            return digest(self.prompt_hash, self.doc_hash, self.answer)
         return digest(self.prompt_hash, self.doc_hash, self.sampling.to_dict(), self.seed)
 
 
@@ -124,12 +132,13 @@ def work_groups(requests: Iterable[Request], rows: int | None = None) -> list[li
     groups: list[list[Request]] = []
     for cell in cells.values():
         cell.sort(key=lambda r: (-len(r.prompt_ids), r.doc_id, r.sample_idx))
-        groups += _chunks(cell, rows or _fitting_rows(cell[0].sampling.max_tokens))
+        groups += _chunks(cell, rows or _fitting_rows(cell))
     return groups
 
 
-def _fitting_rows(max_tokens: int) -> int:
-    return max(_LEAST_ROWS, min(_MOST_ROWS, _GROUP_TOKENS // max_tokens))
+def _fitting_rows(cell: Sequence[Request]) -> int:
+    longest = max(len(request.answer_ids) for request in cell) or cell[0].sampling.max_tokens
+    return max(_LEAST_ROWS, min(_MOST_ROWS, _GROUP_TOKENS // longest))
 
 
 def _chunks(items: Sequence[Request], size: int) -> list[list[Request]]:

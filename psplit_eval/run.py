@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from psplit_eval.backends import Backend, HFBackend
+from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
 from psplit_eval.comparison import read_arms, score_store
 from psplit_eval.errors import DataError, UnknownNameError
 from psplit_eval.files import write_json
-from psplit_eval.harness import Task, load_task
+from psplit_eval.harness import Task, load_task, restore_scorer
 from psplit_eval.manifest import (
     Manifest,
     locked,
@@ -30,9 +31,9 @@ from psplit_eval.manifest import (
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.report import write_report
 from psplit_eval.sampling import Plan, Tally, Watch, fill, missing, plan
-from psplit_eval.scoring import Scorer, scorer_from_dict
+from psplit_eval.scoring import Scorer
 from psplit_eval.store import Store
-from psplit_eval.suites import TaskSettings, suite_named, task_files
+from psplit_eval.suites import TaskSettings, suite_named
 
 __all__ = ["RunOptions", "RunResult", "Screen", "report_run", "run", "score_run"]
 
@@ -89,13 +90,15 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     Raises UsageError or InfrastructureError (see `errors`); before the first sample is drawn,
     nothing is written for a usage error.
     """
-    chosen = _chosen_tasks(options)
+    chosen, pools = _chosen_tasks(options)
     checkpoint = resolve_checkpoint(options.model, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
     tasks = [
-        (load_task(name, path, options.data.get(name)), settings)
-        for name, (path, settings) in chosen.items()
+        (load_task(source, options.data.get(source.name)), settings) for source, settings in chosen
     ]
+    for task, _ in tasks:
+        if task.left_out:
+            screen.say(f"{task.name}: left out {', '.join(task.left_out)} (no mean over docs)")
     screen.say(f"loading {options.model}")
     backend = HFBackend(
         checkpoint,
@@ -108,7 +111,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     folder = options.out or _default_folder(options)
     manifest = merged_manifest(
         read_manifest(folder),
-        new_manifest(_parts(options, checkpoint, backend, modes, tasks)),
+        new_manifest(_parts(options, checkpoint, backend, modes, tasks) | {"pools": pools}),
         folder,
     )
     with locked(folder), Store(folder / "samples.sqlite") as store:
@@ -173,35 +176,50 @@ def _reported(
     store: Store, folder: Path, manifest: Manifest, allow_missing: bool, tally: Tally
 ) -> RunResult:
     scorers = _scorers(manifest)
-    arms = read_arms(store, scorers, [mode["name"] for mode in manifest["modes"]])
-    summary, verdict = write_report(folder, manifest, store, arms, scorers, allow_missing)
+    modes = [mode["name"] for mode in manifest["modes"]]
+    arms = read_arms(store, scorers, modes, manifest.get("pools", {}))
+    summary, verdict = write_report(folder, manifest, store, arms, allow_missing)
     return RunResult(folder, verdict, tally.samples, tally.failed, summary)
 
 
 def _scorers(manifest: Manifest) -> dict[str, Scorer]:
-    return {name: scorer_from_dict(task["scorer"]) for name, task in manifest["tasks"].items()}
+    return {name: restore_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
 
 
-def _chosen_tasks(options: RunOptions) -> dict[str, tuple[Path, TaskSettings]]:
-    """File and settings of every task: the suite's first, then those named."""
+def _chosen_tasks(
+    options: RunOptions,
+) -> tuple[list[tuple[TaskSource, TaskSettings]], dict[str, list[str]]]:
+    """Every task with its settings, the suite's first, then those named; and the pools.
+
+    What is said of a group holds for its tasks, what is said of a task wins.
+    """
     suite = options.suite or (None if options.tasks else "quick")
     wanted = dict(suite_named(suite).tasks) if suite else {}
     wanted |= {name: TaskSettings() for name in options.tasks if name not in wanted}
-    files = task_files(options.include)
-    for name in wanted:
-        if name not in files:
-            raise UnknownNameError("task", name, files)
-    for name in {*options.settings, *options.data} - {""}:
-        if name not in wanted:
-            raise UnknownNameError("task (of those in this run)", name, wanted)
+    catalog = Catalog(options.include)
+    members = {name: catalog.members(name) for name in wanted}
+    names = {source.name for sources in members.values() for source in sources}
+    _check_named(options, {*wanted, *names}, names)
     everywhere = options.settings.get("", TaskSettings())
-    return {
-        name: (
-            files[name],
-            settings.updated(everywhere).updated(options.settings.get(name, TaskSettings())),
-        )
-        for name, settings in wanted.items()
+    chosen: dict[str, tuple[TaskSource, TaskSettings]] = {}
+    for name, settings in wanted.items():
+        said = settings.updated(everywhere).updated(options.settings.get(name, TaskSettings()))
+        for source in members[name]:
+            own = options.settings.get(source.name, TaskSettings())
+            chosen.setdefault(source.name, (source, said.updated(own)))
+    pools = {
+        name: [source.name for source in sources]
+        for name, sources in members.items()
+        if len(sources) > 1 and catalog.is_pool(name)
     }
+    return list(chosen.values()), pools
+
+
+def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None:
+    for name in set(options.settings) - {""} - wanted:
+        raise UnknownNameError("task (of those in this run)", name, wanted)
+    for name in set(options.data) - tasks:
+        raise UnknownNameError("task (of those in this run)", name, tasks)
 
 
 def _template(path: Path | None) -> str | None:
@@ -252,8 +270,8 @@ def _task_entry(task: Task, settings: TaskSettings) -> dict[str, Any]:
         "source": task.source,
         "sha256": task.sha256,
         "scorer": task.scorer.to_dict(),
-        "sampling": task.sampling.updated(settings.sampling).to_dict(),
-        "samples": settings.samples or task.samples,
+        "sampling": {} if task.scored else task.sampling.updated(settings.sampling).to_dict(),
+        "samples": 1 if task.scored else settings.samples or task.samples,
         "docs": len(task.docs[: settings.limit]),
         "docs_in_all": len(task.docs),
     }

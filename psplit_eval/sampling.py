@@ -6,16 +6,16 @@ was running, and the same plan again makes the same groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from psplit_eval.backends import Backend, Completion
-from psplit_eval.errors import RunMismatchError, TemplateError
-from psplit_eval.harness import Task
+from psplit_eval.errors import RunMismatchError, TemplateError, UsageError
+from psplit_eval.harness import Question, Task
 from psplit_eval.modes import Mode
 from psplit_eval.requests import Request, digest, sample_seed, work_groups
-from psplit_eval.store import Prompt, Sample, Store
+from psplit_eval.store import Doc, Prompt, Sample, Store
 from psplit_eval.suites import TaskSettings
 
 __all__ = ["Plan", "Tally", "fill", "missing", "plan"]
@@ -51,44 +51,89 @@ def plan(
     """Every request of every mode and task.
 
     Raises TemplateError when a mode's system prompt is not in a prompt, or a prompt leaves no room
-    in the model's context.
+    in the model's context; UsageError for given answers where the backend cannot score them.
     """
     requests: list[Request] = []
     prompts: dict[tuple[str, str], Prompt] = {}
     docs: list[tuple[str, int]] = []
     for task, settings in tasks:
+        _check_can_score(backend, task)
         chosen = task.docs[: settings.limit]
         docs += [(task.name, doc.doc_id) for doc in chosen]
         for mode in modes:
-            sampling = task.sampling.updated({**mode.sampling, **settings.sampling})
-            for doc in chosen:
-                text = task.prompt(doc, mode, backend.render)
-                prompt = Prompt(digest(text), mode.name, text, backend.encode(text))
-                _check_room(prompt, task.name, doc.doc_id, backend.context_length)
-                prompts.setdefault((prompt.prompt_hash, mode.name), prompt)
-                requests += [
-                    Request(
-                        mode=mode.name,
-                        task=task.name,
-                        doc_id=doc.doc_id,
-                        sample_idx=index,
-                        doc_hash=doc.doc_hash,
-                        prompt_hash=prompt.prompt_hash,
-                        prompt_ids=prompt.token_ids,
-                        sampling=sampling,
-                        seed=sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index),
-                    )
-                    for index in range(settings.samples or task.samples)
-                ]
+            for doc, questions in task.questions(chosen, mode, backend.render):
+                asked = [_asked(backend, mode, question) for question in questions]
+                for prompt, _, answer_ids in asked:
+                    _check_room(prompt, answer_ids, doc, backend.context_length)
+                    prompts.setdefault((prompt.prompt_hash, mode.name), prompt)
+                requests += _requests(task, settings, mode, doc, asked, base_seed)
     return Plan(tuple(requests), tuple(prompts.values()), tuple(docs))
 
 
-def _check_room(prompt: Prompt, task: str, doc_id: int, context_length: int) -> None:
-    if not 0 < len(prompt.token_ids) < context_length:
+_Asked = tuple[Prompt, str | None, tuple[int, ...]]
+"""A prompt, and the answer to score after it (None: none) with its token ids."""
+
+
+def _asked(backend: Backend, mode: Mode, question: Question) -> _Asked:
+    """Tokenise as lm-eval does: spaces at a prompt's end belong to the answer."""
+    if question.answer is None:
+        return _prompt(backend, mode, question.text), None, ()
+    prompt = _prompt(backend, mode, question.text.rstrip())
+    answer = question.text[len(prompt.text) :] + question.answer
+    return prompt, answer, backend.encode(prompt.text + answer)[len(prompt.token_ids) :]
+
+
+def _prompt(backend: Backend, mode: Mode, text: str) -> Prompt:
+    return Prompt(digest(text), mode.name, text, backend.encode(text))
+
+
+def _requests(
+    task: Task,
+    settings: TaskSettings,
+    mode: Mode,
+    doc: Doc,
+    asked: Sequence[_Asked],
+    base_seed: int,
+) -> Iterator[Request]:
+    """A request a sample of the only prompt, or one for each answer to score."""
+    if not task.scored:
+        asked = [asked[0]] * (settings.samples or task.samples)
+    sampling = task.sampling
+    if not task.scored:
+        sampling = sampling.updated({**mode.sampling, **settings.sampling})
+    for index, (prompt, answer, answer_ids) in enumerate(asked):
+        seed = sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index)
+        yield Request(
+            mode=mode.name,
+            task=task.name,
+            doc_id=doc.doc_id,
+            sample_idx=index,
+            doc_hash=doc.doc_hash,
+            prompt_hash=prompt.prompt_hash,
+            prompt_ids=prompt.token_ids,
+            sampling=sampling,
+            seed=seed if answer is None else None,
+            answer=answer,
+            answer_ids=answer_ids,
+        )
+
+
+def _check_can_score(backend: Backend, task: Task) -> None:
+    if task.scored and not backend.can_score:
+        raise UsageError(
+            f"task {task.name!r}: scores given answers by their log-probability, which the "
+            f"{backend.describe()['backend']} backend cannot; take the hf backend, or a task that "
+            "generates"
+        )
+
+
+def _check_room(prompt: Prompt, answer_ids: Sequence[int], doc: Doc, context_length: int) -> None:
+    tokens = len(prompt.token_ids) + len(answer_ids)
+    if not (prompt.token_ids and tokens < context_length):
         raise TemplateError(
-            f"task {task!r}, doc {doc_id}, mode {prompt.mode!r}: a prompt of "
-            f"{len(prompt.token_ids)} tokens, expected 1 to {context_length - 1} (the model's "
-            "context); leave the task out or take another model"
+            f"task {doc.task!r}, doc {doc.doc_id}, mode {prompt.mode!r}: a prompt of {tokens} "
+            f"tokens, expected 1 to {context_length - 1} (the model's context); leave the task out "
+            "or take another model"
         )
 
 
@@ -139,8 +184,9 @@ def _sample(
     watch: Watch,
 ) -> list[Sample]:
     results: Sequence[Completion | Exception]
+    work = backend.complete if requests[0].answer is None else backend.score
     try:
-        results = backend.complete(requests, watch)
+        results = work(requests, watch)
     except (ArithmeticError, RuntimeError, ValueError) as error:
         watch(0, len(requests))
         results = [error] * len(requests)
@@ -174,4 +220,5 @@ def _to_sample(request: Request, attempt: int, result: Completion | Exception, n
         error=None if good else f"{result.__class__.__name__}: {result}",
         seconds=good.seconds if good else 0.0,
         created_at=now,
+        is_greedy=good.is_greedy if good else None,
     )

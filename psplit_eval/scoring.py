@@ -9,31 +9,66 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from psplit_eval.accuracy import AnswerFormat, Grade, grade, maj_at_k, pass_at_k
 from psplit_eval.diversity import div_bleu, div_ngram, tokenise
 from psplit_eval.errors import DataError
-from psplit_eval.store import Metric, Sample
+from psplit_eval.store import Doc, Metric, Sample
 
-__all__ = ["AccuracyScorer", "DiversityScorer", "Scorer", "scorer_from_dict"]
+__all__ = [
+    "AccuracyScorer",
+    "DiversityScorer",
+    "MetricInfo",
+    "Scorer",
+    "of_doc",
+    "of_sample",
+    "scorer_from_dict",
+    "truncated_share",
+]
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a metric's numbers are.
+
+    `unit`: 'fraction' (in [0, 1]), 'bits', 'tokens' or 'number' (nothing is known of its range).
+    `higher_is_better` None: it has no better side.
+    """
+
+    unit: str
+    higher_is_better: bool | None
+
+
+_INFO: Mapping[str, MetricInfo] = {
+    "entropy_bits": MetricInfo("bits", None),
+    "tokens_mean": MetricInfo("tokens", None),
+    "truncated": MetricInfo("fraction", False),
+}
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Measures one doc; also callable as lm-eval's `process_results(doc, results)`."""
+    """Measures one doc; `primary` is the metric that a comparison is decided by."""
 
-    kind: ClassVar[str]
-    primary: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """'accuracy', 'diversity' or 'lm-eval'."""
+
+    @property
+    def primary(self) -> str: ...
 
     def fields(self) -> tuple[str, ...]:
         """Doc fields that scoring needs."""
 
-    def score(self, target: str, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def info(self, metric: str) -> MetricInfo:
+        """Unit and direction of one of its metrics."""
+
+    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
         """Metrics of the samples that one mode gave for one doc; none of them failed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The form used in manifests; `scorer_from_dict` reads it."""
+        """The form used in manifests."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +77,13 @@ class AccuracyScorer:
 
     Per sample `correct`; per doc `accuracy_avg`, `accuracy_pass_at_k` for every k up to the number
     of samples n, `accuracy_maj_at_n` and `truncated`, all in [0, 1]. A truncated answer is a wrong
-    answer and has no vote.
+    answer and has no vote. Also lm-eval's `process_results(doc, results)`.
     """
 
     answer_format: AnswerFormat = field(default_factory=AnswerFormat)
     target: str = "answer"
-    kind: ClassVar[str] = "accuracy"
-    primary: ClassVar[str] = "accuracy_avg"
+    kind: str = field(default="accuracy", init=False)
+    primary: str = field(default="accuracy_avg", init=False)
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grades = [self._grade(text, str(doc[self.target])) for text in _flat(results)]
@@ -57,19 +92,22 @@ class AccuracyScorer:
     def fields(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def score(self, target: str, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def info(self, metric: str) -> MetricInfo:
+        return _INFO.get(metric, MetricInfo("fraction", True))
+
+    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
         grades = [
-            Grade(None, False) if sample.truncated else self._grade(sample.text or "", target)
+            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
             for sample in samples
         ]
         for sample, found in zip(samples, grades, strict=True):
-            yield _of_sample(sample, "correct", float(found.correct))
+            yield of_sample(sample, "correct", float(found.correct))
         n, right = len(grades), sum(found.correct for found in grades)
-        yield _of_doc(samples, "accuracy_avg", right / n)
+        yield of_doc(samples, "accuracy_avg", right / n)
         for k in range(1, n + 1):
-            yield _of_doc(samples, f"accuracy_pass_at_{k}", pass_at_k(n, right, k))
-        yield _of_doc(samples, f"accuracy_maj_at_{n}", maj_at_k(grades))
-        yield _of_doc(samples, "truncated", _share(sample.truncated for sample in samples))
+            yield of_doc(samples, f"accuracy_pass_at_{k}", pass_at_k(n, right, k))
+        yield of_doc(samples, f"accuracy_maj_at_{n}", maj_at_k(grades))
+        yield truncated_share(samples)
 
     def _grade(self, text: str, target: str) -> Grade:
         return grade(text, target, self.answer_format)
@@ -86,8 +124,8 @@ class DiversityScorer:
     `truncated` in [0, 1] and `tokens_mean`, the mean length in the model's own tokens.
     """
 
-    kind: ClassVar[str] = "diversity"
-    primary: ClassVar[str] = "div_bleu_4"
+    kind: str = field(default="diversity", init=False)
+    primary: str = field(default="div_bleu_4", init=False)
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         return self._values(_flat(results))
@@ -95,12 +133,16 @@ class DiversityScorer:
     def fields(self) -> tuple[str, ...]:
         return ()
 
-    def score(self, target: str, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def info(self, metric: str) -> MetricInfo:
+        return _INFO.get(metric, MetricInfo("fraction", True))
+
+    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
         for name, value in self._values([sample.text or "" for sample in samples]).items():
-            yield _of_doc(samples, name, value)
-        yield _of_doc(samples, "truncated", _share(sample.truncated for sample in samples))
-        lengths = [sample.completion_tokens or 0 for sample in samples]
-        yield _of_doc(samples, "tokens_mean", sum(lengths) / len(lengths))
+            yield of_doc(samples, name, value)
+        yield truncated_share(samples)
+        lengths = [s.completion_tokens for s in samples if s.completion_tokens is not None]
+        if lengths:  # imported samples come without
+            yield of_doc(samples, "tokens_mean", sum(lengths) / len(lengths))
 
     def _values(self, texts: Sequence[str]) -> dict[str, float]:
         tokens = [tokenise(text) for text in texts]
@@ -112,12 +154,13 @@ class DiversityScorer:
 
 def scorer_from_dict(content: Mapping[str, Any]) -> Scorer:
     """The scorer that a manifest describes; raises DataError for an unknown kind."""
-    if content.get("kind") == AccuracyScorer.kind:
+    if content.get("kind") == "accuracy":
         return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
-    if content.get("kind") == DiversityScorer.kind:
+    if content.get("kind") == "diversity":
         return DiversityScorer()
     raise DataError(
-        f"scorer kind {content.get('kind')!r}: expected accuracy or diversity; use a newer psplit"
+        f"scorer kind {content.get('kind')!r}: expected accuracy, diversity or lm-eval; use a "
+        "newer psplit"
     )
 
 
@@ -133,10 +176,17 @@ def _share(flags: Any) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _of_sample(sample: Sample, name: str, value: float) -> Metric:
+def of_sample(sample: Sample, name: str, value: float) -> Metric:
+    """A number of one sample."""
     return Metric(sample.mode, sample.task, sample.doc_id, sample.sample_idx, name, value)
 
 
-def _of_doc(samples: Sequence[Sample], name: str, value: float) -> Metric:
+def of_doc(samples: Sequence[Sample], name: str, value: float) -> Metric:
+    """A number of all samples of a doc in one mode."""
     first = samples[0]
     return Metric(first.mode, first.task, first.doc_id, None, name, value)
+
+
+def truncated_share(samples: Sequence[Sample]) -> Metric:
+    """`truncated`: the share of samples that the token limit cut, in [0, 1]."""
+    return of_doc(samples, "truncated", _share(sample.truncated for sample in samples))

@@ -1,19 +1,18 @@
 """Suites: which tasks are run together, and with which sampling settings.
 
-Tasks are ordinary lm-eval YAML files. They are looked for in the user's folders first, then among
-those that come with psplit.
+A task is named as in the catalog; a group's name stands for all of its tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from psplit_eval.errors import UnknownNameError, UsageError
 
-__all__ = ["SUITES", "Suite", "TaskSettings", "shipped_folder", "suite_named", "task_files"]
+__all__ = ["SUITES", "Suite", "TaskSettings", "shipped_folder", "suite_named"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Suite:
 # Policy Split (arXiv 2604.11510), evaluation settings of the general tasks.
 _PUBLISHED = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "max_tokens": 32768}
 
+_GENERAL = ("psplit_math500", "psplit_aime", "psplit_gpqa_diamond", "psplit_mmlu_pro")
+
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
     for suite in (
@@ -65,15 +66,18 @@ SUITES: Mapping[str, Suite] = {
                 "psplit_story": TaskSettings(limit=8, samples=4, sampling={"max_tokens": 96}),
             },
         ),
-        Suite("general", "accuracy on published problems", {"psplit_gsm8k": TaskSettings()}),
+        Suite(
+            "general",
+            "accuracy on published problems, each task by its own settings",
+            {name: TaskSettings() for name in ("psplit_gsm8k", *_GENERAL)},
+        ),
         Suite("creative", "diversity of stories", {"psplit_story": TaskSettings()}),
         Suite(
             "paper",
-            "published sampling settings: T 0.6, top-k 20, top-p 0.95, 32 768 tokens, 8 samples",
-            {
-                "psplit_gsm8k": TaskSettings(samples=8, sampling=_PUBLISHED),
-                "psplit_story": TaskSettings(samples=8),
-            },
+            "as published: four general tasks at T 0.6, top-k 20, top-p 0.95, up to 32 768 tokens, "
+            "8 samples; stories, 8 samples",
+            {name: TaskSettings(samples=8, sampling=_PUBLISHED) for name in _GENERAL}
+            | {"psplit_story": TaskSettings(samples=8)},
         ),
     )
 }
@@ -91,21 +95,3 @@ def shipped_folder(kind: str) -> Path:
     package = Path(__file__).parent
     packed = package / "_shipped" / kind
     return packed if packed.is_dir() else package.parent / kind
-
-
-def task_files(include: Iterable[Path] = ()) -> dict[str, Path]:
-    """YAML file of every task by name (its file's name): user folders first, then the shipped.
-
-    Raises UsageError for a folder that does not exist.
-    """
-    found: dict[str, Path] = {}
-    for folder in [*include, shipped_folder("tasks")]:
-        if not folder.is_dir():
-            raise UsageError(f"task folder {str(folder)!r}: expected an existing folder")
-        for path in _yaml_files(folder):
-            found.setdefault(path.stem, path)
-    return found
-
-
-def _yaml_files(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.rglob("*.yaml") if not path.name.startswith("_"))

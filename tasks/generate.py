@@ -23,10 +23,10 @@ def sums(rng: random.Random) -> list[dict[str, Any]]:
     return [{"a": a, "b": b, "answer": str(a + b)} for a, b in pairs[:ROWS]]
 
 
-def reading(rng: random.Random) -> list[dict[str, Any]]:
+def reading(rng: random.Random, count: int = ROWS) -> list[dict[str, Any]]:
     """Two people own different numbers of a thing; one of the two is asked for."""
     rows: dict[str, dict[str, Any]] = {}
-    while len(rows) < ROWS:
+    while len(rows) < count:
         (one, two), thing = rng.sample(NAMES, 2), rng.choice(THINGS)
         counts = rng.sample(range(2, 20), 2)
         asked = rng.randrange(2)

@@ -1,19 +1,26 @@
 """What the YAML files name with `!function`: where rows come from, and each task's scorer."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.requests import digest
 from psplit_eval.scoring import AccuracyScorer, DiversityScorer
+
+SEED = 20260411
+"""Part of what orders the options of psplit_gpqa_diamond."""
+GPQA_COLUMNS = ("Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))
 
 _INTEGER = r"-?\d+(?:,\d{3})*"
 
 last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
 first_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})", first=True))
 boxed = AccuracyScorer(AnswerFormat())
+boxed_letter = AccuracyScorer(AnswerFormat(letter=True))
 diversity = DiversityScorer()
 
 
@@ -30,6 +37,18 @@ def gsm8k_docs(dataset: datasets.Dataset) -> datasets.Dataset:
         return {"answer": str(row["answer"]).split("####")[-1].strip().replace(",", "")}
 
     return dataset.map(number)
+
+
+def gpqa_docs(dataset: Iterable[dict[str, Any]]) -> datasets.Dataset:
+    """Turn GPQA's columns into a question, shuffled options and the letter of the right one."""
+    return datasets.Dataset.from_list([_gpqa_doc(row) for row in dataset])
+
+
+def _gpqa_doc(row: dict[str, Any]) -> dict[str, Any]:
+    question, right, *wrong = (str(row[column]).strip() for column in GPQA_COLUMNS)
+    # one hash an option: no other row, no column's place and no Python version changes the order
+    options = sorted([right, *wrong], key=lambda option: digest(SEED, question, option))
+    return {"question": question, "options": options, "answer": "ABCD"[options.index(right)]}
 
 
 def keep_all(responses: list[list[str]], docs: list[dict[str, Any]]) -> list[list[str]]:

@@ -13,7 +13,7 @@ LAYERS = (
     ("errors",),
     ("files",),
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
-    ("requests", "scoring"),
+    ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
     ("backends", "harness"),
     ("sampling", "comparison"),
     ("leaderboard", "plots"),

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ASK = (
-    "from psplit_eval.suites import task_files; from psplit_eval.harness import load_task; "
-    "path = task_files()['psplit_sums']; print(path, len(load_task('psplit_sums', path).docs))"
+    "from psplit_eval.catalog import Catalog; from psplit_eval.harness import load_task; "
+    "source = Catalog().tasks['psplit_sums']; print(source.path, len(load_task(source).docs))"
 )
 
 

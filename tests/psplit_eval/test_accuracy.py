@@ -101,6 +101,12 @@ def test_the_last_complete_box_counts(text, found):
 @pytest.mark.parametrize(
     ("text", "letter"),
     [
+        (r"\boxed{B. heat}", "B"),
+        (r"\boxed{\text{(C) A flow of heat}}", "C"),
+        (r"\boxed{{D}}", "D"),
+        (r"\boxed{D) 12}", "D"),
+        (r"\boxed{A heat}", None),
+        (r"\boxed{B.5}", None),
         (r"\boxed{C}", "C"),
         (r"\boxed{\text{c}}", "C"),
         (r"\boxed{(D)}", "D"),

@@ -9,7 +9,7 @@ from psplit_eval.comparison import arm_values, compare_modes, read_arms, score_s
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample, Store
 
-SCORERS = {"t": AccuracyScorer(AnswerFormat(r"(\d+)"))}
+SCORER = AccuracyScorer(AnswerFormat(r"(\d+)"))
 
 
 def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2, task="t"):
@@ -23,7 +23,7 @@ def sample(mode, doc, index, text, reason="stop", bits=4.0, tokens=2, task="t"):
 @pytest.fixture
 def arms_of(tmp_path):
     def build(samples):
-        scorers = {s.task: SCORERS["t"] for s in samples}
+        scorers = {s.task: SCORER for s in samples}
         with Store(tmp_path / "s.sqlite") as store:
             docs = sorted({(s.task, s.doc_id) for s in samples})
             store.add_plan([], [Doc(task, doc, "h", {}, "1") for task, doc in docs])
@@ -60,7 +60,7 @@ def test_values_are_per_doc_and_samples_are_not_docs(arms_of):
 
 def test_a_difference_without_spread_is_not_tested(arms_of):
     arms = arms_of(grid(lambda mode, doc, index: index < (1 if mode == "a" else 3) + doc % 2))
-    found = primary(compare_modes(arms, SCORERS))
+    found = primary(compare_modes(arms))
     assert found.result.difference == pytest.approx(0.5)
     assert math.isnan(found.result.p)
     assert found.verdict == "inconclusive"
@@ -68,7 +68,7 @@ def test_a_difference_without_spread_is_not_tested(arms_of):
 
 def test_a_difference_that_varies_is_tested(arms_of):
     arms = arms_of(grid(lambda mode, doc, index: mode == "b" or index < doc % 3))
-    comparisons = compare_modes(arms, SCORERS)
+    comparisons = compare_modes(arms)
     found = primary(comparisons)
     assert found.verdict == "higher"
     assert found.p_adjusted == found.result.p < 0.001
@@ -77,14 +77,14 @@ def test_a_difference_that_varies_is_tested(arms_of):
 
 def test_no_difference_says_so_and_claims_no_equality(arms_of):
     arms = arms_of(grid(lambda mode, doc, index: (doc * 7 + index + (mode == "a")) % 3 == 0))
-    text = verdict(compare_modes(arms, SCORERS))
+    text = verdict(compare_modes(arms))
     assert text.startswith("Little differs")
     assert "no proof of equality" in text
 
 
 def test_one_mode_has_nothing_to_compare(arms_of):
     arms = arms_of([s for s in grid(lambda *_: True) if s.mode == "a"])
-    assert "nothing to compare" in verdict(compare_modes(arms, SCORERS))
+    assert "nothing to compare" in verdict(compare_modes(arms))
 
 
 def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
@@ -93,11 +93,11 @@ def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
     arms = arms_of(samples)
     assert (arms[0].planned, arms[0].missing) == (48, 1)
     assert arms[0].accuracy_bounds == (18 / 48, 19 / 48)
-    found = primary(compare_modes(arms, SCORERS))
+    found = primary(compare_modes(arms))
     assert math.isnan(found.result.p)
     assert found.verdict == "not tested: 2.1% of the samples are missing"
     assert found.to_dict()["p"] is None
-    allowed = primary(compare_modes(arms, SCORERS, allow_missing=True))
+    allowed = primary(compare_modes(arms, allow_missing=True))
     assert not allowed.withheld
 
 
@@ -105,7 +105,7 @@ def test_a_doc_that_one_mode_lacks_is_dropped_and_counted(arms_of):
     samples = grid(lambda mode, doc, index: index < doc % 4)
     lost = [sample("a", 0, i, None) for i in range(4)]
     arms = arms_of([*lost, *(s for s in samples if (s.mode, s.doc_id) != ("a", 0))])
-    found = primary(compare_modes(arms, SCORERS, allow_missing=True))
+    found = primary(compare_modes(arms, allow_missing=True))
     assert (found.result.n, found.n_docs_dropped) == (11, 1)
 
 
@@ -119,7 +119,7 @@ def test_truncated_answers_count_as_wrong(arms_of):
 
 def test_families_are_corrected_apart(arms_of):
     arms = arms_of(grid(lambda mode, doc, index: mode == "b" or index < doc % 3))
-    comparisons = compare_modes(arms, SCORERS)
+    comparisons = compare_modes(arms)
     assert {(c.primary, c.correction) for c in comparisons} == {
         (True, "Holm"),
         (False, "Benjamini-Hochberg"),
@@ -130,14 +130,14 @@ def test_families_are_corrected_apart(arms_of):
 
 
 def test_a_task_that_nobody_solves_is_no_evidence_of_anything(arms_of):
-    text = verdict(compare_modes(arms_of(grid(lambda *_: False)), SCORERS))
+    text = verdict(compare_modes(arms_of(grid(lambda *_: False))))
     assert text.startswith("Nothing can be said")
 
 
 def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
     samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.mode == "a"]
     lost = [sample("b", doc, 0, None) for doc in range(12)]
-    found = compare_modes(arms_of([*samples, *lost]), SCORERS)
+    found = compare_modes(arms_of([*samples, *lost]))
     assert primary(found).verdict.startswith("not tested: 100.0%")
     assert "not tested" in verdict(found)
 
@@ -145,7 +145,7 @@ def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
 def test_a_doc_that_failed_in_both_modes_is_dropped_and_counted(arms_of):
     samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.doc_id]
     lost = [sample(mode, 0, i, None) for mode in "ab" for i in range(4)]
-    found = compare_modes(arms_of([*lost, *samples]), SCORERS, allow_missing=True)
+    found = compare_modes(arms_of([*lost, *samples]), allow_missing=True)
     assert {c.n_docs_dropped for c in found} == {1}
     assert primary(found).result.n == 11
 
@@ -155,14 +155,14 @@ def test_a_mode_that_was_never_asked_for_on_a_task_is_no_arm_there(arms_of):
     extra = [sample("c", doc, 0, "1", task="u") for doc in range(12)]
     arms = arms_of([*samples, *extra])
     assert [(arm.task, arm.mode) for arm in arms] == [("t", "a"), ("t", "b"), ("u", "c")]
-    found = primary(compare_modes(arms, {**SCORERS, "u": SCORERS["t"]}))
+    found = primary(compare_modes(arms))
     assert found.p_adjusted == found.result.p
 
 
 def test_a_withheld_comparison_hides_no_other(arms_of):
     samples = grid(lambda mode, doc, index: mode == "b" or index < doc % 3)
     lost = [sample(mode, doc, 0, None, task="u") for mode in "ab" for doc in range(12)]
-    text = verdict(compare_modes(arms_of([*samples, *lost]), {**SCORERS, "u": SCORERS["t"]}))
+    text = verdict(compare_modes(arms_of([*samples, *lost])))
     assert "1 of 2 primary comparisons are not tested" in text
     assert "1 of 1 primary comparisons are significant" in text
     assert "t accuracy_avg: b is higher than a" in text

@@ -7,13 +7,15 @@ import pytest
 
 from psplit_eval.comparison import Arm
 from psplit_eval.plots import draw
+from psplit_eval.scoring import AccuracyScorer, DiversityScorer
 
 
 def arm(mode, metrics=("accuracy_avg", "accuracy_pass_at_1", "accuracy_pass_at_2")):
     docs = range(8)
     values = {name: {doc: (doc % 4) / 4 for doc in docs} for name in metrics}
+    scorer = DiversityScorer() if "div_bleu_4" in metrics else AccuracyScorer()
     bits, tokens = {doc: 10.0 + doc for doc in docs}, dict.fromkeys(docs, 5)
-    return Arm("task", mode, values, bits, tokens, 16, 0, 0, 4)
+    return Arm("task", mode, scorer, values, bits, tokens, 16, 0, 0, 4)
 
 
 def rows(path):
@@ -44,7 +46,7 @@ def test_diversity_is_drawn_for_diversity_tasks_only(tmp_path):
 
 
 def test_an_undefined_value_leaves_an_empty_cell(tmp_path):
-    lone = Arm("task", "m", {"accuracy_avg": {0: 1.0}}, {0: 3.0}, {0: 2}, 1, 0, 0, 1)
+    lone = Arm("task", "m", AccuracyScorer(), {"accuracy_avg": {0: 1.0}}, {0: 3.0}, {0: 2}, 1, 0, 0, 1)
     draw([lone], tmp_path)
     (row,) = rows(tmp_path / "accuracy.csv")
     assert (row["value"], row["ci_low"]) == ("1.0", "")

@@ -7,11 +7,12 @@ import pytest
 from psplit_eval.backends import HFBackend
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.errors import RunMismatchError, TemplateError
+from psplit_eval.catalog import Catalog
 from psplit_eval.harness import load_task
 from psplit_eval.modes import BUILTIN_MODES, Mode
 from psplit_eval.sampling import fill, missing, plan
 from psplit_eval.store import Store
-from psplit_eval.suites import TaskSettings, task_files
+from psplit_eval.suites import TaskSettings
 
 MODES = [BUILTIN_MODES["normal"], BUILTIN_MODES["high"]]
 
@@ -23,7 +24,7 @@ def backend(tiny):
 
 @pytest.fixture(scope="module")
 def sums():
-    return load_task("psplit_sums", task_files()["psplit_sums"])
+    return load_task(Catalog().tasks["psplit_sums"])
 
 
 def planned(backend, task, modes=MODES, seed=0, **settings):

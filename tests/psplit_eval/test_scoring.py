@@ -7,7 +7,7 @@ import pytest
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.errors import DataError
 from psplit_eval.scoring import AccuracyScorer, DiversityScorer, scorer_from_dict
-from psplit_eval.store import Sample
+from psplit_eval.store import Doc, Sample
 
 NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
 
@@ -21,7 +21,7 @@ def sample(text, index=0, reason="stop"):
 
 def scored(scorer, target, *samples):
     found = {}
-    for metric in scorer.score(target, list(samples)):
+    for metric in scorer.score(Doc("t", 3, "h", {}, target), list(samples)):
         found.setdefault(metric.metric, []).append(metric.value)
     return found
 

@@ -1,26 +1,21 @@
-"""Suites, and where tasks are found."""
+"""Suites and their settings."""
 
 import pytest
 
+from psplit_eval.catalog import Catalog
 from psplit_eval.errors import UnknownNameError, UsageError
-from psplit_eval.suites import SUITES, TaskSettings, suite_named, task_files
+from psplit_eval.suites import SUITES, TaskSettings, suite_named
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.name)
 def test_every_task_of_a_suite_exists(suite):
-    assert set(suite.tasks) <= set(task_files())
+    catalog = Catalog()
+    assert set(suite.tasks) <= {*catalog.tasks, *catalog.groups}
 
 
 def test_an_unknown_suite_gets_a_guess():
     with pytest.raises(UnknownNameError, match="did you mean 'quick'"):
         suite_named("quik")
-
-
-def test_the_users_folder_comes_first(tmp_path):
-    (tmp_path / "psplit_sums.yaml").write_text("task: psplit_sums\n")
-    assert task_files([tmp_path])["psplit_sums"].parent == tmp_path
-    with pytest.raises(UsageError, match="existing folder"):
-        task_files([tmp_path / "nowhere"])
 
 
 def test_later_settings_win_one_by_one():
@@ -33,3 +28,17 @@ def test_later_settings_win_one_by_one():
 def test_nothing_to_do_is_an_error(bad):
     with pytest.raises(UsageError, match="expected 1 or more"):
         TaskSettings(**bad)
+
+
+def test_the_paper_suite_has_the_published_settings():
+    paper = suite_named("paper").tasks
+    general = set(paper) - {"psplit_story"}
+    assert general == {"psplit_math500", "psplit_aime", "psplit_gpqa_diamond", "psplit_mmlu_pro"}
+    for name in general:
+        assert paper[name].samples == 8
+        assert paper[name].sampling == {
+            "temperature": 0.6,
+            "top_k": 20,
+            "top_p": 0.95,
+            "max_tokens": 32768,
+        }

@@ -1,0 +1,333 @@
+"""What psplit finds on this machine: libraries, devices, space, the model hub and servers.
+
+Pure findings: nothing is printed, kept or downloaded. Works without torch.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from psplit_eval import __version__
+from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, cache_dir
+from psplit_eval.errors import UsageError
+
+__all__ = ["LIBRARIES", "Finding", "examine"]
+
+LIBRARIES: Mapping[str, str] = {
+    "lm-eval": "base",
+    "scipy": "base",
+    "nltk": "base",
+    "matplotlib": "base",
+    "math-verify": "base",
+    "torch": "hf",
+    "transformers": "hf",
+    "vllm": "vllm",
+    "trl": "train",
+    "openai": "",
+}
+"""Library → the extra that brings it: 'base' comes with psplit itself, '' with none."""
+
+_SECONDS = 3.0
+_LITTLE_SPACE = 5e9
+_MOST_BYTES = 4_000_000
+_YES = ("1", "ON", "YES", "TRUE")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`state` is ok, note or problem; `fix` says what to do, where something can be done.
+
+    A problem stops some psplit command on this machine; a note may be as it should.
+    `details` are for `--json`.
+    """
+
+    state: Literal["ok", "note", "problem"]
+    subject: str
+    text: str
+    fix: str = ""
+    details: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form that `--json` prints."""
+        return asdict(self)
+
+
+def examine(base_urls: Sequence[str] = ()) -> Iterator[Finding]:
+    """Look at everything in turn; a name that doesn't answer costs up to 3 s.
+
+    `base_urls` are OpenAI-compatible servers, such as http://localhost:8000/v1; the key in
+    OPENAI_API_KEY is sent to them and appears in no finding. Raises UsageError for a URL that is
+    none before anything is looked at.
+    """
+    for url in base_urls:
+        _check_url(url)
+    return _findings(base_urls)
+
+
+def _findings(base_urls: Sequence[str]) -> Iterator[Finding]:
+    yield Finding("ok", "python", f"{_python()}, psplit {__version__}")
+    yield from (_library(name, extra) for name, extra in LIBRARIES.items())
+    yield from _devices()
+    yield _processors()
+    yield _memory()
+    yield _space("current folder", Path.cwd(), "go to another folder, or give --out")
+    yield _space("cache folder", cache_dir(), "set PSPLIT_CACHE to another folder")
+    yield from (_checkpoint(name) for name in BUILTIN_CHECKPOINTS)
+    yield _hub()
+    yield from (_server(url) for url in base_urls)
+
+
+def _python() -> str:
+    import platform
+
+    return platform.python_version()
+
+
+def _library(name: str, extra: str) -> Finding:
+    try:
+        return Finding("ok", name, metadata.version(name), details={"extra": extra or None})
+    except metadata.PackageNotFoundError:
+        details = {"extra": extra or None}
+    if extra == "base":
+        fix = "psplit cannot work without it: pip install --force-reinstall psplit"
+        return Finding("problem", name, "not installed", fix, details)
+    fix = f"pip install 'psplit[{extra}]' if you need it" if extra else f"pip install {name}"
+    return Finding("note", name, "not installed", fix, details)
+
+
+def _devices() -> Iterator[Finding]:
+    """Accelerators as torch sees them."""
+    try:
+        import torch
+    except ImportError:
+        yield Finding("note", "accelerator", "not looked for: torch cannot be imported")
+        return
+    except OSError as error:  # a CUDA library that is missing or of another version
+        yield Finding("problem", "torch", f"does not load: {_plain(error)}", "install it again")
+        return
+    found = False
+    for i in range(torch.cuda.device_count()):
+        found = True
+        yield _cuda(torch.cuda, i)
+    if torch.backends.mps.is_available():
+        found = True
+        yield Finding("ok", "mps", "Apple GPU, shares the memory below")
+    if not found:
+        yield Finding("note", "accelerator", "none that torch sees: checkpoints run on the CPU")
+
+
+def _cuda(cuda: Any, i: int) -> Finding:
+    try:
+        free, total = cuda.mem_get_info(i)
+        text = f"{cuda.get_device_name(i)}, {_gb(free)} of {_gb(total)} free"
+    except RuntimeError as error:  # torch's, for a device that it cannot take
+        return Finding("note", f"cuda:{i}", f"cannot be used now: {_plain(error)}")
+    return Finding("ok", f"cuda:{i}", text, details={"free_bytes": free, "total_bytes": total})
+
+
+def _processors() -> Finding:
+    count = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    text = f"{count}" if usable == count else f"{usable} of {count} may be used"
+    return Finding("ok", "CPUs", text, details={"count": count, "usable": usable})
+
+
+def _memory() -> Finding:
+    total, available = _memory_bytes()
+    if total is None:
+        return Finding("note", "memory", "not known on this system")
+    text = f"{_gb(total)}" + ("" if available is None else f", {_gb(available)} available")
+    details = {"total_bytes": total, "available_bytes": available}
+    return Finding("ok", "memory", text, details=details)
+
+
+def _memory_bytes() -> tuple[int | None, int | None]:
+    """(total, available) of the machine, or of the container where that has less."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = {name: int(rest.split()[0]) * 1024 for name, rest in (x.split(":") for x in lines)}
+        total, available = sizes["MemTotal"], sizes["MemAvailable"]
+    except (OSError, ValueError, KeyError):
+        return _pages("SC_PHYS_PAGES"), None
+    limit = _container_limit()
+    return (total, available) if limit is None else (min(total, limit), min(available, limit))
+
+
+def _pages(name: str) -> int | None:
+    try:
+        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _container_limit() -> int | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return int(Path(path).read_text())
+        except (OSError, ValueError):  # absent, or 'max'
+            continue
+    return None
+
+
+def _space(subject: str, folder: Path, fix: str) -> Finding:
+    """Free space in a folder, and whether it can be written, which only writing tells."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        free = shutil.disk_usage(place).free
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        text = f"{folder}: cannot be written ({error.strerror or error})"
+        return Finding("problem", subject, text, fix, {"folder": str(folder), "free_bytes": None})
+    details = {"folder": str(folder), "free_bytes": free}
+    text = f"{folder}: {_gb(free)} free"
+    if free < _LITTLE_SPACE:
+        return Finding("note", subject, text, f"little for checkpoints and runs: {fix}", details)
+    return Finding("ok", subject, text, details=details)
+
+
+def _checkpoint(name: str) -> Finding:
+    folder = cache_dir() / name
+    details = {"folder": str(folder)}
+    if (folder / "config.json").is_file():
+        return Finding("ok", name, f"is in the cache ({folder})", details=details)
+    return Finding("note", name, "not in the cache: fetched when first used", details=details)
+
+
+def _hub() -> Finding:
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES:
+        return Finding("note", "model hub", "not asked: HF_HUB_OFFLINE is set")
+    shown = _shown(endpoint)
+    try:
+        _check_url(endpoint)
+        _answer(urllib.request.Request(endpoint, method="HEAD"))
+    except urllib.error.HTTPError as error:
+        if error.code < 500:  # whatever it thinks of the page: it is there
+            return Finding("ok", "model hub", f"{shown} answers")
+        reason = f"status {error.code}"
+    except UsageError:
+        reason = "HF_ENDPOINT is no http or https URL"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = _why(error)
+    else:
+        return Finding("ok", "model hub", f"{shown} answers")
+    fix = "checkpoints and tasks of the hub must be local folders or in its cache"
+    return Finding("note", "model hub", f"{shown} cannot be reached ({reason})", fix)
+
+
+def _server(url: str) -> Finding:
+    """Ask an OpenAI-compatible server for its models."""
+    shown = _shown(url)
+    try:
+        models = _models(url)
+    except urllib.error.HTTPError as error:
+        text = f"{shown}/models answers with status {error.code}"
+        return Finding("problem", "server", text, _fix_of_status(error.code, url))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        text = f"{shown}/models answers, but not with a list of models"
+        return Finding("problem", "server", text, "give the base URL, which mostly ends in /v1")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        fix = "start it, or correct the host and the port"
+        return Finding("problem", "server", f"{shown} cannot be reached ({_why(error)})", fix)
+    few = ", ".join(_plain(name) for name in models[:5]) or "none"
+    more = f" and {len(models) - 5} more" if len(models) > 5 else ""
+    details = {"url": shown, "models": models}
+    return Finding("ok", "server", f"{shown} has {few}{more}", details=details)
+
+
+def _models(url: str) -> list[str]:
+    headers = {"Accept": "application/json"}
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if key:
+        if not (key.isascii() and key.isprintable()):  # http.client would quote it in its error
+            raise ValueError("OPENAI_API_KEY holds characters that cannot be sent")
+        headers["Authorization"] = f"Bearer {key}"
+    parts = urllib.parse.urlsplit(url)
+    asked = parts._replace(path=f"{parts.path.rstrip('/')}/models", fragment="").geturl()
+    content = json.loads(_answer(urllib.request.Request(asked, headers=headers)))
+    try:
+        return [str(model["id"]) for model in content["data"]]
+    except (KeyError, TypeError):
+        raise json.JSONDecodeError("no list of models", "", 0) from None
+
+
+def _fix_of_status(code: int, url: str) -> str:
+    if code in (401, 403):
+        known = "another" if os.environ.get("OPENAI_API_KEY") else "a"
+        return f"it wants {known} key: set OPENAI_API_KEY"
+    if code == 404 and not urllib.parse.urlsplit(url).path.rstrip("/").endswith("/v1"):
+        return f"try {_shown(url)}/v1"
+    if 300 <= code < 400:
+        return "it sends you elsewhere: give that address"
+    return "look at the server's own log"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _answer(request: urllib.request.Request) -> bytes:
+    opener = urllib.request.build_opener(_NoRedirect)
+    with opener.open(request, timeout=_SECONDS) as response:
+        return bytes(response.read(_MOST_BYTES))
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            _no_url(url)
+        if parts.username is not None:
+            raise UsageError(
+                f"--base-url {_shown(url)!r}: given with a user, expected none; leave it out, and "
+                "put a key into OPENAI_API_KEY"
+            )
+    except ValueError:
+        _no_url(url)
+
+
+def _no_url(url: str) -> NoReturn:
+    raise UsageError(f"--base-url {_shown(url)!r}: expected a URL such as http://localhost:8000/v1")
+
+
+def _shown(url: str) -> str:
+    """Without user, password and query, in which keys are hidden at times."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(no URL)"
+    return _plain(parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/"))
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, TimeoutError):
+        return f"no answer in {_SECONDS:.0f} s"
+    return _plain(getattr(reason, "strerror", None) or reason)
+
+
+def _plain(value: object) -> str:
+    """One line without control characters, which could play with a terminal."""
+    text = " ".join(str(value).split())[:120]
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
