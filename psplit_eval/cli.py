@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
-from psplit_eval.errors import InfrastructureError, PsplitError, UsageError
+from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.run import RunOptions, RunResult
+    from psplit_eval.run import RunOptions
+    from psplit_eval.stored import RunResult
     from psplit_eval.suites import TaskSettings
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_PIPE_CLOSED = 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,10 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(given)
-        return int(options.command(options, given))
+        code = int(options.command(options, given))
+        sys.stdout.flush()
+        return code
     except PsplitError as error:
         print("psplit-eval:", " ".join(str(error).split()), file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # who reads, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except KeyboardInterrupt:
         print(
             "\npsplit-eval: interrupted; what was done is kept: give the same command again to "
@@ -63,6 +70,8 @@ def _parser() -> _Parser:
     _add_run(commands.add_parser("run", help="sample, score, compare and report"))
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
+    _add_compare(commands.add_parser("compare", help="two runs in the same mode, paired by doc"))
+    _add_import(commands.add_parser("import", help="make a run of samples that lm_eval logged"))
     _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
     _add_runs(commands.add_parser("runs", help="list, describe and delete runs"))
     _add_export(commands.add_parser("export", help="write a run's samples or metrics to one file"))
@@ -108,6 +117,33 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
         "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_compare)
+    add = parser.add_argument
+    add("run_a", type=Path, metavar="RUN_A", help="folder of the run to compare with")
+    add("run_b", type=Path, metavar="RUN_B", help="folder of the run that is judged")
+    add("--modes", default="", help="names, separated by commas (all that both runs have)")
+    add("--out", type=Path, metavar="DIR", help="write comparison.json, report.md and report.html")
+    add(
+        "--allow-different",
+        default="",
+        metavar="WHAT",
+        help="compare though prompts or sampling differ: prompts, sampling or both",
+    )
+    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_import)
+    add = parser.add_argument
+    add("logs", nargs="+", metavar="[MODE=]PATH", help="samples_*.jsonl, or a folder to search")
+    add("--out", type=Path, required=True, metavar="RUN", help="folder of the new run")
+    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
+    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
@@ -195,10 +231,57 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
 
 def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.run import report_run, score_run
+    from psplit_eval.stored import report_run, score_run
 
     work = {"score": score_run, "report": report_run}[options.what]
     _print_result(work(options.run, options.allow_missing), options.json)
+    return 0
+
+
+def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.paired_runs import ALLOWABLE
+    from psplit_eval.stored import compare_runs
+
+    allowed = _names(options.allow_different)
+    for name in allowed:
+        if name not in ALLOWABLE:
+            raise UnknownNameError("difference", name, ALLOWABLE)
+    found = compare_runs(
+        (options.run_a, options.run_b),
+        _names(options.modes),
+        allowed,
+        options.out,
+        options.allow_missing,
+    )
+    if options.json:
+        content = {
+            "verdict": found.verdict,
+            "comparisons": [comparison.to_dict() for comparison in found.comparisons],
+            "differences": [dict(zip(("what", "a", "b"), row, strict=True)) for row in found.facts],
+        }
+        print(json.dumps(content, indent=1))
+        return 0
+    print(f"{found.summary}\n\n{found.verdict}")
+    if options.out:
+        print(f"\nreport: {options.out / 'report.html'}")
+    return 0
+
+
+def _import(options: argparse.Namespace, given: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.stored import import_run
+
+    result = import_run(
+        options.logs,
+        options.out,
+        [Path(folder) for folder in options.include_path],
+        options.allow_missing,
+        ["psplit-eval", *given],
+    )
+    for note in result.notes:
+        print(f"psplit-eval: {note}", file=sys.stderr)
+    _print_result(result, options.json)
     return 0
 
 

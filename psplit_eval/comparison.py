@@ -41,8 +41,10 @@ __all__ = [
     "compare_pairs",
     "read_arms",
     "renumbered",
+    "runs_verdict",
     "score_store",
     "verdict",
+    "with_pools",
 ]
 
 ALPHA = 0.05
@@ -59,9 +61,9 @@ class Arm:
 
     `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples of
     which the entropy is known. Samples of `docs` were asked for, `planned` of them in all;
-    `missing` could not be had, `truncated` were cut by the token limit, `right` are right answers
-    (None: nothing is graded). `pool`: the pool that the task belongs to. `run`: the run's label,
-    where arms of several runs are compared.
+    `missing` could not be had, `truncated` were cut by the token limit (None: not known), `right`
+    are right answers (None: nothing is graded). `pool`: the pool that the task
+    belongs to. `run`: the run's label, where arms of several runs are compared.
     """
 
     task: str
@@ -72,7 +74,7 @@ class Arm:
     tokens: Mapping[int, int]
     planned: int
     missing: int
-    truncated: int
+    truncated: int | None
     right: int | None
     docs: frozenset[int] = frozenset()
     pool: str = ""
@@ -189,29 +191,25 @@ def score_store(store: Store, scorers: Mapping[str, Scorer], watch: Any = lambda
         store.replace_metrics(task, metrics)
 
 
-def read_arms(
-    store: Store,
-    scorers: Mapping[str, Scorer],
-    modes: Sequence[str],
-    pools: Mapping[str, Sequence[str]] | None = None,
-) -> list[Arm]:
-    """Arms of the named tasks and modes, tasks first, in the order given; then those of pools.
-
-    A pool (name → its tasks) is left out where its tasks have different primary metrics.
-    """
-    pools = pools or {}
-    pool_of = {task: pool for pool, members in pools.items() for task in members}
-    arms = [
-        arm
-        for task, scorer in scorers.items()
-        for arm in _task_arms(store, task, scorer, modes, pool_of.get(task, ""))
+def read_arms(store: Store, scorers: Mapping[str, Scorer], modes: Sequence[str]) -> list[Arm]:
+    """Arms of the named tasks and modes, tasks first, in the order given."""
+    return [
+        arm for task, scorer in scorers.items() for arm in _task_arms(store, task, scorer, modes)
     ]
-    return arms + [arm for pool, members in pools.items() for arm in _pooled(pool, members, arms)]
 
 
-def _task_arms(
-    store: Store, task: str, scorer: Scorer, modes: Sequence[str], pool: str
-) -> list[Arm]:
+def with_pools(arms: Sequence[Arm], pools: Mapping[str, Sequence[str]]) -> list[Arm]:
+    """The arms, and behind them those of every pool (name → its tasks) that can be made.
+
+    A pool's docs are those of all its tasks. It needs all of its tasks in a mode, with one primary
+    metric.
+    """
+    made = [arm for pool, tasks in pools.items() for arm in _pooled(pool, tasks, arms)]
+    pool_of = {task: arm.task for arm in made for task in pools[arm.task]}
+    return [replace(arm, pool=pool_of.get(arm.task, "")) for arm in arms] + made
+
+
+def _task_arms(store: Store, task: str, scorer: Scorer, modes: Sequence[str]) -> list[Arm]:
     values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     right: dict[str, int] = defaultdict(int)
     graded = set()
@@ -243,17 +241,21 @@ def _task_arms(
                 tokens=dict(tokens),
                 planned=len(samples),
                 missing=len(samples) - len(good),
-                truncated=sum(sample.truncated for sample in good),
+                truncated=_truncated(good),
                 right=right[mode] if mode in graded else None,
                 docs=frozenset(sample.doc_id for sample in samples),
-                pool=pool,
             )
         )
     return arms
 
 
+def _truncated(samples: Sequence[Sample]) -> int | None:
+    known = [sample.truncated for sample in samples if sample.finish_reason is not None]
+    return sum(known) if known or not samples else None
+
+
 def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Arm]:
-    """The pool's arm of every mode that has all of its tasks."""
+    """The pool's arm of every mode (of every run) that has all of its tasks."""
     members = [arm for task in tasks for arm in arms if arm.task == task]
     if len({arm.scorer.primary for arm in members}) != 1:
         return
@@ -262,8 +264,8 @@ def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Ar
         docs = [doc for arm in members if arm.task == task for doc in arm.docs]
         places[task] = first
         first += max(docs, default=-1) + 1
-    for mode in dict.fromkeys(arm.mode for arm in members):
-        parts = [arm for arm in members if arm.mode == mode]
+    for name in dict.fromkeys(arm.name for arm in members):
+        parts = [arm for arm in members if arm.name == name]
         if len(parts) == len(tasks):
             moved = [_moved(part, partial(add, places[part.task])) for part in parts]
             yield _joined(pool, moved)
@@ -290,6 +292,7 @@ def _moved(arm: Arm, number: Callable[[int], int]) -> Arm:
 def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
     shared = [name for name in parts[0].values if all(name in part.values for part in parts)]
     right = [part.right for part in parts if part.right is not None]
+    truncated = [part.truncated for part in parts if part.truncated is not None]
     return replace(
         parts[0],
         task=pool,
@@ -298,7 +301,7 @@ def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
         tokens=dict(ChainMap(*(dict(part.tokens) for part in parts))),
         planned=sum(part.planned for part in parts),
         missing=sum(part.missing for part in parts),
-        truncated=sum(part.truncated for part in parts),
+        truncated=sum(truncated) if len(truncated) == len(parts) else None,
         right=sum(right) if len(right) == len(parts) else None,
         docs=frozenset().union(*(part.docs for part in parts)),
         pool="",
@@ -359,6 +362,8 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             continue
         result, dropped, test = _paired(a, b, metric)
         primary = metric == deciding
+        if not (result.n or primary):  # undefined for every doc of an arm
+            continue
         comparison = Comparison(
             task=a.task,
             metric=metric,
@@ -414,11 +419,33 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """The run in a few sentences: what differs between its modes, and what that means."""
+    """A run in a few sentences: what differs between its modes, and what that means."""
+    return _conclusion(
+        comparisons,
+        alone="One mode only: there is nothing to compare.",
+        little="This is what a checkpoint shows that was never trained in modes: a system prompt "
+        "alone changes little.",
+        much="A system prompt alone can do that: whether two policies were learnt takes a placebo "
+        "comparison.",
+    )
+
+
+def runs_verdict(comparisons: Sequence[Comparison]) -> str:
+    """Two runs in a few sentences: what differs between them in the same mode."""
+    return _conclusion(
+        comparisons,
+        alone="Nothing is in both runs: there is nothing to compare.",
+        little="",
+        much="What else differs between the runs is listed below.",
+    )
+
+
+def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much: str) -> str:
     primary = [c for c in comparisons if c.primary]
     if not primary:
-        return "One mode only: there is nothing to compare."
-    return " ".join(part for part in (_of_withheld(primary), _of_tested(primary)) if part)
+        return alone
+    parts = _of_withheld(primary), _of_tested(primary, little, much)
+    return " ".join(part for part in parts if part)
 
 
 def _of_withheld(primary: Sequence[Comparison]) -> str:
@@ -427,28 +454,27 @@ def _of_withheld(primary: Sequence[Comparison]) -> str:
         return ""
     return (
         f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-        f"({withheld[0].withheld}). Give the same command again to sample what is missing."
+        f"({withheld[0].withheld}). Give the run's command again to sample what is missing."
     )
 
 
-def _of_tested(primary: Sequence[Comparison]) -> str:
+def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
     tested = [c for c in primary if not c.withheld]
     if not tested:
         return ""
     if all(math.isnan(c.result.p) for c in tested):
         return (
             "Nothing can be said: in every primary comparison the docs are too few, or their "
-            "differences do not vary at all (no answer right in any mode, say). Take more docs or "
+            "differences do not vary at all (no answer right in any arm, say). Take more docs or "
             "a task of fitting difficulty."
         )
     differing = [c for c in tested if c.verdict in ("higher", "lower")]
     if not differing:
         return (
             f"Little differs: none of {len(tested)} primary comparisons is significant "
-            f"(two-sided, Holm-corrected, alpha {ALPHA}). This is what a checkpoint shows that was "
-            "never trained in modes: a system prompt alone changes little. It is no proof of "
-            "equality: the intervals say how large a difference could still be."
-        )
+            f"(two-sided, Holm-corrected, alpha {ALPHA}). {little} It is no proof of equality: the "
+            "intervals say how large a difference could still be."
+        ).replace("  ", " ")
     claims = "; ".join(
         f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "
         f"{abs(c.result.difference):.3f} (p {c.p_adjusted:.2g})"
@@ -456,6 +482,5 @@ def _of_tested(primary: Sequence[Comparison]) -> str:
     )
     return (
         f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
-        f"Holm-corrected, alpha {ALPHA}): {claims}. A system prompt alone can do that: whether "
-        "two policies were learnt takes a placebo comparison."
+        f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
     )

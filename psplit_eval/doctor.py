@@ -31,13 +31,13 @@ LIBRARIES: Mapping[str, str] = {
     "nltk": "base",
     "matplotlib": "base",
     "math-verify": "base",
+    "openai": "base",
     "torch": "hf",
     "transformers": "hf",
     "vllm": "vllm",
     "trl": "train",
-    "openai": "",
 }
-"""Library → the extra that brings it: 'base' comes with psplit itself, '' with none."""
+"""Library → the extra that brings it: 'base' comes with psplit itself."""
 
 _SECONDS = 3.0
 _LITTLE_SPACE = 5e9
@@ -97,13 +97,13 @@ def _python() -> str:
 
 def _library(name: str, extra: str) -> Finding:
     try:
-        return Finding("ok", name, metadata.version(name), details={"extra": extra or None})
+        return Finding("ok", name, metadata.version(name), details={"extra": extra})
     except metadata.PackageNotFoundError:
-        details = {"extra": extra or None}
+        details = {"extra": extra}
     if extra == "base":
         fix = "psplit cannot work without it: pip install --force-reinstall psplit"
         return Finding("problem", name, "not installed", fix, details)
-    fix = f"pip install 'psplit[{extra}]' if you need it" if extra else f"pip install {name}"
+    fix = f"pip install 'psplit[{extra}]' if you need it"
     return Finding("note", name, "not installed", fix, details)
 
 

@@ -53,6 +53,8 @@ TABLES: Mapping[str, Columns] = {
         "doc_hash": "text",
         "prompt_hash": "text",
         "request_hash": "text",
+        "completion_ids": "text",
+        "is_greedy": "flag",
     },
     "metrics": {
         "mode": "text",
@@ -88,8 +90,8 @@ def export_run(run: Path, out: Path, what: str = "samples", force: bool = False)
     """Write one table of the run to `out`, whole or not at all; its ending says the format.
 
     Samples come in the order of their key (mode, task, doc_id, sample_idx), failed ones included.
-    `doc` and `token_ids` are JSON text, `truncated` is undefined where the finish reason is not
-    known. Undefined (NaN or absent) is null, and an empty cell in CSV; JSON has no infinity either,
+    `doc`, `token_ids` and `completion_ids` are JSON text, `truncated` is undefined where the finish
+    reason is not known. Undefined (NaN or absent) is null, and an empty cell in CSV; JSON has no infinity either,
     so that is null there, too. Text is written as it is, null bytes and newlines included. A lone
     surrogate, which UTF-8 cannot hold, is an escape (\\udXXX) in JSON Lines, and U+FFFD in CSV and
     Parquet.
@@ -202,7 +204,8 @@ def _write_jsonl_gz(file: IO[bytes], columns: Columns, rows: Iterator[Row]) -> N
 
 def _write_csv(file: IO[bytes], columns: Columns, rows: Iterator[Row]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
+    # RFC 4180's line ends: with others Python leaves a carriage return in a cell unquoted
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow(map(_cell, row))

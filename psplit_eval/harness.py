@@ -42,6 +42,7 @@ __all__ = [
     "Question",
     "Render",
     "Task",
+    "imported_task",
     "load_task",
     "read_rows",
     "restore_scorer",
@@ -229,9 +230,7 @@ class HarnessScorer:
                     f"task {self.source.name!r}: its file {str(self.source.path)!r} is gone, and "
                     "with it the way to score; put it back (psplit-eval report does without)"
                 )
-            plain = {"process_docs": None, "num_fewshot": 0, "fewshot_split": None}
-            config = _on_rows(self.source.config(), [dict(doc.doc)]) | plain
-            self._built = _build(self.source.name, config | {"fewshot_config": None})
+            self._built = _build(self.source.name, _on_docs(self.source.config(), doc))
         return self._built
 
 
@@ -302,6 +301,25 @@ def load_task(source: TaskSource, data: Path | None = None) -> Task:
         sha256=digest(_definition(source), [doc.doc_hash for doc in docs]),
         _task=task,
     )
+
+
+def imported_task(
+    source: TaskSource, docs: Sequence[Doc], generation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a manifest says of a task whose docs are given: title, source, scorer, settings, sum."""
+    config = source.config()
+    _check_runnable(source, config)
+    about = _about(config)
+    task = _build(source.name, _on_docs(config, docs[0]))
+    scorer, _ = _scorer(source, config, task)
+    scored = config.get("output_type") in _SCORED_TYPES
+    return {
+        "title": str(about.get("title", "lm-eval's own task")),
+        "source": "logged by lm_eval",
+        "sha256": digest(_definition(source), [doc.doc_hash for doc in docs]),
+        "scorer": scorer.to_dict(),
+        "sampling": {} if scored else _sampling(source.name, generation).to_dict(),
+    }
 
 
 def _definition(source: TaskSource) -> str:
@@ -409,9 +427,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # no text: a lone surrogate
         except ValueError as error:
             raise DataError(
-                f"data file {str(path)!r}, line {number}: not JSON ({error})"
+                f"data file {str(path)!r}, line {number}: not JSON in UTF-8 ({error})"
             ) from error
         if not isinstance(row, dict):
             raise DataError(f"data file {str(path)!r}, line {number}: expected a JSON object")
@@ -443,6 +462,12 @@ def _on_rows(config: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str,
     if isinstance(shots, dict) and "split" in shots:
         changed["fewshot_config"] = {**shots, "split": "test"}
     return changed
+
+
+def _on_docs(config: Mapping[str, Any], doc: Doc) -> dict[str, Any]:
+    """The task as far as scoring needs it: on a stored doc, without few-shot examples."""
+    plain = {"process_docs": None, "num_fewshot": 0, "fewshot_split": None, "fewshot_config": None}
+    return _on_rows(config, [dict(doc.doc)]) | plain
 
 
 def _build(name: str, config: Mapping[str, Any]) -> Any:

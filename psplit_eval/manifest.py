@@ -75,7 +75,7 @@ def open_manifest(folder: Path) -> Manifest:
     if not (folder / "manifest.json").is_file() or not (folder / "samples.sqlite").is_file():
         raise UsageError(
             f"{str(folder)!r}: no run (expected a folder with manifest.json and samples.sqlite); "
-            "psplit-eval runs lists those below the current folder"
+            "psplit-eval runs list shows those that there are"
         )
     found = read_manifest(folder)
     assert found is not None

@@ -1,4 +1,5 @@
-"""What a run leaves for people and tools: leaderboard, comparison, plots, report.md, report.html.
+"""What a run leaves for people and tools: leaderboard, comparison, plots, report.md, report.html;
+and what a comparison of two runs leaves.
 
 All of it is made again from the store and the manifest. The two reports show the same sections;
 model text is escaped wherever it is shown.
@@ -21,7 +22,7 @@ from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.plots import draw
 from psplit_eval.store import Store
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]
 
 _SHOWN_DOCS = 2
 _SHOWN_CHARACTERS = 700
@@ -69,18 +70,47 @@ def write_report(
     conclusion = verdict(comparisons)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
-    write_json(
-        folder / "comparison.json",
-        {"format": 1, "comparisons": [comparison.to_dict() for comparison in comparisons]},
-    )
+    _write_comparisons(folder, comparisons)
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
         plots = [path for path in draw(arms, folder / "plots") if path.suffix == ".png"]
     tables = _tables(manifest, arms, values, comparisons)
     shown = list(_shown(store, arms, manifest["tasks"]))
-    write_text(folder / "report.md", _markdown(manifest, conclusion, tables, plots, shown))
-    write_text(folder / "report.html", _html(manifest, conclusion, tables, plots, shown))
+    title = _title(manifest)
+    write_text(folder / "report.md", _markdown(title, conclusion, tables, plots, shown))
+    write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
     return "\n".join(_markdown_table(table) for table in tables[:2]), conclusion
+
+
+def write_comparison(
+    folder: Path | None,
+    title: str,
+    conclusion: str,
+    facts: Sequence[tuple[str, ...]],
+    comparisons: Sequence[Comparison],
+) -> str:
+    """Two runs compared: comparison.json, report.md and report.html in `folder`, if there is one.
+
+    `facts` has rows of (what differs, run A, run B). Returns the same for a terminal. Raises
+    InfrastructureError when the disk is full.
+    """
+    tables = _family_tables(comparisons)
+    header = ("what", "run A", "run B")
+    tables.append(
+        _Table("What differs between the runs", "Besides the weights.", header, tuple(facts))
+    )
+    if folder is not None:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write_comparisons(folder, comparisons)
+        write_text(folder / "report.md", _markdown(title, conclusion, tables, [], []))
+        write_text(folder / "report.html", _html(title, conclusion, tables, [], []))
+    return "\n\n".join(f"{table.title}\n\n{_markdown_table(table)}" for table in tables)
+
+
+def _write_comparisons(folder: Path, comparisons: Sequence[Comparison]) -> None:
+    entries = [comparison.to_dict() for comparison in comparisons]
+    write_json(folder / "comparison.json", {"format": 1, "comparisons": entries})
 
 
 def _tables(
@@ -89,23 +119,27 @@ def _tables(
     values: Sequence[Value],
     comparisons: Sequence[Comparison],
 ) -> list[_Table]:
-    primary = [c for c in comparisons if c.primary]
-    rest = [c for c in comparisons if not c.primary]
     return [
         _values_table(values, len(manifest["modes"])),
+        *_family_tables(comparisons),
+        _completeness_table(arms),
+        _settings_table(manifest),
+    ]
+
+
+def _family_tables(comparisons: Sequence[Comparison]) -> list[_Table]:
+    return [
         _comparison_table(
             "Primary comparisons",
-            "One metric a task and mode pair; p two-sided, Holm-corrected over this table.",
-            primary,
+            "One metric a task and pair; p two-sided, Holm-corrected over this table.",
+            [c for c in comparisons if c.primary],
         ),
         _comparison_table(
             "Exploratory comparisons",
             "All other metrics; p Benjamini-Hochberg-corrected over this table. Read these as "
             "leads, not as claims.",
-            rest,
+            [c for c in comparisons if not c.primary],
         ),
-        _completeness_table(arms),
-        _settings_table(manifest),
     ]
 
 
@@ -192,7 +226,7 @@ def _completeness_table(arms: Sequence[Arm]) -> _Table:
                 arm.mode,
                 str(arm.planned),
                 str(arm.missing),
-                str(arm.truncated),
+                "not known" if arm.truncated is None else str(arm.truncated),
                 "–" if bounds is None else f"{bounds[0] * 100:.1f} to {bounds[1] * 100:.1f}",
             )
         )
@@ -276,19 +310,20 @@ def _shortened(text: str) -> str:
 
 
 def _markdown(
-    manifest: Mapping[str, Any],
+    title: str,
     conclusion: str,
     tables: Sequence[_Table],
     plots: Sequence[Path],
     shown: Sequence[_Shown],
 ) -> str:
-    parts = [f"# {_title(manifest)}", f"**{conclusion}**"]
+    parts = [f"# {title}", f"**{conclusion}**"]
     for table in tables[:2]:
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
     for table in tables[2:]:
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
-    parts += ["## Samples", _selection_note()]
+    if shown:
+        parts += ["## Samples", _selection_note()]
     for item in shown:
         target = f", answer {_fenced_inline(item.target)}" if item.target else ""
         parts.append(f"### {item.task}, doc {item.doc_id}{target}")
@@ -330,7 +365,7 @@ def _fenced_inline(text: str) -> str:
 
 
 def _html(
-    manifest: Mapping[str, Any],
+    title: str,
     conclusion: str,
     tables: Sequence[_Table],
     plots: Sequence[Path],
@@ -338,7 +373,7 @@ def _html(
 ) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_PAGE).render(
-        title=_title(manifest),
+        title=title,
         verdict=conclusion,
         tables=tables,
         plots=[
@@ -396,8 +431,10 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 <figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
 {% for table in tables[2:] %}{{ section(table) }}{% endfor %}
+{% if shown %}
 <h2>Samples</h2>
 <p class="note">{{ selection }}</p>
+{% endif %}
 {% for item in shown %}
 <h3>{{ item.task }}, doc {{ item.doc_id }}{% if item.target %}, answer {{ item.target }}{% endif %}
 </h3>

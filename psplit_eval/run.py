@@ -16,26 +16,23 @@ from typing import Any
 from psplit_eval.backends import Backend, HFBackend
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
-from psplit_eval.comparison import read_arms, score_store
 from psplit_eval.errors import DataError, UnknownNameError
 from psplit_eval.files import write_json
-from psplit_eval.harness import Task, load_task, restore_scorer
+from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
     Manifest,
     locked,
     merged_manifest,
     new_manifest,
-    open_manifest,
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
-from psplit_eval.report import write_report
 from psplit_eval.sampling import Plan, Tally, Watch, fill, missing, plan
-from psplit_eval.scoring import Scorer
 from psplit_eval.store import Store
+from psplit_eval.stored import RunResult, conclude
 from psplit_eval.suites import TaskSettings, suite_named
 
-__all__ = ["RunOptions", "RunResult", "Screen", "report_run", "run", "score_run"]
+__all__ = ["RunOptions", "Screen", "run"]
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,6 @@ class Screen:
         yield lambda tokens, samples: None
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """Where the run lies and what it found."""
-
-    folder: Path
-    verdict: str
-    sampled: int
-    failed: int
-    summary: str
-
-
 def run(options: RunOptions, screen: Screen) -> RunResult:
     """Sample what is missing, score, compare and report.
 
@@ -117,24 +103,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     with locked(folder), Store(folder / "samples.sqlite") as store:
         tally = _sample(store, folder, manifest, whole, backend, tasks, options, screen)
         screen.say("scoring and writing the report")
-        return _concluded(store, folder, manifest, options.allow_missing, tally)
-
-
-def score_run(folder: Path, allow_missing: bool = False) -> RunResult:
-    """Compute every metric of a stored run again, and report. Nothing is sampled.
-
-    Raises UsageError where there is no run.
-    """
-    manifest = open_manifest(folder)
-    with locked(folder), Store(folder / "samples.sqlite") as store:
-        return _concluded(store, folder, manifest, allow_missing, Tally())
-
-
-def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
-    """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
-    manifest = open_manifest(folder)
-    with locked(folder), Store(folder / "samples.sqlite") as store:
-        return _reported(store, folder, manifest, allow_missing, Tally())
+        return conclude(store, folder, manifest, options.allow_missing, tally)
 
 
 def _sample(
@@ -163,27 +132,6 @@ def _sample(
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
         manifest["tokens"] = sum(sample.completion_tokens or 0 for sample in store.samples())
         write_json(folder / "manifest.json", manifest)
-
-
-def _concluded(
-    store: Store, folder: Path, manifest: Manifest, allow_missing: bool, tally: Tally
-) -> RunResult:
-    score_store(store, _scorers(manifest))
-    return _reported(store, folder, manifest, allow_missing, tally)
-
-
-def _reported(
-    store: Store, folder: Path, manifest: Manifest, allow_missing: bool, tally: Tally
-) -> RunResult:
-    scorers = _scorers(manifest)
-    modes = [mode["name"] for mode in manifest["modes"]]
-    arms = read_arms(store, scorers, modes, manifest.get("pools", {}))
-    summary, verdict = write_report(folder, manifest, store, arms, allow_missing)
-    return RunResult(folder, verdict, tally.samples, tally.failed, summary)
-
-
-def _scorers(manifest: Manifest) -> dict[str, Scorer]:
-    return {name: restore_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
 
 
 def _chosen_tasks(

@@ -188,5 +188,9 @@ def of_doc(samples: Sequence[Sample], name: str, value: float) -> Metric:
 
 
 def truncated_share(samples: Sequence[Sample]) -> Metric:
-    """`truncated`: the share of samples that the token limit cut, in [0, 1]."""
-    return of_doc(samples, "truncated", _share(sample.truncated for sample in samples))
+    """`truncated`: the share of samples that the token limit cut, in [0, 1].
+
+    NaN where no sample's end is known (imported ones).
+    """
+    known = [sample.truncated for sample in samples if sample.finish_reason is not None]
+    return of_doc(samples, "truncated", _share(known))

@@ -283,6 +283,15 @@ class Store:
             values[-1] = None if values[-1] is None else bool(values[-1])
             yield Sample(*values)
 
+    def doc_prompts(self, task: str, mode: str) -> dict[int, tuple[str, str]]:
+        """Of every doc of a task in a mode: the doc's hash, and that of its (first) prompt."""
+        rows = self._rows(
+            "SELECT doc_id, min(doc_hash), min(prompt_hash) FROM samples "
+            "WHERE task = ? AND mode = ? GROUP BY doc_id",
+            (task, mode),
+        )
+        return {doc_id: (doc_hash, prompt_hash) for doc_id, doc_hash, prompt_hash in rows}
+
     def docs(self, task: str | None = None) -> Iterator[Doc]:
         """Docs by (task, doc_id)."""
         rows = self._rows(
@@ -367,7 +376,7 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
             *("s.text", "s.thought", "s.finish_reason", "s.finish_reason = 'length'", "s.error"),
             *("s.prompt_tokens", "s.completion_tokens", "s.entropy_sum_bits", "s.nll_sum_nats"),
             *("s.seed", "s.attempt", "s.seconds", "s.created_at", "s.doc_hash", "s.prompt_hash"),
-            "s.request_hash",
+            *("s.request_hash", "s.completion_ids", "s.is_greedy"),
         ),
         "samples s LEFT JOIN docs d ON d.task = s.task AND d.doc_id = s.doc_id "
         "LEFT JOIN prompts p ON p.prompt_hash = s.prompt_hash AND p.mode = s.mode",

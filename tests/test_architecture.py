@@ -17,7 +17,9 @@ LAYERS = (
     ("backends", "harness"),
     ("sampling", "comparison"),
     ("leaderboard", "plots"),
-    ("report",),
+    ("importing", "report"),
+    ("paired_runs",),
+    ("stored",),
     ("run",),
     ("cli",),
 )

@@ -75,9 +75,7 @@ def test_real_gsm8k_rows_give_their_numbers(real_rows, tmp_path):
 def test_the_sum_names_the_exact_rows(tmp_path):
     one = write(tmp_path / "1.jsonl", {"question": "a", "answer": "1"})
     two = write(tmp_path / "2.jsonl", {"question": "a", "answer": "2"})
-    load = [
-        load_task(TASKS["psplit_gsm8k"], path).sha256 for path in (one, one, two)
-    ]
+    load = [load_task(TASKS["psplit_gsm8k"], path).sha256 for path in (one, one, two)]
     assert load[0] == load[1] != load[2]
 
 
@@ -87,6 +85,7 @@ def test_the_sum_names_the_exact_rows(tmp_path):
         ('{"question": "a"}\n', "row 1: no answer; task 'psplit_gsm8k' needs answer, question"),
         ('{"question": "a", "answer": null}\n', "row 1: no answer"),
         ('{"question": "a", "answer": "1"}\n{oops\n', "line 2: not JSON"),
+        ('{"question": "\\ud800", "answer": "1"}\n', "line 1: not JSON in UTF-8"),
         ("[1]\n", "line 1: expected a JSON object"),
         ("\n", "empty"),
     ],

@@ -6,12 +6,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from psplit_eval.cli import main
+from psplit_eval.inventory import prune_runs
 from psplit_eval.manifest import locked
 from psplit_eval.store import MIGRATIONS, Sample, Store
 
@@ -272,7 +274,9 @@ def mixed(tmp_path):
     (tmp_path / "plots" / "plots" / "entropy.png").touch()
     (make_run(tmp_path / "own-plot", []) / "plots").mkdir()
     (tmp_path / "own-plot" / "plots" / "mine.png").touch()
-    (make_run(tmp_path / "linked", []) / "report.md").symlink_to(tmp_path / "fine")
+    (make_run(tmp_path / "linked", []) / "report.md").symlink_to(
+        tmp_path / "fine" / "manifest.json"
+    )
     (make_run(tmp_path / "torn", []) / "manifest.json").write_text("{")
     damage(make_run(tmp_path / "damaged", content=manifest(400)) / "samples.sqlite")
     (tmp_path / "killed").mkdir()
@@ -335,6 +339,22 @@ def test_a_run_in_use_is_left_alone(tmp_path, capsys, flags):
         pruned = listed(capsys, "prune", tmp_path, *flags)
     assert (pruned["a"]["outcome"], pruned["a"]["obstacle"]) == ("kept", "in use by another psplit")
     assert names(run) == [".lock", "manifest.json", "samples.sqlite"]
+
+
+def test_a_run_that_got_a_sample_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    """Between the look at it and its lock."""
+    run = make_run(tmp_path / "a", [])
+
+    @contextmanager
+    def late(folder):
+        with Store(folder / "samples.sqlite") as store:
+            store.add_samples(GOOD)
+        with locked(folder):
+            yield
+
+    monkeypatch.setattr("psplit_eval.inventory.locked", late)
+    (pruned,) = prune_runs(tmp_path, delete=True)
+    assert (pruned.outcome, run.is_dir()) == ("kept", True)
 
 
 def test_where_deleting_fails_the_others_still_go(tmp_path, capsys, monkeypatch):

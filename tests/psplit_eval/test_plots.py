@@ -46,7 +46,8 @@ def test_diversity_is_drawn_for_diversity_tasks_only(tmp_path):
 
 
 def test_an_undefined_value_leaves_an_empty_cell(tmp_path):
-    lone = Arm("task", "m", AccuracyScorer(), {"accuracy_avg": {0: 1.0}}, {0: 3.0}, {0: 2}, 1, 0, 0, 1)
+    values = {"accuracy_avg": {0: 1.0}}
+    lone = Arm("task", "m", AccuracyScorer(), values, {0: 3.0}, {0: 2}, 1, 0, 0, 1)
     draw([lone], tmp_path)
     (row,) = rows(tmp_path / "accuracy.csv")
     assert (row["value"], row["ci_low"]) == ("1.0", "")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from psplit_eval.backends import HFBackend
+from psplit_eval.catalog import Catalog
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.errors import RunMismatchError, TemplateError
-from psplit_eval.catalog import Catalog
 from psplit_eval.harness import load_task
 from psplit_eval.modes import BUILTIN_MODES, Mode
 from psplit_eval.sampling import fill, missing, plan

@@ -56,6 +56,7 @@ def by_lm_eval(name, file, tiny):
     """lm_eval's logged samples and results, greedy where it generates."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     splits = dict.fromkeys(("train", "validation", "test"), str(file))
     task = Catalog().members(name)[0].config() | {"dataset_path": "json", "dataset_name": None}
@@ -65,6 +66,7 @@ def by_lm_eval(name, file, tiny):
         apply_chat_template=True,
         system_instruction=BUILTIN_MODES["high"].system_prompt,
         bootstrap_iters=0,
+        task_manager=TaskManager(include_defaults=False),
     )
     return found["samples"][name], found["results"][name]
 

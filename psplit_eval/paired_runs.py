@@ -1,0 +1,259 @@
+"""Two runs on the same docs: what differs between them, and their arms paired doc by doc.
+
+A doc is the same where its content is (its hash), whatever its number. What would make the
+comparison one of prompts or sampling settings, not of checkpoints, is refused unless allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from psplit_eval.comparison import Arm, renumbered
+from psplit_eval.errors import RunMismatchError, UsageError
+from psplit_eval.manifest import Manifest
+from psplit_eval.store import Store
+
+__all__ = ["ALLOWABLE", "PairedRuns", "StoredRun"]
+
+ALLOWABLE = ("prompts", "sampling")
+"""Differences that are refused unless the user says that they are meant."""
+
+Fact = tuple[str, str, str]
+"""What differs, and how it is in run A and in run B."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """An open run, with its arms (pools aside)."""
+
+    folder: Path
+    manifest: Manifest
+    store: Store
+    arms: Sequence[Arm]
+
+    def arm(self, task: str, mode: str) -> Arm | None:
+        return next((a for a in self.arms if a.task == task and a.mode == mode), None)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One task in one mode, as both runs have it; `number`: docs of B by the numbers of A."""
+
+    task: str
+    mode: str
+    a: Arm
+    b: Arm
+    number: Mapping[int, int]
+    other_prompts: int
+
+    @property
+    def where(self) -> str:
+        return f"{self.task}, {self.mode}"
+
+    @property
+    def shared(self) -> int:
+        return len(self.a.docs & set(self.number.values()))
+
+
+class PairedRuns:
+    """Two runs in the modes and tasks that both have."""
+
+    def __init__(self, a: StoredRun, b: StoredRun, modes: Sequence[str] = ()) -> None:
+        """`modes` empty: all that both have. Raises UsageError where nothing is in both runs."""
+        self.a, self.b = a, b
+        for mode in modes:
+            _check_mode(mode, a, b)
+        self._cells = [
+            _cell(a, b, one, other)
+            for one in a.arms
+            if (other := b.arm(one.task, one.mode)) and (not modes or one.mode in modes)
+        ]
+        if not self._cells:
+            raise UsageError(
+                f"{str(a.folder)!r} and {str(b.folder)!r}: no task in the same mode in both; they "
+                f"have tasks {', '.join(a.manifest['tasks'])} and {', '.join(b.manifest['tasks'])}"
+            )
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Short different names: of the checkpoints, else of the folders, else A and B."""
+        runs = (self.a, self.b)
+        for one, other in (
+            [Path(str(run.manifest["checkpoint"]["name"])).name for run in runs],
+            [run.folder.resolve().name for run in runs],
+        ):
+            if one != other:
+                return one, other
+        return "A", "B"
+
+    def check(self, allowed: Iterable[str] = ()) -> None:
+        """Raise RunMismatchError for a difference that is neither harmless nor `allowed`."""
+        for found in self._refused():
+            if found.kind not in allowed:
+                raise RunMismatchError(
+                    f"{found.where}: {_short(found.a)} in {str(self.a.folder)!r} but "
+                    f"{_short(found.b)} in {str(self.b.folder)!r}; {_FIXES[found.kind]}"
+                )
+
+    def arms(self) -> list[Arm]:
+        """The arms of both runs, labelled; docs of B are numbered as in A."""
+        one, other = self.labels
+        return [replace(cell.a, run=one) for cell in self._cells] + [
+            replace(renumbered(cell.b, cell.number), run=other) for cell in self._cells
+        ]
+
+    def facts(self) -> list[Fact]:
+        """Everything that differs and is worth knowing, as (what, in A, in B)."""
+        runs = (self.a, self.b)
+        rows: list[tuple[str, Any, Any]] = [("folder", self.a.folder, self.b.folder)]
+        for what, path in _ORIGIN.items():
+            rows.append((what, _at(self.a.manifest, path), _at(self.b.manifest, path)))
+        for what in ("modes", "tasks"):
+            rows.append((f"{what} in one run only", *_only(self.a, self.b, what)))
+        for cell in self._cells:
+            alone = [len(arm.docs) - cell.shared for arm in (cell.a, cell.b)]
+            samples = [run.manifest["tasks"][cell.task]["samples"] for run in runs]
+            rows.append((f"{cell.where}: docs in this run only", alone[0], alone[1]))
+            rows.append((f"{cell.where}: samples a doc", samples[0], samples[1]))
+        rows += [(f"{found.where} ({found.kind})", found.a, found.b) for found in self._refused()]
+        differing = [(what, _short(x), _short(y)) for what, x, y in rows if x != y]
+        return differing + list(self._caution())
+
+    def _caution(self) -> Iterator[Fact]:
+        same = [_at(self.a.manifest, path) == _at(self.b.manifest, path) for path in _IDENTITY]
+        if all(same) and _at(self.a.manifest, _IDENTITY[0]) is not None:
+            yield "caution", _SAME_SAMPLES, _SAME_SAMPLES
+
+    def _refused(self) -> Iterator[_Difference]:
+        """Everything that must not differ, unless it is meant."""
+        for cell in self._cells:
+            one, other = (run.manifest["tasks"][cell.task] for run in (self.a, self.b))
+            if not cell.shared:
+                docs = [f"{len(arm.docs)} docs" for arm in (cell.a, cell.b)]
+                yield _Difference("data", cell.where, docs[0], f"{docs[1]}, none of them the same")
+            if one["scorer"] != other["scorer"]:
+                yield _Difference("scorer", cell.where, one["scorer"], other["scorer"])
+            if cell.other_prompts:
+                count = f"another for {cell.other_prompts} of {cell.shared} docs{self._why(cell)}"
+                yield _Difference("prompts", cell.where, "one prompt text", count)
+            settings = [_sampling(run, cell) for run in (self.a, self.b)]
+            for name in sorted(settings[0].keys() & settings[1].keys()):
+                values = [found[name] for found in settings]
+                if values[0] != values[1]:
+                    yield _Difference("sampling", f"{cell.where}, {name}", *values)
+
+    def _why(self, cell: _Cell) -> str:
+        """The likely reason for other prompt texts: the template, or the mode's own prompt."""
+        runs = (self.a, self.b)
+        templates = [run.manifest["model"].get("chat_template") for run in runs]
+        prompts = [_mode(run, cell.mode)["system_prompt"] for run in runs]
+        reasons = {"the chat template": templates, "the mode's system prompt": prompts}
+        differing = [reason for reason, (one, other) in reasons.items() if one != other]
+        return f" ({' and '.join(differing) or 'the task'} differs)"
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """`kind` says what can be done about it, see _FIXES."""
+
+    kind: str
+    where: str
+    a: object
+    b: object
+
+
+_FIXES = {
+    "data": "compare runs on the same rows",
+    "scorer": "compute both by one psplit: psplit-eval score RUN",
+    "prompts": "if that is meant, --allow-different prompts",
+    "sampling": "if that is meant, --allow-different sampling",
+}
+
+
+def _check_mode(mode: str, a: StoredRun, b: StoredRun) -> None:
+    known = [[entry["name"] for entry in run.manifest["modes"]] for run in (a, b)]
+    if not all(mode in names for names in known):
+        one, other = (", ".join(names) for names in known)
+        raise UsageError(f"mode {mode!r}: expected in both runs, which have {one} and {other}")
+
+
+def _cell(a: StoredRun, b: StoredRun, one: Arm, other: Arm) -> _Cell:
+    before, after = (run.store.doc_prompts(one.task, one.mode) for run in (a, b))
+    number = _same_docs(before, after)
+    both = [
+        (prompt, before[number[doc]][1])
+        for doc, (_, prompt) in after.items()
+        if number[doc] in before
+    ]
+    differing = sum(prompt != known for prompt, known in both)
+    return _Cell(one.task, one.mode, one, other, number, differing)
+
+
+def _mode(run: StoredRun, name: str) -> Mapping[str, Any]:
+    return next(mode for mode in run.manifest["modes"] if mode["name"] == name)
+
+
+def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
+    return {**run.manifest["tasks"][cell.task]["sampling"], **_mode(run, cell.mode)["sampling"]}
+
+
+def _same_docs(
+    before: Mapping[int, tuple[str, str]], after: Mapping[int, tuple[str, str]]
+) -> dict[int, int]:
+    """Docs of B → number of the same doc in A, or a number that A does not have."""
+    places = dict(_occurrences(before))
+    free = max(before, default=-1) + 1
+    return {
+        doc: places.get(key, free + index) for index, (key, doc) in enumerate(_occurrences(after))
+    }
+
+
+def _occurrences(docs: Mapping[int, tuple[str, str]]) -> Iterator[tuple[tuple[str, int], int]]:
+    """((hash, how often it came before), doc): equal rows of one task stay apart."""
+    seen: Counter[str] = Counter()
+    for doc, (doc_hash, _) in sorted(docs.items()):
+        yield (doc_hash, seen[doc_hash]), doc
+        seen[doc_hash] += 1
+
+
+_ORIGIN = {
+    "checkpoint": ("checkpoint", "name"),
+    "fingerprint": ("checkpoint", "fingerprint"),
+    "backend": ("model", "backend"),
+    "precision": ("model", "dtype"),
+    "device": ("model", "device"),
+    "base seed": ("base_seed",),
+    "psplit": ("psplit_version",),
+    "torch": ("libraries", "torch"),
+    "transformers": ("libraries", "transformers"),
+    "lm_eval": ("libraries", "lm_eval"),
+}
+
+
+_IDENTITY = (("checkpoint", "fingerprint"), ("base_seed",))
+_SAME_SAMPLES = "same weights and seed: equal requests gave equal samples"
+
+
+def _at(manifest: Manifest, path: Sequence[str]) -> Any:
+    value: Any = manifest
+    for key in path:
+        value = (value or {}).get(key)
+    return value
+
+
+def _only(a: StoredRun, b: StoredRun, what: str) -> tuple[str, str]:
+    names = [
+        [entry if isinstance(entry, str) else entry["name"] for entry in run.manifest[what]]
+        for run in (a, b)
+    ]
+    one = ", ".join(name for name in names[0] if name not in names[1])
+    return one, ", ".join(name for name in names[1] if name not in names[0])
+
+
+def _short(value: object) -> str:
+    text = "none" if value in (None, "") else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,173 @@
+"""Work with runs that are there: score, report, import, compare. Nothing is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from psplit_eval.catalog import Catalog
+from psplit_eval.comparison import (
+    Arm,
+    Comparison,
+    compare_pairs,
+    read_arms,
+    runs_verdict,
+    score_store,
+    with_pools,
+)
+from psplit_eval.errors import UsageError
+from psplit_eval.files import write_json
+from psplit_eval.harness import restore_scorer
+from psplit_eval.importing import find_logs, read_logs
+from psplit_eval.manifest import Manifest, locked, new_manifest, open_manifest, read_manifest
+from psplit_eval.paired_runs import PairedRuns, StoredRun
+from psplit_eval.report import write_comparison, write_report
+from psplit_eval.sampling import Tally
+from psplit_eval.scoring import Scorer
+from psplit_eval.store import Store
+
+__all__ = [
+    "RunResult",
+    "RunsCompared",
+    "compare_runs",
+    "conclude",
+    "import_run",
+    "report_run",
+    "score_run",
+]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where the run lies and what it found."""
+
+    folder: Path
+    verdict: str
+    sampled: int
+    failed: int
+    summary: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class RunsCompared:
+    """What the comparison of two runs found; `summary` is for a terminal."""
+
+    comparisons: Sequence[Comparison]
+    facts: Sequence[tuple[str, str, str]]
+    verdict: str
+    summary: str
+
+
+def score_run(folder: Path, allow_missing: bool = False) -> RunResult:
+    """Compute every metric of a stored run again, and report.
+
+    Raises UsageError where there is no run.
+    """
+    manifest = open_manifest(folder)
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        return conclude(store, folder, manifest, allow_missing)
+
+
+def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
+    """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
+    manifest = open_manifest(folder)
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        return _reported(store, folder, manifest, allow_missing, Tally())
+
+
+def import_run(
+    logs: Sequence[str],
+    folder: Path,
+    include: Sequence[Path] = (),
+    allow_missing: bool = False,
+    command: Sequence[str] = (),
+) -> RunResult:
+    """Make a run of samples that lm_eval logged (see `importing.find_logs`), score and report.
+
+    Raises UsageError for a folder that is a run already; nothing is written before all is read.
+    """
+    if read_manifest(folder) is not None:
+        raise UsageError(f"--out {str(folder)!r}: a run already; give another --out")
+    found = read_logs(find_logs(logs), Catalog(include))
+    manifest = new_manifest({"command": list(command), **found.manifest})
+    with locked(folder), Store(folder / "samples.sqlite") as store:
+        store.add_plan(found.prompts, found.docs)
+        store.add_samples(found.samples)
+        write_json(folder / "manifest.json", manifest)
+        return conclude(store, folder, manifest, allow_missing, notes=found.notes)
+
+
+def compare_runs(
+    folders: tuple[Path, Path],
+    modes: Sequence[str] = (),
+    allowed: Iterable[str] = (),
+    out: Path | None = None,
+    allow_missing: bool = False,
+) -> RunsCompared:
+    """Compare two runs in the same modes (default: all that both have), paired by doc.
+
+    The stored metrics are compared; `out` gets the comparison's files. Raises UsageError or
+    RunMismatchError for runs that cannot be compared (see `paired_runs`).
+    """
+    with _opened(folders[0]) as a, _opened(folders[1]) as b:
+        both = PairedRuns(a, b, modes)
+        both.check(allowed)
+        arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
+        facts = both.facts()
+    one, other = both.labels
+    second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
+    pairs = [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
+    comparisons = compare_pairs(pairs, allow_missing)
+    conclusion = runs_verdict(comparisons)
+    summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
+    return RunsCompared(comparisons, facts, conclusion, summary)
+
+
+def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
+    pools = [manifest.get("pools") or {} for manifest in (a, b)]
+    return {name: tasks for name, tasks in pools[0].items() if pools[1].get(name) == tasks}
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[StoredRun]:
+    manifest = open_manifest(folder)
+    with Store(folder / "samples.sqlite") as store:
+        yield StoredRun(folder, manifest, store, _arms(store, manifest))
+
+
+def conclude(
+    store: Store,
+    folder: Path,
+    manifest: Manifest,
+    allow_missing: bool,
+    tally: Tally | None = None,
+    notes: Sequence[str] = (),
+) -> RunResult:
+    """Score the stored samples and write every result file."""
+    score_store(store, _scorers(manifest))
+    return _reported(store, folder, manifest, allow_missing, tally or Tally(), notes)
+
+
+def _reported(
+    store: Store,
+    folder: Path,
+    manifest: Manifest,
+    allow_missing: bool,
+    tally: Tally,
+    notes: Sequence[str] = (),
+) -> RunResult:
+    arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
+    summary, verdict = write_report(folder, manifest, store, arms, allow_missing)
+    return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes)
+
+
+def _arms(store: Store, manifest: Manifest) -> list[Arm]:
+    modes = [mode["name"] for mode in manifest["modes"]]
+    return read_arms(store, _scorers(manifest), modes)
+
+
+def _scorers(manifest: Manifest) -> dict[str, Scorer]:
+    return {name: restore_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}

@@ -1,0 +1,277 @@
+"""Two runs compared: the same docs are paired, and nothing that differs goes unsaid."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+
+import pytest
+from scipy import stats
+
+from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.cli import main
+from psplit_eval.manifest import new_manifest
+from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.store import Doc, Prompt, Sample, Store
+
+NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
+SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_tokens": 8}
+
+
+def task_entry(**changes):
+    entry = {"title": "t", "source": "s", "sha256": "h", "scorer": NUMBER.to_dict()}
+    return (
+        entry | {"sampling": dict(SAMPLING), "samples": 4, "docs": 12, "docs_in_all": 12} | changes
+    )
+
+
+def manifest(name="one", tasks=None, modes=("normal", "high"), **changes):
+    parts = {
+        "command": ["psplit-eval", "run"],
+        "checkpoint": {"name": name, "path": name, "fingerprint": f"of {name}", "files": {}},
+        "model": {
+            "backend": "hf", "dtype": "float32", "device": "cpu", "parameters": 7,
+            "chat_template": "plain",
+        },
+        "modes": [
+            {"name": mode, "system_prompt": None if mode == "normal" else f"Be {mode}.",
+             "role": "other", "sampling": {}}
+            for mode in modes
+        ],
+        "suite": None, "tasks": tasks or {"t": task_entry()}, "pools": {}, "base_seed": 0,
+        "batch_size": None,
+    }  # fmt: skip
+    return new_manifest(parts | changes)
+
+
+def sample(task, mode, doc, index, text, doc_hash, prompt_hash, error=None):
+    return Sample(
+        mode, task, doc, index, doc_hash, f"{mode}{doc}{index}", prompt_hash, 1, 1,
+        None if error else text, None, (1, 2), "stop", 3, 2, 4.0, 1.0, error, 0.1, "now",
+    )  # fmt: skip
+
+
+def make_run(folder, said, right, *, docs=range(12), number=lambda doc: doc, samples=4, prompt=""):
+    """A run whose answers to content `doc` are right where `right(mode, doc, index)` says so."""
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(said))
+    with Store(folder / "samples.sqlite") as store:
+        for task in said["tasks"]:
+            store.add_plan(
+                [Prompt(f"p{prompt}", "normal", "text", ())],
+                [Doc(task, number(doc), f"h{doc}", {"n": doc}, "1") for doc in docs],
+            )
+            store.add_samples(
+                sample(
+                    *(task, mode["name"], number(doc), index),
+                    "1" if right(mode["name"], doc, index) else "2",
+                    f"h{doc}",
+                    f"p{prompt}{doc}",
+                )
+                for mode in said["modes"]
+                for doc in docs
+                for index in range(samples)
+            )
+    assert main(["score", str(folder)]) == 0
+    return folder
+
+
+def better(mode, doc, index):
+    return index < (doc % 4) + (doc % 3 > 0)
+
+
+def worse(mode, doc, index):
+    return index < doc % 4
+
+
+def compared(capsys, *arguments):
+    code = main(["compare", *map(str, arguments), "--json"])
+    out = capsys.readouterr()
+    return json.loads(out.out.strip().splitlines()[-1] if code else out.out) if code == 0 else out
+
+
+@pytest.fixture
+def runs(tmp_path, capsys):
+    a = make_run(tmp_path / "a", manifest("one"), worse)
+    b = make_run(tmp_path / "b", manifest("two"), better)
+    capsys.readouterr()
+    return a, b
+
+
+def test_the_same_mode_is_paired_by_doc(runs, capsys):
+    found = compared(capsys, *runs)
+    primary = [c for c in found["comparisons"] if c["primary"]]
+    assert [(c["arm_a"], c["arm_b"]) for c in primary] == [
+        ("one/normal", "two/normal"),
+        ("one/high", "two/high"),
+    ]
+    a = [min(4, doc % 4) / 4 for doc in range(12)]
+    b = [min(4, doc % 4 + (doc % 3 > 0)) / 4 for doc in range(12)]
+    expected = stats.ttest_rel(b, a)
+    assert primary[0]["p"] == pytest.approx(expected.pvalue)
+    assert primary[0]["difference"] == pytest.approx(sum(b) / 12 - sum(a) / 12)
+    assert primary[0]["p_adjusted"] == pytest.approx(2 * expected.pvalue)
+    assert primary[0]["verdict"] == "higher"
+    assert "two/normal is higher than one/normal" in found["verdict"]
+    facts = {row["what"]: (row["a"], row["b"]) for row in found["differences"]}
+    assert facts["checkpoint"] == ("one", "two")
+
+
+def test_docs_are_paired_by_content_not_by_number(tmp_path, runs, capsys):
+    a, b = runs
+    before = compared(capsys, a, b)["comparisons"]
+    order = list(range(12))
+    random.Random(3).shuffle(order)
+    moved = make_run(tmp_path / "moved", manifest("two"), better, number=lambda doc: order[doc] + 5)
+    capsys.readouterr()
+    after = compared(capsys, a, moved)["comparisons"]
+    for one, other in zip(before, after, strict=True):
+        assert one.keys() == other.keys()
+        assert all(other[k] == pytest.approx(v) for k, v in one.items() if isinstance(v, float))
+
+
+def test_docs_of_one_run_only_are_dropped_and_counted(tmp_path, runs, capsys):
+    fewer = make_run(tmp_path / "fewer", manifest("two"), better, docs=range(4, 15))
+    capsys.readouterr()
+    found = compared(capsys, runs[0], fewer, "--modes", "normal")
+    (primary,) = [c for c in found["comparisons"] if c["primary"]]
+    assert primary["n_docs"] == 8
+    assert primary["n_docs_dropped"] == 4 + 3
+    facts = {row["what"]: (row["a"], row["b"]) for row in found["differences"]}
+    assert facts["t, normal: docs in this run only"] == ("4", "3")
+
+
+def test_equal_rows_of_a_task_stay_apart(tmp_path, capsys):
+    """Two docs of the same content are paired first with first, second with second."""
+    twice = {doc: f"h{doc // 2}" for doc in range(12)}
+    folders = []
+    for name, right in (("a", worse), ("b", better)):
+        run = make_run(tmp_path / name, manifest(name), right)
+        with Store(run / "samples.sqlite") as store:
+            store._db.executemany(
+                "UPDATE samples SET doc_hash = ? WHERE doc_id = ?",
+                [(value, doc) for doc, value in twice.items()],
+            )
+        folders.append(run)
+    capsys.readouterr()
+    found = compared(capsys, *folders, "--modes", "normal")
+    (primary,) = [c for c in found["comparisons"] if c["primary"]]
+    assert (primary["n_docs"], primary["n_docs_dropped"]) == (12, 0)
+
+
+def test_other_numbers_of_samples_compare_their_common_metrics(tmp_path, runs, capsys):
+    two = make_run(
+        tmp_path / "two", manifest("two", {"t": task_entry(samples=2)}), better, samples=2
+    )
+    capsys.readouterr()
+    found = compared(capsys, runs[0], two)
+    metrics = {c["metric"] for c in found["comparisons"]}
+    assert {"accuracy_avg", "accuracy_pass_at_2"} <= metrics
+    assert "accuracy_pass_at_4" not in metrics
+    facts = {row["what"]: (row["a"], row["b"]) for row in found["differences"]}
+    assert facts["t, normal: samples a doc"] == ("4", "2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tasks": {"u": task_entry()}}, "no task in the same mode in both"),
+        ({"modes": ("odd",)}, "no task in the same mode in both"),
+        (
+            {"tasks": {"t": task_entry(sampling=SAMPLING | {"temperature": 0.6})}},
+            "t, normal, temperature: 1.0 in",
+        ),
+        ({"tasks": {"t": task_entry(scorer=AccuracyScorer().to_dict())}}, "psplit-eval score RUN"),
+    ],
+)
+def test_what_must_not_differ_is_refused_in_one_line(changes, words, tmp_path, runs, capsys):
+    other = make_run(tmp_path / "c", manifest("two", **changes), better)
+    capsys.readouterr()
+    assert main(["compare", str(runs[0]), str(other), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_have_nothing_in_common_are_refused(tmp_path, runs, capsys):
+    other = make_run(tmp_path / "c", manifest("two"), better, docs=range(50, 62))
+    capsys.readouterr()
+    assert main(["compare", str(runs[0]), str(other), "--allow-different", "prompts,sampling"]) == 2
+    assert "none of them the same" in capsys.readouterr().err
+
+
+def test_other_prompts_need_permission_and_name_their_reason(tmp_path, runs, capsys):
+    said = manifest("two")
+    said["model"]["chat_template"] = "fancy"
+    other = make_run(tmp_path / "c", said, better, prompt="other")
+    capsys.readouterr()
+    assert main(["compare", str(runs[0]), str(other)]) == 2
+    line = capsys.readouterr().err
+    assert "another for 12 of 12 docs (the chat template differs)" in line
+    assert "--allow-different prompts" in line
+    found = compared(capsys, runs[0], other, "--allow-different", "prompts")
+    assert found["comparisons"]
+    assert any("prompts" in row["what"] for row in found["differences"])
+
+
+def test_one_checkpoint_with_one_seed_is_no_independent_sample(tmp_path, runs, capsys):
+    shutil.copytree(runs[0], tmp_path / "copy")
+    found = compared(capsys, runs[0], tmp_path / "copy")
+    assert "caution" in {row["what"] for row in found["differences"]}
+    assert {c["difference"] for c in found["comparisons"]} == {0.0}
+    assert {c["arm_b"] for c in found["comparisons"]} == {"copy/normal", "copy/high"}
+
+
+def test_files_are_written_where_asked(tmp_path, runs, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", *map(str, runs), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"comparison.json", "report.md", "report.html"}
+    content = json.loads((out / "comparison.json").read_text())
+    assert content["format"] == 1
+    assert "What differs between the runs" in (out / "report.md").read_text()
+    screen = capsys.readouterr().out
+    assert "two/normal − one/normal" in screen
+
+
+def test_missing_samples_withhold_the_test(tmp_path, runs, capsys):
+    with Store(runs[1] / "samples.sqlite") as store:
+        rows = [replace(s, error="gone", text=None) for s in store.samples() if s.doc_id == 3]
+        store._db.execute("DELETE FROM samples WHERE doc_id = 3")
+        store.add_samples(rows)
+    assert main(["score", str(runs[1])]) == 0
+    capsys.readouterr()
+    found = compared(capsys, *runs)
+    assert {c["p"] for c in found["comparisons"]} == {None}
+    assert "not tested" in found["verdict"]
+    allowed = compared(capsys, *runs, "--allow-missing")
+    assert any(c["p"] is not None for c in allowed["comparisons"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["A", "/no/run"], "no run"),
+        (["A", "B", "--modes", "low"], "mode 'low': expected in both runs"),
+        (["A", "B", "--allow-different", "prompt"], "did you mean 'prompts'?"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, runs, capsys):
+    places = {"A": str(runs[0]), "B": str(runs[1])}
+    assert main(["compare", *(places.get(argument, argument) for argument in arguments)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+
+
+def test_a_pool_is_compared_as_one_task_and_its_members_are_exploratory(tmp_path, capsys):
+    tasks = {"t": task_entry(), "u": task_entry()}
+    pools = {"both": ["t", "u"]}
+    a = make_run(tmp_path / "a", manifest("one", tasks, pools=pools), worse)
+    b = make_run(tmp_path / "b", manifest("two", tasks, pools=pools), better)
+    capsys.readouterr()
+    found = compared(capsys, a, b, "--modes", "normal")
+    (primary,) = [c for c in found["comparisons"] if c["primary"]]
+    assert (primary["task"], primary["n_docs"]) == ("both", 24)
+    assert {c["task"] for c in found["comparisons"] if not c["primary"]} == {"t", "u", "both"}
+    rows = (a / "leaderboard.csv").read_text().splitlines()
+    (pooled,) = [row for row in rows if ",normal,both,accuracy_avg," in row]
+    assert pooled.split(",")[4:8:3] == ["0.375", "24"]
