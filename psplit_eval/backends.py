@@ -7,6 +7,7 @@ own, so what it says does not depend on who shares its batch.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from psplit_eval.requests import Request, Sampling
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Backend", "Completion", "HFBackend", "inverse_cdf"]
+__all__ = ["Backend", "Completion", "HFBackend", "inverse_cdf", "require_hf"]
 
 Messages = list[dict[str, str]]
 Tick = Callable[[int, int], None]
@@ -335,6 +336,16 @@ class HFBackend:
         longest = max(map(len, until))  # a token holds a character at least, or a part of one
         tail = self.tokenizer.decode(row.ids[-4 * longest - 4 :], skip_special_tokens=True)
         return any(stop in tail for stop in until)
+
+
+def require_hf() -> None:
+    """Raise UsageError where the libraries of `HFBackend` are not installed."""
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the hf backend needs {' and '.join(missing)}, not installed here; "
+            "pip install '.[hf]' in psplit's source folder"
+        )
 
 
 def _draw(rows: Sequence[_Row], logits: torch.Tensor, sampling: Sampling, warp: Any) -> Any:

@@ -101,9 +101,9 @@ def _library(name: str, extra: str) -> Finding:
     except metadata.PackageNotFoundError:
         details = {"extra": extra}
     if extra == "base":
-        fix = "psplit cannot work without it: pip install --force-reinstall psplit"
+        fix = "psplit cannot work without it: pip install . in psplit's source folder"
         return Finding("problem", name, "not installed", fix, details)
-    fix = f"pip install 'psplit[{extra}]' if you need it"
+    fix = f"if you need it: pip install '.[{extra}]' in psplit's source folder"
     return Finding("note", name, "not installed", fix, details)
 
 

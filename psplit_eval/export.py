@@ -91,10 +91,10 @@ def export_run(run: Path, out: Path, what: str = "samples", force: bool = False)
 
     Samples come in the order of their key (mode, task, doc_id, sample_idx), failed ones included.
     `doc`, `token_ids` and `completion_ids` are JSON text, `truncated` is undefined where the finish
-    reason is not known. Undefined (NaN or absent) is null, and an empty cell in CSV; JSON has no infinity either,
-    so that is null there, too. Text is written as it is, null bytes and newlines included. A lone
-    surrogate, which UTF-8 cannot hold, is an escape (\\udXXX) in JSON Lines, and U+FFFD in CSV and
-    Parquet.
+    reason is not known. Undefined (NaN or absent) is null, and an empty cell in CSV; JSON has no
+    infinity either, so that is null there, too. Text is written as it is, null bytes and newlines
+    included. A lone surrogate, which UTF-8 cannot hold, is an escape (\\udXXX) in JSON Lines, and
+    U+FFFD in CSV and Parquet.
 
     Raises UsageError for a folder without a store, for another ending, and for an existing `out`
     unless `force`; CorruptStoreError or InfrastructureError.

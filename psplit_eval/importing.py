@@ -37,8 +37,9 @@ class Log:
     results: Mapping[str, Any]
 
     @property
-    def model(self) -> str:
-        return str(self.results.get("model_name") or self.path.parent.name)
+    def model(self) -> str | None:
+        """The model's name; None where there are no results to say it."""
+        return self.results.get("model_name")
 
     @property
     def is_chat_server(self) -> bool:
@@ -72,10 +73,10 @@ def find_logs(arguments: Iterable[str]) -> list[Log]:
                     f"{str(log.path)!r} and {str(other.path)!r} are both task {log.task!r} in mode "
                     f"{log.mode.name!r}; give one of the two, or name their modes: MODE=PATH"
                 )
-    models = {log.model: log.path for log in found.values()}
+    models = {log.model for log in found.values() if log.model}
     if len(models) > 1:
         raise UsageError(
-            f"logs of {len(models)} models ({', '.join(models)}): a run has one; import each into "
+            f"logs of {len(models)} models ({', '.join(sorted(models))}): a run has one; import each into "
             "a run of its own, then psplit-eval compare"
         )
     return list(found.values())
@@ -274,10 +275,11 @@ def _task_entry(
 
 def _parts(logs: Sequence[Log]) -> dict[str, Any]:
     """What the manifest says of an imported run, as far as lm_eval logged it."""
-    first = logs[0].results
+    first = next((log.results for log in logs if log.results), {})
     config = first.get("config") or {}
+    name = first.get("model_name") or logs[0].path.parent.name
     return {
-        "checkpoint": {"name": logs[0].model, "path": None, "fingerprint": None, "files": {}},
+        "checkpoint": {"name": name, "path": None, "fingerprint": None, "files": {}},
         "model": {
             "backend": "lm-eval",
             "lm_eval_model": config.get("model"),

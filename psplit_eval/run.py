@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.backends import Backend, HFBackend
+from psplit_eval.backends import Backend, HFBackend, require_hf
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
 from psplit_eval.errors import DataError, UnknownNameError
@@ -77,6 +77,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     nothing is written for a usage error.
     """
     chosen, pools = _chosen_tasks(options)
+    require_hf()
     checkpoint = resolve_checkpoint(options.model, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
     tasks = [

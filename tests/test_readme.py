@@ -4,11 +4,15 @@ import csv
 import json
 import re
 import shlex
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from psplit_eval.catalog import Catalog
 from psplit_eval.cli import main
+from psplit_eval.suites import suite_named
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,16 +23,94 @@ def test_there_are_commands_to_check():
     assert len(COMMANDS) >= 6
 
 
+ROWS = {
+    "psplit_gsm8k": {"question": "1 + 1?", "answer": "2"},
+    "psplit_math500": {"problem": "1 + 1?", "answer": "2"},
+    "psplit_aime24": {"problem": "1 + 1?", "answer": "2"},
+    "psplit_aime25": {"problem": "2 + 1?", "answer": "3"},
+    "psplit_gpqa_diamond": {
+        "Question": "1 + 1?",
+        "Correct Answer": "2",
+        **{f"Incorrect Answer {i}": str(i + 4) for i in (1, 2, 3)},
+    },
+    "psplit_mmlu_pro": {"question": "1 + 1?", "options": ["2", "3", "4"], "answer": "A"},
+    "gsm8k": {"question": "1 + 1?", "answer": "#### 2"},
+    "arc_easy": {
+        "question": "1 + 1?",
+        "choices": {"text": ["2", "3"], "label": ["A", "B"]},
+        "answerKey": "A",
+    },
+    "my_task": {"question": "1 + 1?", "answer": "2"},
+}
+MY_TASK = """
+task: my_task
+dataset_path: json
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny, tmp_path_factory):
+    """What a reader of the README has: files, a task folder, two runs, logs of lm_eval."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "my_prompt.txt").write_text("Be bold.")
+    (folder / "my_tasks").mkdir()
+    (folder / "my_tasks" / "my_task.yaml").write_text(MY_TASK)
+    for name, row in ROWS.items():  # a few-shot task takes its examples from the same rows
+        rows = [{**row, "id": i} for i in range(8)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (folder / "psplit_gsm8k.jsonl").rename(folder / "test.jsonl")
+    for name, seed in (("before", "0"), ("after", "1")):
+        run = ["--tasks", "psplit_sums", "--limit", "6", "--samples", "2", "--seed", seed]
+        out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / name)]
+        assert main(["run", "--model", str(tiny), *run, *out]) == 0
+    for name, prompt in (("plain", "7?"), ("prompted", "Be bold. 7?")):
+        log(folder / "logs" / name, prompt)
+    return folder
+
+
+def log(folder, prompt):
+    folder.mkdir(parents=True)
+    row = {"doc": {"a": 3, "b": 4, "answer": "7"}, "target": "7", "filter": "all"}
+    row |= {"arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": {"until": []}}}}
+    row |= {"resps": [["7", "8"]]}
+    rows = [row | {"doc_id": doc} for doc in range(6)]
+    path = folder / "samples_psplit_sums_2026-01-01T00-00-00.000000.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def with_local_rows(words):
+    """`--data` for every task of a run whose rows lie on the hub."""
+    value = dict(pairwise(words))
+    suite, tasks = value.get("--suite"), value.get("--tasks")
+    named = [*(suite_named(suite).tasks if suite else ()), *(tasks.split(",") if tasks else ())]
+    found = {s.name for n in named for s in Catalog([Path("my_tasks")]).members(n)} & set(ROWS)
+    given = {word.partition("=")[0] for word in words}
+    return [word for name in sorted(found - given) for word in ("--data", f"{name}={file(name)}")]
+
+
+def file(name):
+    return "test.jsonl" if name == "psplit_gsm8k" else f"{name}.jsonl"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command, tiny, tmp_path, monkeypatch):
-    """On the tiny model, with fewer docs and shorter responses."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_prompt.txt").write_text("Be bold.")
-    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": "2"}) + "\n")
+def test_a_command_of_the_readme_runs(command, workplace, tiny, tmp_path, monkeypatch):
+    """On the tiny model, with local rows, fewer docs and shorter responses."""
+    here = tmp_path / "here"
+    shutil.copytree(workplace, here)
+    monkeypatch.chdir(here)
     models = {"path/to/checkpoint", "owner/name", "CKPT", "smollm2-135m"}
     words = [str(tiny) if word in models else word for word in shlex.split(command)[1:]]
-    small = ["--limit", "2", "--set", "max_tokens=8"] if words[0] == "run" else []
-    assert main([*words, *small]) == 0
+    if words[0] == "run":
+        small = ["--limit", "2", "--set", "max_tokens=8"]
+        if "--suite" in words or "--tasks" in words:
+            small += with_local_rows(words)
+        words += small
+    assert main(words) == 0
 
 
 def test_make_targets_of_the_readme_exist():

@@ -74,7 +74,7 @@ def test_libraries_come_with_version_or_with_what_brings_them(capsys):
     assert found["lm-eval"]["text"] == "0.4.13"
     for name, extra in LIBRARIES.items():
         if found[name]["text"] == "not installed" and extra:
-            assert f"'psplit[{extra}]'" in found[name]["fix"]
+            assert f"'.[{extra}]'" in found[name]["fix"]
             assert found[name]["state"] == "note"
     assert set(LIBRARIES) | {"python", "CPUs", "memory", "current folder"} <= set(found)
 

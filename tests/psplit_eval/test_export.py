@@ -106,7 +106,7 @@ def test_a_sample_comes_with_its_doc_prompt_and_metrics(run, tmp_path, ending, c
         rows = [{name: as_csv(value) for name, value in row.items()} for row in rows]
     assert [high, first, failed] == rows
     assert list(first) == list(wanted)
-    assert f"{out}: 3 samples, 26 columns" in capsys.readouterr().out
+    assert f"{out}: 3 samples, 28 columns" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

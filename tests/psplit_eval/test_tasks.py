@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from psplit_eval.suites import shipped_folder
 
 TASKS = shipped_folder("tasks")
+GPQA_ROWS = Path(__file__).parent.parent / "data" / "gpqa_format.jsonl"  # invented for psplit
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,56 @@ def test_plain_lm_eval_gives_the_same_accuracy(smollm2, tmp_path):
         values = [m.value for m in store.metrics() if m.metric == "accuracy_avg"]
     assert sum(values) / len(values) == expected
     assert 0 < expected < 1
+
+
+GENERAL = {
+    "psplit_gsm8k": "gsm8k/test.jsonl",
+    "psplit_math500": "math500/test.jsonl",
+    "psplit_aime24": "aime/aime24.jsonl",
+    "psplit_aime25": "aime/aime25.jsonl",
+    "psplit_mmlu_pro": "mmlu_pro/sample_1400.jsonl",
+    "psplit_gpqa_diamond": None,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GENERAL)
+def test_greedy_answers_and_accuracy_are_those_of_plain_lm_eval(name, smollm2, real_rows, tmp_path):
+    """SmolLM2, five docs, 200 tokens, in mode high: the same texts, and so the same accuracy."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from psplit_eval.catalog import Catalog
+    from psplit_eval.cli import main
+    from psplit_eval.modes import BUILTIN_MODES
+    from psplit_eval.store import Store
+
+    source = GPQA_ROWS.open() if GENERAL[name] is None else real_rows(GENERAL[name])
+    found = (json.loads(row) if isinstance(row, str) else row for row in source)
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        "".join(json.dumps(row) + "\n" for row, _ in zip(found, range(5), strict=False))
+    )
+    local = {"dataset_path": "json", "dataset_name": None}
+    local |= {"dataset_kwargs": {"data_files": dict.fromkeys(("train", "test"), str(file))}}
+    results = lm_eval.simple_evaluate(
+        HFLM(pretrained=str(smollm2.folder), device="cpu", dtype="float32", batch_size=5),
+        tasks=[Catalog().tasks[name].config() | local | {"repeats": 1}],
+        task_manager=TaskManager(include_defaults=False),
+        apply_chat_template=True,
+        system_instruction=BUILTIN_MODES["high"].system_prompt,
+        gen_kwargs="do_sample=False,temperature=0,max_gen_toks=200",
+        bootstrap_iters=0,
+    )
+    command = ["run", "--model", "smollm2-135m", "--modes", "high", "--tasks", name]
+    greedy = ["--samples", "1", "--set", "temperature=0", "--set", "max_tokens=200"]
+    data = ["--data", f"{name}={file}", "--out", str(tmp_path / "run")]
+    assert main([*command, *greedy, *data]) == 0
+    with Store(tmp_path / "run" / "samples.sqlite") as store:
+        ours = {sample.doc_id: sample for sample in store.samples()}
+        values = [m.value for m in store.metrics() if m.metric == "accuracy_avg"]
+    theirs = {row["doc_id"]: row["resps"][0][0] for row in results["samples"][name]}
+    assert {doc: sample.text for doc, sample in ours.items()} == theirs
+    finished = [row for row in results["samples"][name] if not ours[row["doc_id"]].truncated]
+    assert sum(values) == sum(row["accuracy_avg"] for row in finished)
