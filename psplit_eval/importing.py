@@ -76,8 +76,8 @@ def find_logs(arguments: Iterable[str]) -> list[Log]:
     models = {log.model for log in found.values() if log.model}
     if len(models) > 1:
         raise UsageError(
-            f"logs of {len(models)} models ({', '.join(sorted(models))}): a run has one; import each "
-            "into a run of its own, then psplit-eval compare"
+            f"logs of {len(models)} models ({', '.join(sorted(models))}): a run has one; import "
+            "each into a run of its own, then psplit-eval compare"
         )
     return list(found.values())
 
