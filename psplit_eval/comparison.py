@@ -199,14 +199,20 @@ def read_arms(store: Store, scorers: Mapping[str, Scorer], modes: Sequence[str])
 
 
 def with_pools(arms: Sequence[Arm], pools: Mapping[str, Sequence[str]]) -> list[Arm]:
-    """The arms, and behind them those of every pool (name → its tasks) that can be made.
+    """The arms, and behind its members those of every pool (name → its tasks) that can be made.
 
     A pool's docs are those of all its tasks. It needs all of its tasks in a mode, with one primary
     metric.
     """
-    made = [arm for pool, tasks in pools.items() for arm in _pooled(pool, tasks, arms)]
-    pool_of = {task: arm.task for arm in made for task in pools[arm.task]}
-    return [replace(arm, pool=pool_of.get(arm.task, "")) for arm in arms] + made
+    made = {pool: list(_pooled(pool, tasks, arms)) for pool, tasks in pools.items()}
+    pool_of = {task: pool for pool, tasks in pools.items() if made[pool] for task in tasks}
+    ordered: list[Arm] = []
+    for task in dict.fromkeys(arm.task for arm in arms):
+        pool = pool_of.get(task, "")
+        ordered += [replace(arm, pool=pool) for arm in arms if arm.task == task]
+        for pool, tasks in pools.items():
+            ordered += made[pool] if tasks[-1] == task else []
+    return ordered
 
 
 def _task_arms(store: Store, task: str, scorer: Scorer, modes: Sequence[str]) -> list[Arm]:

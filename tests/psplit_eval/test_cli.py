@@ -264,6 +264,39 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_never_killed(tiny, tmp_pa
     assert samples(killed) == samples(tmp_path / "whole")
 
 
+def test_a_group_stands_for_its_tasks_and_is_reported_as_one(tiny, tmp_path):
+    rows = [{"problem": f"{i} + 1?", "answer": str(i + 1)} for i in range(6)]
+    data = []
+    for name in ("psplit_aime24", "psplit_aime25"):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data += ["--data", f"{name}={file}"]
+    settings = ["--samples", "2", "--samples", "psplit_aime=3", "--samples", "psplit_aime25=1"]
+    command = ["--model", tiny, "--tasks", "psplit_aime", *data, *settings, *SHORT]
+    assert evaluate(*command, "--out", tmp_path / "run") == 0
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["pools"] == {"psplit_aime": ["psplit_aime24", "psplit_aime25"]}
+    assert {name: task["samples"] for name, task in manifest["tasks"].items()} == {
+        "psplit_aime24": 3,
+        "psplit_aime25": 1,
+    }
+    with (tmp_path / "run" / "leaderboard.csv").open() as file:
+        pooled = [row for row in csv.DictReader(file) if row["task"] == "psplit_aime"]
+    assert {row["n_docs"] for row in pooled} == {"12"}
+    assert {row["n_samples"] for row in pooled} == {"24"}
+    more = ["--tasks", "psplit_aime,psplit_sums", "--limit", "psplit_sums=2"]
+    assert evaluate(*command, *more, "--out", tmp_path / "run") == 0
+    extended = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert extended["pools"] == manifest["pools"]
+
+
+def test_settings_of_tasks_that_are_not_in_the_run_are_refused(tiny, tmp_path, capsys):
+    for option in (["--samples", "psplit_aime=3"], ["--data", "psplit_aime24=rows.jsonl"]):
+        code = evaluate("--model", tiny, "--tasks", "psplit_sums", *option, "--out", tmp_path / "r")
+        assert code == 2
+        assert "unknown task (of those in this run)" in capsys.readouterr().err
+
+
 def _stored(path):
     import sqlite3
 

@@ -5,7 +5,14 @@ import math
 import pytest
 
 from psplit_eval.accuracy import AnswerFormat
-from psplit_eval.comparison import arm_values, compare_modes, read_arms, score_store, verdict
+from psplit_eval.comparison import (
+    arm_values,
+    compare_modes,
+    read_arms,
+    score_store,
+    verdict,
+    with_pools,
+)
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample, Store
 
@@ -166,3 +173,53 @@ def test_a_withheld_comparison_hides_no_other(arms_of):
     assert "1 of 2 primary comparisons are not tested" in text
     assert "1 of 1 primary comparisons are significant" in text
     assert "t accuracy_avg: b is higher than a" in text
+
+
+@pytest.fixture
+def two_tasks(arms_of):
+    """Task t: a right in docs 0–5, b in all; task u: both right in docs 0–2, one doc of a lost."""
+    samples = [
+        sample(mode, doc, index, "1" if right else "2", task=task, bits=bits)
+        for task, bits, rights in (
+            ("t", 4.0, {"a": range(6), "b": range(12)}),
+            ("u", 6.0, {"a": range(3), "b": range(3)}),
+        )
+        for mode in "ab"
+        for doc in range(12)
+        for index, right in enumerate([doc in rights[mode]] * 4)
+    ]
+    lost = [s for s in samples if (s.task, s.mode, s.doc_id) == ("u", "a", 11)]
+    kept = [s for s in samples if s not in lost]
+    return arms_of([*kept, *(sample("a", 11, s.sample_idx, None, task="u") for s in lost)])
+
+
+def test_a_pool_holds_the_docs_of_all_its_tasks(two_tasks):
+    arms = with_pools(two_tasks, {"both": ["t", "u"]})
+    assert [(arm.task, arm.mode, arm.pool) for arm in arms] == [
+        *(("t", mode, "both") for mode in "ab"),
+        *(("u", mode, "both") for mode in "ab"),
+        *(("both", mode, "") for mode in "ab"),
+    ]
+    pooled = {arm.mode: arm for arm in arms if arm.task == "both"}
+    assert len(pooled["a"].docs) == 24
+    values = {v.metric: v for v in arm_values(pooled["a"])}
+    assert values["accuracy_avg"].estimate.value == pytest.approx(9 / 23)
+    assert values["accuracy_avg"].estimate.n == 23
+    assert values["entropy_bits"].estimate.value == pytest.approx((12 * 4 + 11 * 6) / (23 * 2))
+    assert (pooled["a"].planned, pooled["a"].missing, pooled["a"].right) == (96, 4, 36)
+
+
+def test_a_pool_is_paired_task_by_task_and_alone_is_primary(two_tasks):
+    arms = with_pools(two_tasks, {"both": ["t", "u"]})
+    comparisons = compare_modes(arms, allow_missing=True)
+    found = primary(comparisons)
+    assert (found.task, found.metric) == ("both", "accuracy_avg")
+    assert found.result.difference == pytest.approx(6 / 23)
+    assert (found.result.n, found.n_docs_dropped) == (23, 1)
+    assert {c.task for c in comparisons if not c.primary} == {"t", "u", "both"}
+
+
+def test_pools_may_overlap_and_incomplete_ones_are_left_out(two_tasks):
+    pools = {"both": ["t", "u"], "again": ["u", "t"], "more": ["t", "u", "v"]}
+    arms = with_pools(two_tasks, pools)
+    assert [arm.task for arm in arms if arm.mode == "a"] == ["t", "again", "u", "both"]
