@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.decoding import Distribution, draw
 from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError, UsageError
 from psplit_eval.requests import Request, Sampling
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Backend", "Completion", "HFBackend", "inverse_cdf", "require_hf"]
+__all__ = ["Backend", "Completion", "HFBackend", "require_hf"]
 
 Messages = list[dict[str, str]]
 Tick = Callable[[int, int], None]
@@ -268,9 +269,8 @@ class HFBackend:
 
         logits, cache, mask = self._prefill([row.request.prompt_ids for row in rows])
         positions = mask.sum(dim=1)
-        warp = _warpers(sampling)
         while True:
-            tokens = _draw(rows, logits.float(), sampling, warp)
+            tokens = _draw(rows, logits, sampling)
             unfinished = [i for i, row in enumerate(rows) if not self._finished(row)]
             tick(len(rows), len(rows) - len(unfinished))
             if not unfinished:
@@ -294,6 +294,8 @@ class HFBackend:
         """Run each different prompt once, left-padded, and fan it out to its rows."""
         import torch
 
+        from psplit_eval.kvcache import grow_in_place
+
         prompts = list(dict.fromkeys(rows))
         width = max(map(len, prompts))
         ids = torch.full((len(prompts), width), self._padding_id())
@@ -313,6 +315,7 @@ class HFBackend:
         places = torch.tensor([number[prompt] for prompt in rows], device=self.device)
         cache = output.past_key_values
         cache.batch_select_indices(places)
+        grow_in_place(cache)
         return output.logits[places, -1], cache, mask[places]
 
     def _padding_id(self) -> int:
@@ -348,61 +351,21 @@ def require_hf() -> None:
         )
 
 
-def _draw(rows: Sequence[_Row], logits: torch.Tensor, sampling: Sampling, warp: Any) -> Any:
+def _draw(rows: Sequence[_Row], logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Append a token to every row; logits (rows, vocabulary) → tokens (rows,)."""
     import torch
 
-    log_probs = torch.log_softmax(logits, dim=-1)
-    entropies = torch.special.entr(log_probs.exp()).sum(dim=-1) / np.log(2)
-    if not torch.isfinite(entropies).all():
+    distribution = Distribution(logits)
+    if not torch.isfinite(distribution.entropy_bits).all():
         raise FloatingPointError("the model gave logits that are not finite")
-    if sampling.temperature == 0:
-        tokens = logits.argmax(dim=-1)
-    else:
-        uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
-        tokens = inverse_cdf(warp(None, logits).softmax(dim=-1), uniforms)
-    nll = -log_probs.gather(1, tokens[:, None])[:, 0]
-    for row, *values in zip(rows, tokens.tolist(), entropies.tolist(), nll.tolist(), strict=True):
+    uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
+    tokens = draw(distribution, sampling, uniforms)
+    found = (tokens, distribution.entropy_bits, distribution.nll_nats(tokens))
+    for row, *values in zip(rows, *(tensor.tolist() for tensor in found), strict=True):
         row.ids.append(values[0])
         row.entropy_bits += values[1]
         row.nll_nats += values[2]
     return tokens
-
-
-def inverse_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """Draw one index a row by inversion: (rows, n) and (rows,) in [0, 1) → (rows,).
-
-    Exact sampling that needs one random number a draw. An index of probability 0 is never drawn.
-    """
-    import torch
-
-    wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
-    cumulative = probabilities.to(wide).cumsum(dim=-1)
-    total = cumulative[:, -1]
-    points = uniforms.to(device=total.device, dtype=wide) * total
-    points = torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, points[:, None], right=True)[:, 0]
-
-
-def _warpers(sampling: Sampling) -> Any:
-    from transformers import (
-        LogitsProcessorList,
-        MinPLogitsWarper,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    warpers = LogitsProcessorList()
-    if sampling.temperature not in (0, 1):
-        warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-    if sampling.top_k:
-        warpers.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        warpers.append(TopPLogitsWarper(sampling.top_p))
-    if sampling.min_p:
-        warpers.append(MinPLogitsWarper(sampling.min_p))
-    return warpers
 
 
 def _cut(text: str, until: Sequence[str]) -> str:

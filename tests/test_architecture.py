@@ -14,6 +14,7 @@ LAYERS = (
     ("files",),
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
+    ("decoding", "kvcache"),
     ("backends", "harness"),
     ("sampling", "comparison"),
     ("leaderboard", "plots"),

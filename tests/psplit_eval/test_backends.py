@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
-from psplit_eval.backends import HFBackend, inverse_cdf
+from psplit_eval.backends import HFBackend
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.errors import CheckpointError, TemplateError
 from psplit_eval.requests import Request, Sampling
@@ -116,22 +114,6 @@ def _softmax(logits, sampling):
         p /= p.sum()
     p[p < sampling.min_p * p.max()] = 0
     return p / p.sum()
-
-
-@given(
-    st.lists(st.sampled_from([0.0, 1e-30, 0.1, 0.5, 1.0, 7.0]), min_size=1, max_size=9).filter(any),
-    st.one_of(st.floats(0, 1, exclude_max=True), st.just(1 - 2**-53)),
-)
-def test_inversion_never_draws_what_cannot_come(weights, uniform):
-    p = torch.tensor([weights], dtype=torch.float64)
-    drawn = int(inverse_cdf(p, torch.tensor([uniform], dtype=torch.float64)))
-    assert weights[drawn] > 0
-
-
-def test_inversion_is_the_quantile_function():
-    p = torch.tensor([[0.2, 0.0, 0.5, 0.3]]).repeat(5, 1)
-    u = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64)
-    assert inverse_cdf(p, u).tolist() == [0, 0, 2, 2, 3]
 
 
 def test_the_token_limit_truncates(backend):
