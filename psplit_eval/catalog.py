@@ -7,7 +7,10 @@ averaged over docs (lm-eval's `weight_by_size`) is a pool: its members' docs are
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -16,6 +19,7 @@ from typing import Any
 
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.suites import shipped_folder
+from psplit_eval.text import shortened
 
 __all__ = ["Catalog", "TaskSource", "read_yaml"]
 
@@ -33,6 +37,14 @@ class TaskSource:
     def config(self) -> dict[str, Any]:
         """The task's settings, the functions they name included."""
         return {**read_yaml(self.path), **self.overrides, "task": self.name}
+
+    @property
+    def definition(self) -> str:
+        """SHA-256 (hex) of all that defines the task: its YAML with what that includes, the
+        modules it names functions of, and what a group overrides. Equal wherever the files lie."""
+        settings = {**read_yaml(self.path, functions=False), **dict(self.overrides)}
+        text = json.dumps(_without_places(settings), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Catalog:
@@ -56,9 +68,19 @@ class Catalog:
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """The user's and psplit's groups: name → names of its tasks."""
-        names = [name for name, entry in sorted(self._own.items()) if entry.kind.name == "GROUP"]
-        return {name: tuple(source.name for source in self.members(name)) for name in names}
+        """The user's and psplit's groups: name → what its file says it is made of."""
+        return {
+            name: tuple(_named(item) for item in entry.cfg.get("task") or [])
+            for name, entry in sorted(self._own.items())
+            if entry.kind.name == "GROUP"
+        }
+
+    def task(self, name: str) -> TaskSource:
+        """The one task of this name; raises UnknownNameError for any other name."""
+        entry = self._entry(name)
+        if entry is None or entry.kind.name not in _TASK_KINDS:
+            raise UnknownNameError("task", name, self._all(), listed=self.tasks)
+        return TaskSource(name, entry.yaml_path)
 
     def matching(self, pattern: str) -> dict[str, str]:
         """Names that fit a pattern (`*` and `?`), lm-eval's included → task, group or tag.
@@ -118,7 +140,7 @@ class Catalog:
         said = {**own_part, **overrides}
         for item in config["task"]:
             given = {"task": item} if isinstance(item, str) else dict(item)
-            member = given.get("group") or given.get("task", "without a name")
+            member = _named(given)
             own = {key: value for key, value in given.items() if key not in ("task", "group")}
             if self._entry(member) is not None:
                 yield from self._expanded(member, {**said, **own})
@@ -131,18 +153,41 @@ class Catalog:
                 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A task or group file as lm-eval reads it; raises UsageError for one that it cannot read."""
+def read_yaml(path: Path, functions: bool = True) -> dict[str, Any]:
+    """A task or group file as lm-eval reads it, with what it includes.
+
+    Without `functions` no code is loaded: a function is the path of its module with its name.
+    Raises UsageError for a file that lm-eval cannot read.
+    """
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        return dict(load_yaml(path, resolve_func=True))
+        return dict(load_yaml(path, resolve_func=functions))
     except Exception as error:  # whatever a user's YAML and the code it names may raise
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
             f"task file {str(path)!r}: lm-eval cannot read it ({error.__class__.__name__}: "
-            f"{reason}); correct the file"
+            f"{shortened(error, 200)}); correct the file"
         ) from error
+
+
+def _without_places(value: Any) -> Any:
+    """A function's path as its name and the sum of its module, so that no folder shows."""
+    if isinstance(value, dict):
+        return {str(key): _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if isinstance(value, str) and os.path.isabs(value):
+        module, _, name = value.rpartition(".")
+        source = Path(f"{module}.py")
+        if source.is_file():
+            return [name, hashlib.sha256(source.read_bytes()).hexdigest()]
+    return value
+
+
+def _named(item: str | Mapping[str, Any]) -> str:
+    if isinstance(item, str):
+        return item
+    return str(item.get("group") or item.get("task") or "without a name")
 
 
 def _kind(entry: Any) -> str:

@@ -112,6 +112,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
     parser.set_defaults(command=_again, what=what)
+    if what == "score":
+        parser.add_argument(
+            "--include-path", action="append", default=[], metavar="DIR", help="own task folder"
+        )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument(
         "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
@@ -233,8 +237,12 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
     from psplit_eval.stored import report_run, score_run
 
-    work = {"score": score_run, "report": report_run}[options.what]
-    _print_result(work(options.run, options.allow_missing), options.json)
+    if options.what == "report":
+        result = report_run(options.run, options.allow_missing)
+    else:
+        include = [Path(folder) for folder in options.include_path]
+        result = score_run(options.run, options.allow_missing, include)
+    _print_result(result, options.json)
     return 0
 
 
@@ -279,8 +287,6 @@ def _import(options: argparse.Namespace, given: Sequence[str]) -> int:
         options.allow_missing,
         ["psplit-eval", *given],
     )
-    for note in result.notes:
-        print(f"psplit-eval: {note}", file=sys.stderr)
     _print_result(result, options.json)
     return 0
 
@@ -288,6 +294,8 @@ def _import(options: argparse.Namespace, given: Sequence[str]) -> int:
 def _print_result(
     result: RunResult, as_json: bool = False, more: Mapping[str, Any] | None = None
 ) -> None:
+    for note in result.notes:
+        print(f"psplit-eval: {note}", file=sys.stderr)
     if as_json:
         content = {"run": str(result.folder), "verdict": result.verdict, **(more or {})}
         print(json.dumps(content))

@@ -7,11 +7,11 @@ and clustered by doc.
 from __future__ import annotations
 
 import math
-from collections import ChainMap, defaultdict
+from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, groupby
 from operator import add
 from typing import Any
 
@@ -42,6 +42,7 @@ __all__ = [
     "read_arms",
     "renumbered",
     "runs_verdict",
+    "samples_a_doc",
     "score_store",
     "verdict",
     "with_pools",
@@ -62,8 +63,8 @@ class Arm:
     `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples of
     which the entropy is known. Samples of `docs` were asked for, `planned` of them in all;
     `missing` could not be had, `truncated` were cut by the token limit (None: not known), `right`
-    are right answers (None: nothing is graded). `pool`: the pool that the task
-    belongs to. `run`: the run's label, where arms of several runs are compared.
+    are right answers (None: nothing is graded); `good`: doc_id → samples that are there. `pool`:
+    the pool that the task belongs to. `run`: the run's label, where arms of several are compared.
     """
 
     task: str
@@ -77,6 +78,7 @@ class Arm:
     truncated: int | None
     right: int | None
     docs: frozenset[int] = frozenset()
+    good: Mapping[int, int] = field(default_factory=dict)
     pool: str = ""
     run: str = ""
 
@@ -179,22 +181,32 @@ class Comparison:
 def score_store(store: Store, scorers: Mapping[str, Scorer], watch: Any = lambda _: None) -> None:
     """Compute every metric of every task again from the stored samples, and store it."""
     for task, scorer in scorers.items():
-        docs = {doc.doc_id: doc for doc in store.docs(task)}
-        cells: dict[tuple[str, int], list[Sample]] = defaultdict(list)
-        for sample in store.samples(task):
-            if sample.error is None:
-                cells[sample.mode, sample.doc_id].append(sample)
-        metrics: list[Metric] = []
-        for (_, doc_id), samples in cells.items():
-            metrics += scorer.score(docs[doc_id], samples)
-            watch(1)
-        store.replace_metrics(task, metrics)
+        store.replace_metrics(task, _scored(store, task, scorer, watch))
 
 
-def read_arms(store: Store, scorers: Mapping[str, Scorer], modes: Sequence[str]) -> list[Arm]:
-    """Arms of the named tasks and modes, tasks first, in the order given."""
+def _scored(store: Store, task: str, scorer: Scorer, watch: Any) -> Iterator[Metric]:
+    """Doc by doc, so that a task of any size fits into memory."""
+    docs = {doc.doc_id: doc for doc in store.docs(task)}
+    good = (sample for sample in store.samples(task, ids=False) if sample.error is None)
+    for (_, doc_id), samples in groupby(good, key=lambda sample: (sample.mode, sample.doc_id)):
+        yield from scorer.score(docs[doc_id], list(samples))
+        watch(1)
+
+
+def read_arms(
+    store: Store,
+    scorers: Mapping[str, Scorer],
+    modes: Sequence[str],
+    asked: Mapping[str, Mapping[str, int]] | None = None,
+) -> list[Arm]:
+    """Arms of the named tasks and modes, tasks first, in the order given.
+
+    `asked`: task → mode → samples that the run asked for; those not drawn yet are missing.
+    """
     return [
-        arm for task, scorer in scorers.items() for arm in _task_arms(store, task, scorer, modes)
+        arm
+        for task, scorer in scorers.items()
+        for arm in _task_arms(store, task, scorer, modes, (asked or {}).get(task, {}))
     ]
 
 
@@ -205,17 +217,25 @@ def with_pools(arms: Sequence[Arm], pools: Mapping[str, Sequence[str]]) -> list[
     metric.
     """
     made = {pool: list(_pooled(pool, tasks, arms)) for pool, tasks in pools.items()}
-    pool_of = {task: pool for pool, tasks in pools.items() if made[pool] for task in tasks}
+    pool_of = {
+        (task, arm.name): pool
+        for pool, tasks in pools.items()
+        for arm in made[pool]
+        for task in tasks
+    }
     ordered: list[Arm] = []
     for task in dict.fromkeys(arm.task for arm in arms):
-        pool = pool_of.get(task, "")
-        ordered += [replace(arm, pool=pool) for arm in arms if arm.task == task]
+        ordered += [
+            replace(arm, pool=pool_of.get((task, arm.name), "")) for arm in arms if arm.task == task
+        ]
         for pool, tasks in pools.items():
             ordered += made[pool] if tasks[-1] == task else []
     return ordered
 
 
-def _task_arms(store: Store, task: str, scorer: Scorer, modes: Sequence[str]) -> list[Arm]:
+def _task_arms(
+    store: Store, task: str, scorer: Scorer, modes: Sequence[str], asked: Mapping[str, int]
+) -> list[Arm]:
     values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     right: dict[str, int] = defaultdict(int)
     graded = set()
@@ -227,37 +247,52 @@ def _task_arms(store: Store, task: str, scorer: Scorer, modes: Sequence[str]) ->
             right[metric.mode] += int(metric.value)
     arms = []
     for mode in modes:
-        samples = list(store.samples(task, mode))
-        if not samples:  # a mode that was never asked for on this task
+        tally = _Tally()
+        for sample in store.samples(task, mode, ids=False):
+            tally.add(sample)
+        if not tally.docs:  # a mode that was never asked for on this task
             continue
-        good = [sample for sample in samples if sample.error is None]
-        bits: dict[int, float] = defaultdict(float)
-        tokens: dict[int, int] = defaultdict(int)
-        for sample in good:
-            if sample.entropy_sum_bits is not None:
-                bits[sample.doc_id] += sample.entropy_sum_bits
-                tokens[sample.doc_id] += sample.completion_tokens or 0
+        planned = max(asked.get(mode, 0), tally.stored)
         arms.append(
             Arm(
                 task=task,
                 mode=mode,
                 scorer=scorer,
                 values={name: dict(docs) for name, docs in values[mode].items()},
-                bits=dict(bits),
-                tokens=dict(tokens),
-                planned=len(samples),
-                missing=len(samples) - len(good),
-                truncated=_truncated(good),
+                bits=dict(tally.bits),
+                tokens=dict(tally.tokens),
+                planned=planned,
+                missing=planned - sum(tally.good.values()),
+                truncated=tally.truncated if tally.ends_known or not tally.good else None,
                 right=right[mode] if mode in graded else None,
-                docs=frozenset(sample.doc_id for sample in samples),
+                docs=frozenset(tally.docs),
+                good=dict(tally.good),
             )
         )
     return arms
 
 
-def _truncated(samples: Sequence[Sample]) -> int | None:
-    known = [sample.truncated for sample in samples if sample.finish_reason is not None]
-    return sum(known) if known or not samples else None
+class _Tally:
+    """Sums over the samples of one task in one mode."""
+
+    def __init__(self) -> None:
+        self.docs: set[int] = set()
+        self.good: Counter[int] = Counter()
+        self.bits: dict[int, float] = defaultdict(float)
+        self.tokens: Counter[int] = Counter()
+        self.stored = self.truncated = self.ends_known = 0
+
+    def add(self, sample: Sample) -> None:
+        self.docs.add(sample.doc_id)
+        self.stored += 1
+        if sample.error is not None:
+            return
+        self.good[sample.doc_id] += 1
+        self.truncated += sample.truncated
+        self.ends_known += sample.finish_reason is not None
+        if sample.entropy_sum_bits is not None:
+            self.bits[sample.doc_id] += sample.entropy_sum_bits
+            self.tokens[sample.doc_id] += sample.completion_tokens or 0
 
 
 def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Arm]:
@@ -291,6 +326,7 @@ def _moved(arm: Arm, number: Callable[[int], int]) -> Arm:
         values={metric: keys(docs) for metric, docs in arm.values.items()},
         bits=keys(arm.bits),
         tokens=keys(arm.tokens),
+        good=keys(arm.good),
         docs=frozenset(map(number, arm.docs)),
     )
 
@@ -310,6 +346,7 @@ def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
         truncated=sum(truncated) if len(truncated) == len(parts) else None,
         right=sum(right) if len(right) == len(parts) else None,
         docs=frozenset().union(*(part.docs for part in parts)),
+        good=dict(ChainMap(*(dict(part.good) for part in parts))),
         pool="",
     )
 
@@ -350,6 +387,8 @@ def compare_pairs(
 ) -> list[Comparison]:
     """Compare the second arm of every pair with the first, doc by doc.
 
+    A metric that depends on how many samples a doc has is compared on docs with equal numbers.
+
     The primary family is one metric a task and pair, Holm-corrected; of a pool it is the pool's,
     not its members'. All else is exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING
     missing samples in an arm nothing is inferred from it, unless `allow_missing`.
@@ -359,7 +398,7 @@ def compare_pairs(
 
 def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
     share = max(a.missing_share, b.missing_share)
-    withheld = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
+    missing = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
     deciding = "" if a.pool else a.scorer.primary
     shared = [name for name in a.values if name in b.values]
     entropy = ["entropy_bits"] if a.tokens and b.tokens else []
@@ -384,9 +423,19 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             n_docs_dropped=dropped,
             n_samples=a.planned - a.missing + b.planned - b.missing,
         )
-        if withheld and not allow_missing:
-            comparison = _withhold(comparison, withheld)
+        if missing and not allow_missing:
+            comparison = _withhold(comparison, missing)
+        elif not result.n and a.info(metric).needs_equal_samples:
+            comparison = _withhold(
+                comparison, f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}"
+            )
         yield comparison
+
+
+def samples_a_doc(arm: Arm) -> str:
+    """How many samples a doc an arm has: '8', or '3 to 8'."""
+    low, high = min(arm.good.values(), default=0), max(arm.good.values(), default=0)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
@@ -401,6 +450,7 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
         doc
         for doc in left.keys() & right.keys()
         if not (math.isnan(left[doc]) or math.isnan(right[doc]))
+        and (a.good.get(doc) == b.good.get(doc) or not a.info(metric).needs_equal_samples)
     )
     result = paired_mean_difference(
         np.array([left[doc] for doc in docs]), np.array([right[doc] for doc in docs])
@@ -460,7 +510,8 @@ def _of_withheld(primary: Sequence[Comparison]) -> str:
         return ""
     return (
         f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-        f"({withheld[0].withheld}). Give the run's command again to sample what is missing."
+        f"({withheld[0].withheld}). Give the run's command again to sample what is missing, or "
+        "take as many samples a doc in both arms."
     )
 
 

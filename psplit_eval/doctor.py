@@ -22,6 +22,7 @@ from typing import Any, Literal, NoReturn
 from psplit_eval import __version__
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, cache_dir
 from psplit_eval.errors import UsageError
+from psplit_eval.text import shortened
 
 __all__ = ["LIBRARIES", "Finding", "examine"]
 
@@ -324,9 +325,7 @@ def _why(error: Exception) -> str:
 
 
 def _plain(value: object) -> str:
-    """One line without control characters, which could play with a terminal."""
-    text = " ".join(str(value).split())[:120]
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return shortened(value, 120)
 
 
 def _gb(size: float) -> str:

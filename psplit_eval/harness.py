@@ -8,13 +8,13 @@ lm-eval's own filters and metrics.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
+import math
 import numbers
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -23,10 +23,17 @@ from typing import Any, Protocol
 import jinja2
 import jinja2.meta
 
-from psplit_eval.catalog import TaskSource
-from psplit_eval.errors import DataError, TemplateError, UsageError
+from psplit_eval.catalog import Catalog, TaskSource
+from psplit_eval.errors import (
+    DataError,
+    PsplitError,
+    TemplateError,
+    UnknownNameError,
+    UsageError,
+)
 from psplit_eval.modes import Mode
 from psplit_eval.requests import Sampling, digest
+from psplit_eval.rows import GivenRows, check_rows, new_doc, read_rows
 from psplit_eval.scoring import (
     MetricInfo,
     Scorer,
@@ -36,6 +43,7 @@ from psplit_eval.scoring import (
     truncated_share,
 )
 from psplit_eval.store import Doc, Metric, Sample
+from psplit_eval.text import shortened
 
 __all__ = [
     "HarnessScorer",
@@ -44,9 +52,9 @@ __all__ = [
     "Task",
     "imported_task",
     "load_task",
-    "read_rows",
-    "restore_scorer",
+    "stored_scorer",
     "task_summary",
+    "working_scorer",
 ]
 
 _GENERATION_NAMES = {
@@ -62,6 +70,7 @@ _GENERATION_NAMES = {
 _SCORED_TYPES = ("multiple_choice", "loglikelihood")
 _FRACTIONS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em", "f1")
 _MANY_RESPONSES = ("take_first_k", "majority_vote")
+_OWN_NAMES = ("correct", "truncated", "entropy_bits", "tokens_mean")
 _FEWSHOT_SEED = 1234  # lm-eval's default
 
 
@@ -79,14 +88,22 @@ class Question:
     text: str
     answer: str | None = None
 
+    def split(self) -> Question:
+        """As lm-eval cuts it before it makes tokens: spaces at a prompt's end are the answer's."""
+        if self.answer is None:
+            return self
+        bare = self.text.rstrip()
+        return Question(bare, self.text[len(bare) :] + self.answer)
+
 
 @dataclass(frozen=True)
 class Task:
     """A loaded task: its docs, scorer and own settings.
 
     `scored`: given answers are scored by their log-probability, nothing is generated. `left_out`
-    names metrics of lm-eval's that are no mean over docs. `sha256` covers the task's files and all
-    rows, so it names the exact task.
+    names metrics of lm-eval's that are no mean over docs. `least_samples`: what a filter that votes
+    among responses needs. `sha256` names the exact task: its rows and its YAML file, or, where
+    lm-eval measures, all that defines it (`TaskSource.definition`).
     """
 
     name: str
@@ -98,6 +115,7 @@ class Task:
     scored: bool
     docs: tuple[Doc, ...]
     left_out: tuple[str, ...]
+    least_samples: int
     sha256: str
     _task: Any
 
@@ -107,14 +125,17 @@ class Task:
         """What a mode is asked for each of the first docs.
 
         As by lm-eval with a chat template: few-shot examples are turns of their own, drawn in the
-        order of the docs. Raises TemplateError when the mode's system prompt is not in a prompt.
+        order of the docs. Raises TemplateError when the mode's system prompt is not in a prompt,
+        DataError for a doc that the task cannot make a prompt of.
         """
         self._task.set_fewshot_seed(_FEWSHOT_SEED)
         for doc in docs:
-            context = self._context(doc, mode, render)
-            for text in [context] if isinstance(context, str) else context:
-                _check_system_prompt(mode, text)
-            yield doc, list(self._questions(doc, context))
+            with _explained(self.name, doc, "make a prompt of it"):
+                context = self._context(doc, mode, render)
+                asked = list(self._questions(doc, context))
+            for question in asked:
+                _check_system_prompt(mode, question.text)
+            yield doc, [question.split() for question in asked]
 
     def _context(self, doc: Doc, mode: Mode, render: Render) -> str | list[str]:
         def template(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -140,6 +161,20 @@ class Task:
             yield Question(*instance.args)
 
 
+@contextmanager
+def _explained(task: str, doc: Doc, what: str) -> Iterator[None]:
+    """Turn what a task's own code raises into one line that names task and doc."""
+    try:
+        yield
+    except PsplitError:
+        raise
+    except Exception as error:  # a task's templates and functions may raise anything
+        raise DataError(
+            f"task {task!r}, doc {doc.doc_id}: the task cannot {what} ({error.__class__.__name__}: "
+            f"{shortened(error, 160)}); correct the task or its rows"
+        ) from error
+
+
 def _check_system_prompt(mode: Mode, text: str) -> None:
     if mode.system_prompt and _squeezed(mode.system_prompt) not in _squeezed(text):
         raise TemplateError(
@@ -157,16 +192,22 @@ class HarnessScorer:
     """lm-eval's own filters and metrics, on stored samples.
 
     Every sample is measured alone, as lm-eval would measure it without repeats, and a doc's value
-    is the mean over its samples; a filter that votes among responses gets all of them. Given
-    answers are measured together. A truncated response is measured as it is, as lm-eval does, and
+    is the mean over its samples; a filter that votes among responses gets all of them, and nothing
+    is said of a doc with too few. Given answers are measured together; nothing is said of a doc of
+    which one is missing. A truncated response is measured as it is, as lm-eval does, and
     `truncated` counted apart. Metrics are named `METRIC`, or `METRIC_FILTER` where a task has
-    several filters. Nothing is yielded for a doc of which a given answer's score is missing.
+    several filters; a value that is not finite is NaN.
+
+    `definition` says by what the task was defined; `source`, which `score` needs, where it lies.
     """
 
-    source: TaskSource
+    name: str
+    definition: str
+    overrides: Mapping[str, Any]
     primary: str
     directions: Mapping[str, bool]
     kind: str = field(default="lm-eval", init=False)
+    source: TaskSource | None = field(default=None, repr=False, compare=False)
     _built: Any = field(default=None, init=False, repr=False, compare=False)
 
     def fields(self) -> tuple[str, ...]:
@@ -175,27 +216,31 @@ class HarnessScorer:
     def info(self, metric: str) -> MetricInfo:
         if metric == "truncated":
             return MetricInfo("fraction", False)
-        plain = next((name for name in _FRACTIONS if re.match(rf"{name}(_|$)", metric)), None)
+        plain = any(re.match(rf"{name}(_|$)", metric) for name in _FRACTIONS)
         return MetricInfo("fraction" if plain else "number", self.directions.get(metric))
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "name": self.source.name,
-            "file": str(self.source.path),
-            "overrides": dict(self.source.overrides),
+            "name": self.name,
+            "definition": self.definition,
+            "overrides": dict(self.overrides),
             "primary": self.primary,
             "higher_is_better": dict(self.directions),
         }
 
     def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
-        task = self._task(doc)
-        if samples[0].finish_reason == "scored":
-            yield from self._of_answers(task, doc, samples)
-            return
-        yield truncated_share(samples)
-        for name, votes, found in _filtered(task, doc, [sample.text or "" for sample in samples]):
-            values = [self._kept(task, name, doc, response) for response in found]
+        with _explained(self.name, doc, "measure it"):
+            task = self._task(doc)
+            if samples[0].finish_reason == "scored":
+                found = list(self._of_answers(task, doc, samples))
+            else:
+                found = [truncated_share(samples), *self._of_responses(task, doc, samples)]
+        yield from found
+
+    def _of_responses(self, task: Any, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
+        for name, votes, made in _filtered(task, doc, [sample.text or "" for sample in samples]):
+            values = [self._kept(task, name, doc, response) for response in made]
             for metric in set.intersection(*map(set, values)):
                 each = [value[metric] for value in values]
                 if not votes:
@@ -217,7 +262,7 @@ class HarnessScorer:
         found = task.process_results(doc.doc, results)
         named = {_metric_name(metric, filter_name, several): v for metric, v in found.items()}
         return {
-            name: float(value)
+            name: float(value) if math.isfinite(value) else math.nan
             for name, value in named.items()
             if name in self.directions and isinstance(value, numbers.Real)
         }
@@ -225,21 +270,43 @@ class HarnessScorer:
     def _task(self, doc: Doc) -> Any:
         """lm-eval's task on a stored doc in place of its data set, which may be out of reach."""
         if self._built is None:
-            if not self.source.path.is_file():
-                raise DataError(
-                    f"task {self.source.name!r}: its file {str(self.source.path)!r} is gone, and "
-                    "with it the way to score; put it back (psplit-eval report does without)"
-                )
-            self._built = _build(self.source.name, _on_docs(self.source.config(), doc))
+            if self.source is None:
+                raise DataError(f"task {self.name!r}: its file is not known; look it up first")
+            self._built = _build(self.name, _on_docs(self.source.config(), doc), "correct its file")
         return self._built
 
 
-def restore_scorer(content: Mapping[str, Any]) -> Scorer:
-    """The scorer that a manifest describes; raises DataError for an unknown kind."""
+def stored_scorer(content: Mapping[str, Any]) -> Scorer:
+    """The scorer that a manifest describes, without the code of a task that lm-eval measures.
+
+    Raises DataError for an unknown kind.
+    """
     if content.get("kind") != "lm-eval":
         return scorer_from_dict(content)
-    source = TaskSource(content["name"], Path(content["file"]), content["overrides"])
-    return HarnessScorer(source, content["primary"], content["higher_is_better"])
+    parts = ("name", "definition", "overrides", "primary", "higher_is_better")
+    return HarnessScorer(*(content[part] for part in parts))
+
+
+def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Scorer:
+    """The scorer that a manifest describes, able to score by the task as it is defined now.
+
+    The task is looked up by its name: a run may come from elsewhere, and no code is run but that
+    of lm-eval, of psplit and of the folders that the user named. Raises UsageError for a task that
+    is in none of them.
+    """
+    stored = stored_scorer(content)
+    if not isinstance(stored, HarnessScorer):
+        return stored
+    try:
+        found = catalog.task(stored.name)
+    except UnknownNameError as error:
+        raise UsageError(
+            f"task {stored.name!r}: its file is in no task folder, and psplit needs it to score; "
+            "give the folder by --include-path DIR"
+        ) from error
+    source = TaskSource(stored.name, found.path, stored.overrides)
+    config = source.config()
+    return _scorer(source, config, _build(source.name, _on_docs(config, doc), "correct its file"))
 
 
 def _filtered(
@@ -249,26 +316,32 @@ def _filtered(
     from lm_eval.api.instance import Instance
 
     for pipeline in task._filters:
-        votes = _votes(task, pipeline.name)
-        given = [list(texts)] if votes else [[text] for text in texts]
+        needed = _voters(task, pipeline.name)
+        if needed > len(texts):
+            continue
+        given = [list(texts)] if needed else [[text] for text in texts]
         instances = [Instance("generate_until", doc.doc, (), 0, resps=resps) for resps in given]
         pipeline.apply(instances)
-        yield pipeline.name, votes, [[made.filtered_resps[pipeline.name]] for made in instances]
+        made = [[instance.filtered_resps[pipeline.name]] for instance in instances]
+        yield pipeline.name, bool(needed), made
 
 
-def _votes(task: Any, filter_name: str) -> bool:
+def _voters(task: Any, filter_name: str) -> int:
+    """How many responses a filter needs that votes among them; 0 for one that takes each alone."""
     steps = [
-        step["function"]
+        step
         for entry in task.config.filter_list or []
         if entry["name"] == filter_name
         for step in entry["filter"]
     ]
-    return any(step in _MANY_RESPONSES for step in steps)
+    voting = [step for step in steps if step["function"] in _MANY_RESPONSES]
+    return max((int(step.get("k", 1)) for step in voting), default=0)
 
 
 def _metric_name(metric: str, filter_name: str, several: bool) -> str:
     name = f"{metric}_{filter_name}" if several and filter_name else metric
-    return re.sub(r"\W+", "_", name.replace("@", "_at_")).lower()
+    plain = re.sub(r"\W+", "_", name.replace("@", "_at_")).lower()
+    return f"task_{plain}" if plain in _OWN_NAMES else plain
 
 
 def load_task(source: TaskSource, data: Path | None = None) -> Task:
@@ -281,11 +354,15 @@ def load_task(source: TaskSource, data: Path | None = None) -> Task:
     config = source.config()
     _check_runnable(source, config)
     about = _about(config)
+    config, left_out = _without_corpus_metrics(config)
+    fix = f"give a local file with --data {source.name}=FILE.jsonl"
     if data is not None:
-        rows = _checked(read_rows(data), _needed(config, about), data, source.name)
-        config = _on_rows(config, rows)
-    task = _build(source.name, config)
-    scorer, left_out = _scorer(source, config, task)
+        rows = read_rows(data)
+        filled = isinstance(config.get("process_results"), Scorer)
+        check_rows(rows, _needed(config), data, source.name, filled)
+        config, fix = _on_rows(config, rows), f"correct the rows in {str(data)!r}"
+    task = _build(source.name, config, fix)
+    scorer = _scorer(source, config, task)
     docs = tuple(_docs(source.name, task))
     scored = config["output_type"] in _SCORED_TYPES
     return Task(
@@ -297,8 +374,9 @@ def load_task(source: TaskSource, data: Path | None = None) -> Task:
         samples=1 if scored else int(task.config.repeats or 1),
         scored=scored,
         docs=docs,
-        left_out=left_out,
-        sha256=digest(_definition(source), [doc.doc_hash for doc in docs]),
+        left_out=left_out + _over_all_docs(task, scorer),
+        least_samples=max((_voters(task, pipeline.name) for pipeline in task._filters), default=0),
+        sha256=digest(_definition(source, scorer), [doc.doc_hash for doc in docs]),
         _task=task,
     )
 
@@ -310,22 +388,23 @@ def imported_task(
     config = source.config()
     _check_runnable(source, config)
     about = _about(config)
-    task = _build(source.name, _on_docs(config, docs[0]))
-    scorer, _ = _scorer(source, config, task)
+    task = _build(source.name, _on_docs(config, docs[0]), "check that the logs are of this task")
+    scorer = _scorer(source, config, task)
     scored = config.get("output_type") in _SCORED_TYPES
     return {
         "title": str(about.get("title", "lm-eval's own task")),
         "source": "logged by lm_eval",
-        "sha256": digest(_definition(source), [doc.doc_hash for doc in docs]),
+        "sha256": digest(_definition(source, scorer), [doc.doc_hash for doc in docs]),
         "scorer": scorer.to_dict(),
-        "sampling": {} if scored else _sampling(source.name, generation).to_dict(),
+        "sampling": {} if scored else _logged_sampling(source.name, generation),
     }
 
 
-def _definition(source: TaskSource) -> str:
-    """SHA-256 of the task's file; what a group overrides goes in, too."""
-    file = hashlib.sha256(source.path.read_bytes()).hexdigest()
-    return digest(file, dict(source.overrides)) if source.overrides else file
+def _definition(source: TaskSource, scorer: Scorer) -> str:
+    """SHA-256 of what defines the task; of its YAML file where psplit's scorer says the rest."""
+    if isinstance(scorer, HarnessScorer):
+        return scorer.definition
+    return hashlib.sha256(source.path.read_bytes()).hexdigest()
 
 
 def _about(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -367,23 +446,21 @@ def _functions(value: object) -> bool:
     return any(map(_functions, value)) if isinstance(value, list) else callable(value)
 
 
-def _scorer(
-    source: TaskSource, config: Mapping[str, Any], task: Any
-) -> tuple[Scorer, tuple[str, ...]]:
+def _without_corpus_metrics(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Leave out what asks for likelihoods without any prompt: no mode can apply there."""
+    metrics = config.get("metric_list") or []
+    kept = [entry for entry in metrics if entry.get("metric") != "acc_mutual_info"]
+    if len(kept) == len(metrics):
+        return config, ()
+    return {**config, "metric_list": kept}, ("acc_mutual_info",)
+
+
+def _scorer(source: TaskSource, config: Mapping[str, Any], task: Any) -> Scorer:
     """psplit's scorer where the task names one, else lm-eval's metrics that are means over docs."""
     own = config.get("process_results")
     if isinstance(own, Scorer):
-        return own, ()
-    from lm_eval.api.registry import get_aggregation
-
-    means = [get_aggregation("mean"), get_aggregation("nanmean")]
-    kept = [metric for metric, how in task.aggregation().items() if how in means]
-    left_out = tuple(metric for metric in task.aggregation() if metric not in kept)
-    if not kept:
-        raise UsageError(
-            f"task {source.name!r}: its metrics ({', '.join(left_out)}) are taken over all docs at "
-            "once, expected one that is a mean over docs; run it with lm_eval itself"
-        )
+        return own
+    kept = [metric for metric in task.aggregation() if _is_mean(task, metric)]
     filters = [pipeline.name for pipeline in task._filters]
     better = task.higher_is_better()
     directions = {
@@ -391,7 +468,27 @@ def _scorer(
         for name in filters
         for metric in kept
     }
-    return HarnessScorer(source, next(iter(directions)), directions), left_out
+    if not kept or len(directions) < len(filters) * len(kept):
+        found = ", ".join(task.aggregation()) or "none"
+        raise UsageError(
+            f"task {source.name!r}: metrics {found} with filters {', '.join(filters)}, expected at "
+            "least one that is a mean over docs, all of different names; run it with lm_eval itself"
+        )
+    parts = (source.name, source.definition, source.overrides, next(iter(directions)), directions)
+    return HarnessScorer(*parts, source=source)
+
+
+def _is_mean(task: Any, metric: str) -> bool:
+    from lm_eval.api.registry import get_aggregation
+
+    return task.aggregation()[metric] in (get_aggregation("mean"), get_aggregation("nanmean"))
+
+
+def _over_all_docs(task: Any, scorer: Scorer) -> tuple[str, ...]:
+    """Metrics that lm-eval takes over all docs at once: they have no number a doc."""
+    if not isinstance(scorer, HarnessScorer):
+        return ()
+    return tuple(metric for metric in task.aggregation() if not _is_mean(task, metric))
 
 
 def task_summary(source: TaskSource) -> Mapping[str, Any]:
@@ -403,64 +500,25 @@ def task_summary(source: TaskSource) -> Mapping[str, Any]:
     about = _about(config)
     scorer = config.get("process_results")
     file = (config.get("dataset_kwargs") or {}).get("file")
+    rows = source.path.parent / file if isinstance(file, str) else None
     return {
         "title": about.get("title", ""),
         "source": about.get("source") or f"hub {config.get('dataset_path')}",
         "kind": scorer.kind if isinstance(scorer, Scorer) else "lm-eval",
         "samples": int(config.get("repeats") or 1),
-        "rows": len((source.path.parent / file).read_text().splitlines()) if file else None,
+        "rows": len(read_rows(rows)) if rows and rows.is_file() else None,
     }
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file (.jsonl or .jsonl.gz); raises DataError naming the bad line."""
-    try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as file:
-            lines = [line for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise DataError(
-            f"data file {str(path)!r}: cannot be read ({error.__class__.__name__}); expected JSON "
-            "Lines in UTF-8"
-        ) from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()  # no text: a lone surrogate
-        except ValueError as error:
-            raise DataError(
-                f"data file {str(path)!r}, line {number}: not JSON in UTF-8 ({error})"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"data file {str(path)!r}, line {number}: expected a JSON object")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"data file {str(path)!r}: empty; expected one JSON object a line")
-    return rows
-
-
-class _Given:
-    """Rows in place of a task's own; lm-eval calls it as `custom_dataset`."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def __call__(self, **_: Any) -> dict[str, Any]:
-        import datasets
-
-        return {"test": datasets.Dataset.from_list(self._rows)}
 
 
 def _on_rows(config: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The task on other rows; its few-shot examples come from them (never a doc for itself)."""
-    changed = {**config, "custom_dataset": _Given(rows), "dataset_kwargs": None}
+    changed = {**config, "custom_dataset": GivenRows(rows), "dataset_kwargs": None}
     changed |= {"test_split": "test", "validation_split": None, "training_split": None}
-    if config.get("fewshot_split"):
+    shots = config.get("fewshot_config") or {}
+    inline = isinstance(shots, dict) and shots.get("samples") is not None
+    if config.get("num_fewshot") and not inline:
         changed["fewshot_split"] = "test"
-    shots = config.get("fewshot_config")
-    if isinstance(shots, dict) and "split" in shots:
-        changed["fewshot_config"] = {**shots, "split": "test"}
+        changed["fewshot_config"] = {**shots, "split": "test"} if shots else None
     return changed
 
 
@@ -470,7 +528,7 @@ def _on_docs(config: Mapping[str, Any], doc: Doc) -> dict[str, Any]:
     return _on_rows(config, [dict(doc.doc)]) | plain
 
 
-def _build(name: str, config: Mapping[str, Any]) -> Any:
+def _build(name: str, config: Mapping[str, Any], fix: str) -> Any:
     import datasets
     from lm_eval.tasks import TaskManager
 
@@ -479,45 +537,45 @@ def _build(name: str, config: Mapping[str, Any]) -> Any:
     try:
         return TaskManager(include_defaults=False).load([dict(config)])["tasks"][name]
     except Exception as error:  # datasets, the hub client and a task's code raise dozens of kinds
-        reason = " ".join(str(error).split())[:160]
+        rows = config.get("dataset_path")
+        origin = "the given rows" if isinstance(config.get("custom_dataset"), GivenRows) else rows
         raise DataError(
-            f"task {name!r}: no rows from {config.get('dataset_path') or 'its file'} "
-            f"({error.__class__.__name__}: {reason}); give a local file with "
-            f"--data {name}=FILE.jsonl"
+            f"task {name!r}: lm-eval cannot build it on {origin or 'its own rows'} "
+            f"({error.__class__.__name__}: {shortened(error, 160)}); {fix}"
         ) from error
 
 
-def _needed(config: Mapping[str, Any], about: Mapping[str, Any]) -> set[str]:
+def _needed(config: Mapping[str, Any]) -> set[str]:
     """Fields that a row must have: those the task names, else those its prompt and scorer use."""
-    if about.get("fields"):
-        return set(about["fields"])
+    named = set(_about(config).get("fields") or ())
+    if named:
+        return named
     scorer = config.get("process_results")
-    named = set(scorer.fields()) if isinstance(scorer, Scorer) else set()
+    if isinstance(scorer, Scorer):
+        named = set(scorer.fields())
     template = config.get("doc_to_text")
     made_later = config.get("process_docs") is not None and not named
     if made_later or not isinstance(template, str):
         return named
-    variables = jinja2.meta.find_undeclared_variables(jinja2.Environment().parse(template))
-    return variables | named
-
-
-def _checked(
-    rows: list[dict[str, Any]], needed: set[str], path: Path, task: str
-) -> list[dict[str, Any]]:
-    for number, row in enumerate(rows, 1):
-        missing = sorted(name for name in needed if row.get(name) in (None, ""))
-        if missing:
-            raise DataError(
-                f"data file {str(path)!r}, row {number}: no {', '.join(missing)}; task {task!r} "
-                f"needs {', '.join(sorted(needed))}"
-            )
-    return rows
+    try:
+        tree = jinja2.Environment().parse(template)
+    except jinja2.TemplateError as error:
+        raise UsageError(
+            f"task {config['task']!r}: doc_to_text is no Jinja template ({error}); correct it"
+        ) from error
+    return set(jinja2.meta.find_undeclared_variables(tree)) | named
 
 
 def _docs(name: str, task: Any) -> Iterator[Doc]:
     for doc_id, doc in sorted(task.doc_iterator(), key=lambda item: item[0]):
-        content = dict(doc)
-        yield Doc(name, doc_id, digest(content), content, str(task.doc_to_target(doc)))
+        yield new_doc(name, doc_id, dict(doc), str(task.doc_to_target(doc)))
+
+
+def _logged_sampling(task: str, generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that lm_eval logged, by psplit's names; what it did not log is not there."""
+    logged = {_GENERATION_NAMES[name] for name in generation if name in _GENERATION_NAMES}
+    whole = _sampling(task, generation).to_dict()
+    return {name: value for name, value in whole.items() if name in logged | {"temperature"}}
 
 
 def _sampling(task: str, generation: Mapping[str, Any]) -> Sampling:

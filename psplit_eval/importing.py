@@ -16,15 +16,18 @@ from typing import Any
 
 from psplit_eval.catalog import Catalog
 from psplit_eval.errors import DataError, UsageError
-from psplit_eval.harness import imported_task, read_rows
+from psplit_eval.harness import Question, imported_task
 from psplit_eval.modes import BUILTIN_MODES, Mode
 from psplit_eval.requests import digest
+from psplit_eval.rows import new_doc, read_rows
 from psplit_eval.store import Doc, Prompt, Sample
+from psplit_eval.text import shortened
 
 __all__ = ["Imported", "Log", "find_logs", "read_logs"]
 
 _NAME = re.compile(r"samples_(.+)_(\d{4}-\d{2}-\d{2}T[\d.-]+)\.jsonl")
 _NO_ANSWER = ""  # lm_eval's stand-in for a null answer of a chat server
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,33 @@ def _log(path: Path, label: str) -> Log:
 
 def _results(path: Path) -> Mapping[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        _check_results(content)
+        return content
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise DataError(
-            f"{path}: not lm_eval's results ({error.__class__.__name__}); delete it to import the "
+            f"{path}: not lm_eval's results ({shortened(error, 80)}); delete it to import the "
             "samples without it"
         ) from error
+
+
+def _check_results(content: Mapping[str, Any]) -> None:
+    """Raise ValueError where what is read of lm_eval's results has another form."""
+    for name, kind in _RESULTS.items():
+        if not isinstance(content.get(name), kind | None):
+            raise ValueError(f"{name} {content[name]!r:.40}, expected {kind.__name__}")
+    datetime.fromtimestamp(float(content.get("date") or 0), UTC)
+
+
+_RESULTS: Mapping[str, type] = {
+    "model_name": str,
+    "system_instruction": str,
+    "config": dict,
+    "chat_template": str,
+    "n-samples": dict,
+}
 
 
 def _mode(label: str, prompt: str | None, path: Path) -> Mode:
@@ -180,9 +202,8 @@ def _logged_at(log: Log) -> str:
 
 def _doc(log: Log, row: Mapping[str, Any]) -> Doc:
     try:
-        content = dict(row["doc"])
-        return Doc(log.task, int(row["doc_id"]), digest(content), content, str(row["target"]))
-    except (KeyError, TypeError, ValueError) as error:
+        return new_doc(log.task, int(row["doc_id"]), dict(row["doc"]), str(row["target"]))
+    except _MALFORMED as error:
         raise _malformed(log, row, error) from error
 
 
@@ -197,28 +218,32 @@ def _answers(log: Log, row: Mapping[str, Any], doc: Doc, now: str) -> tuple[Prom
     """The first prompt of a row, and its samples: responses, or scores of given answers."""
     try:
         asked = [tuple(arguments.values()) for arguments in row["arguments"].values()]
-        text = str(asked[0][0])
+        scored = _is_scored(row)
+        questions = [Question(str(a[0]), str(a[1]) if scored else None).split() for a in asked]
+        text = questions[0].text
         prompt = Prompt(digest(text), log.mode.name, text, ())
-        found = row["resps"] if _is_scored(row) else row["resps"][0]
+        found = row["resps"] if scored else row["resps"][0]
         blanks = [_blank(log, doc, prompt, index, now) for index in range(len(found))]
-        if not _is_scored(row):
+        if not scored:
             made = [_response(log, *pair) for pair in zip(blanks, found, strict=True)]
         else:
-            answers = [str(arguments[1]) for arguments in asked]
+            answers = [question.answer or "" for question in questions]
             scores = [response[0] for response in found]
             made = [_scored(*three) for three in zip(blanks, answers, scores, strict=True)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except _MALFORMED as error:
         raise _malformed(log, row, error) from error
     return prompt, made
 
 
 def _is_scored(row: Mapping[str, Any]) -> bool:
-    return not isinstance(row["resps"][0][0], str)
+    return isinstance(row["resps"][0][0], list)
 
 
-def _response(log: Log, sample: Sample, text: str) -> Sample:
-    if text == _NO_ANSWER and log.is_chat_server:
-        return replace(sample, error="lm_eval logged no answer of the server")
+def _response(log: Log, sample: Sample, text: str | None) -> Sample:
+    if text is None or (text == _NO_ANSWER and log.is_chat_server):
+        return replace(sample, error="lm_eval logged no answer")
+    if not isinstance(text, str):
+        raise TypeError(f"response {text!r}, expected text")
     return replace(sample, text=text)
 
 
@@ -262,15 +287,28 @@ def _task_entry(
     row: Mapping[str, Any], docs: Sequence[Doc], catalog: Catalog, logs: Sequence[Log]
 ) -> dict[str, Any]:
     task = docs[0].task
-    generation = {} if _is_scored(row) else row["arguments"]["gen_args_0"]["arg_1"]
-    (source,) = catalog.members(task)
-    sizes = [((log.results.get("n-samples") or {}).get(task) or {}) for log in logs]
+    scored = _is_scored(row)
+    logged = [] if scored else list(next(iter(row["arguments"].values())).values())[1:]
+    generation = dict(logged[0]) if logged and isinstance(logged[0], dict) else {}
+    if generation and _drawn_by_transformers(logs):
+        generation.setdefault("top_k", 50)  # transformers' default, which lm_eval does not log
     return {
-        **imported_task(source, docs, generation),
-        "samples": 1 if _is_scored(row) else len(row["resps"][0]),
+        **imported_task(catalog.task(task), docs, generation),
+        "samples": 1 if scored else len(row["resps"][0]),
         "docs": len(docs),
-        "docs_in_all": max(int(size.get("original", len(docs))) for size in sizes),
+        "docs_in_all": max(_size(log, len(docs)) for log in logs if log.task == task),
     }
+
+
+def _drawn_by_transformers(logs: Sequence[Log]) -> bool:
+    return all((log.results.get("config") or {}).get("model") == "hf" for log in logs)
+
+
+def _size(log: Log, known: int) -> int:
+    """Docs in the task's whole data set, as far as lm_eval logged it."""
+    sizes = (log.results.get("n-samples") or {}).get(log.task)
+    size = sizes.get("original") if isinstance(sizes, dict) else None
+    return size if isinstance(size, int) and size > known else known
 
 
 def _parts(logs: Sequence[Log]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from psplit_eval.errors import InfrastructureError, PsplitError, RunMismatchErro
 from psplit_eval.files import disk_errors
 from psplit_eval.manifest import Manifest, locked, open_manifest
 from psplit_eval.store import SampleCount, count_samples
+from psplit_eval.text import one_line, shortened
 
 __all__ = [
     "Cell",
@@ -142,7 +143,7 @@ def _look_at(folder: Path) -> Run:
     try:
         counts = count_samples(folder / _STORE)
     except PsplitError as error:
-        return Run(folder, size, problem=_one_line(str(error)))
+        return Run(folder, size, problem=one_line(str(error)))
     if not (folder / "manifest.json").exists():
         good = sum(count.good for count in counts)
         problem = "no manifest.json" if good else _NO_MANIFEST
@@ -150,7 +151,7 @@ def _look_at(folder: Path) -> Run:
     try:
         return _readable(folder, size, _manifest(folder), counts)
     except PsplitError as error:
-        return Run(folder, size, cells=tuple(_cells({}, counts)), problem=_one_line(str(error)))
+        return Run(folder, size, cells=tuple(_cells({}, counts)), problem=one_line(str(error)))
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -169,7 +170,7 @@ def _readable(folder: Path, size: int, manifest: Manifest, counts: Iterable[Samp
             folder,
             size,
             created=_created(manifest),
-            model=_one_line(str((manifest.get("checkpoint") or {}).get("name") or "")),
+            model=one_line(str((manifest.get("checkpoint") or {}).get("name") or "")),
             modes=tuple(str(mode["name"]) for mode in manifest["modes"]),
             tasks=tuple(manifest["tasks"]),
             cells=tuple(_cells(manifest, counts)),
@@ -229,8 +230,8 @@ def _run_row(run: Run) -> tuple[str, ...]:
     return (
         str(run.folder),
         run.model if len(run.model) <= 28 else f"…{run.model[-27:]}",
-        _short(",".join(run.modes), 28),
-        _short(",".join(run.tasks), 40),
+        shortened(",".join(run.modes), 28),
+        shortened(",".join(run.tasks), 40),
         str(entry["samples"]),
         missing,
         f"{run.created:%Y-%m-%d %H:%M}" if run.created else "-",
@@ -284,21 +285,21 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     checkpoint, backend, machine = found["checkpoint"], found["backend"], found["machine"]
     yield "run", f"{found['run']} ({_size_text(found['size_bytes'])})"
     yield "created", str(found["created_at"] or "")
-    yield "command", _short(" ".join(map(str, found["command"])), 400)
-    yield "checkpoint", _short(checkpoint.get("name"), 80)
-    yield "", _short(checkpoint.get("path"), 120)
+    yield "command", shortened(" ".join(map(str, found["command"])), 400)
+    yield "checkpoint", shortened(checkpoint.get("name"), 80)
+    yield "", shortened(checkpoint.get("path"), 120)
     yield "fingerprint", str(checkpoint.get("fingerprint") or "")[:12]
     size = backend["parameters"]
     parameters = f"{size:,} parameters" if isinstance(size, int) else ""
     parts = [*(backend[key] for key in ("backend", "dtype", "device")), parameters]
-    yield "backend", ", ".join(_short(part, 40) for part in parts if part)
-    yield "suite", _short(found["suite"], 40)
+    yield "backend", ", ".join(shortened(part, 40) for part in parts if part)
+    yield "suite", shortened(found["suite"], 40)
     yield "seed", "" if found["base_seed"] is None else str(found["base_seed"])
     yield "time", _times(found)
     yield "tokens", f"{found['tokens']:,} drawn" if found["tokens"] else ""
     libraries = {"psplit": found["psplit_version"], **found["libraries"]}
     versions = [f"{name} {version}" for name, version in libraries.items() if version]
-    yield "versions", _short(", ".join(versions), 200)
+    yield "versions", shortened(", ".join(versions), 200)
     about = [machine.get("system"), machine.get("cpus") and f"{machine['cpus']} CPUs"]
     python = machine.get("python")
     yield "machine", ", ".join(filter(None, [*about, python and f"Python {python}"]))
@@ -311,7 +312,7 @@ def _times(found: Mapping[str, Any]) -> str:
 
 def _mode_row(mode: Mapping[str, Any]) -> tuple[str, ...]:
     prompt = mode.get("system_prompt")
-    shown = "(no system message)" if prompt is None else f'"{_short(prompt, 64)}"'
+    shown = "(no system message)" if prompt is None else f'"{shortened(prompt, 64)}"'
     return mode["name"], mode.get("role") or "", shown, _settings(mode.get("sampling"))
 
 
@@ -328,7 +329,7 @@ def _settings(sampling: Mapping[str, Any] | None) -> str:
     """Settings that do something."""
     idle = {"top_k": 0, "top_p": 1, "min_p": 0, "until": []}
     shown = {k: v for k, v in (sampling or {}).items() if k not in idle or v != idle[k]}
-    return _short(", ".join(f"{name} {value}" for name, value in shown.items()), 80)
+    return shortened(", ".join(f"{name} {value}" for name, value in shown.items()), 80)
 
 
 def _cell_table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -406,13 +407,13 @@ def _prune(run: Run, reason: str, delete: bool) -> Pruned:
         with locked(run.folder):
             if not delete:
                 return Pruned(run, reason, "due")
-            if _look_at(run.folder).good != run.good:
-                return Pruned(run, reason, "kept", "another psplit has just written into it")
+            if _look_at(run.folder).good != run.good or _foreign(run.folder):
+                return Pruned(run, reason, "kept", "something has just been written into it")
             _delete(run.folder)
     except UsageError:
         return Pruned(run, reason, "kept", "in use by another psplit")
     except InfrastructureError as error:
-        return Pruned(run, reason, "failed", _one_line(str(error)))
+        return Pruned(run, reason, "failed", one_line(str(error)))
     return Pruned(run, reason, "deleted")
 
 
@@ -499,16 +500,6 @@ def _size_text(size: float) -> str:
     return (
         f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 99.95 else f"{size:.1f} {units[0]}"
     )
-
-
-def _one_line(text: str) -> str:
-    """Without line breaks and control characters, which could play with a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def _short(value: object, width: int) -> str:
-    text = _one_line("" if value is None else str(value))
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

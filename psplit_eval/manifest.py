@@ -20,9 +20,11 @@ from typing import Any
 from psplit_eval import __version__
 from psplit_eval.errors import RunMismatchError, UsageError
 from psplit_eval.files import disk_errors
+from psplit_eval.text import shortened
 
 __all__ = [
     "Manifest",
+    "check_form",
     "locked",
     "merged_manifest",
     "new_manifest",
@@ -102,28 +104,48 @@ def read_manifest(folder: Path) -> Manifest | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != 1:
             raise ValueError(f"format {content['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunMismatchError(
             f"{path}: no manifest of format 1 ({error!r}); give another --out"
         ) from error
     return dict(content)
 
 
+def check_form(content: Manifest, folder: Path) -> Manifest:
+    """The manifest, if it has what all work with a run needs; else raises RunMismatchError."""
+    try:
+        for mode in content["modes"]:
+            mode["name"], mode["system_prompt"], mode["sampling"]
+        for task in content["tasks"].values():
+            task["scorer"]["kind"], task["sampling"], int(task["samples"]), int(task["docs"])
+        content["checkpoint"]["name"], content["model"]["backend"], content["machine"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunMismatchError(
+            f"{folder / 'manifest.json'}: not of the form that psplit writes ({error!r}); restore "
+            "it from a copy"
+        ) from error
+    return content
+
+
 def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manifest:
     """The manifest of a run that is continued or extended; refuses what would mix settings."""
     if old is None:
         return new
+    check_form(old, folder)
     for what, before, after in _fixed(old, new):
         if before != after:
             raise RunMismatchError(
-                f"run folder {str(folder)!r}: made with {what} {_short(before)}, this command has "
-                f"{_short(after)}; give another --out, or the same settings"
+                f"run folder {str(folder)!r}: made with {what} {shortened(repr(before), 60)}, "
+                f"this command has {shortened(repr(after), 60)}; give another --out, or the same "
+                "settings"
             )
     modes = {mode["name"]: mode for mode in [*old["modes"], *new["modes"]]}
     tasks = {**old["tasks"]}
     for name, entry in new["tasks"].items():
         known = tasks.get(name, entry)
-        grown = {key: max(known[key], entry[key]) for key in ("samples", "docs")}
+        grown: dict[str, Any] = {key: max(known[key], entry[key]) for key in ("samples", "docs")}
+        for key in ("asked", "sampling_by_mode"):
+            grown[key] = {**known.get(key, {}), **entry.get(key, {})}
         tasks[name] = {**entry, **grown}
     kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
     pools = {**old.get("pools", {}), **new.get("pools", {})}
@@ -147,11 +169,6 @@ def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:
         for key, value in entry["sampling"].items():
             yield f"task {name!r} with {key}", known["sampling"].get(key), value
         yield f"task {name!r} with rows of SHA-256", known["sha256"], entry["sha256"]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.comparison import Arm, renumbered
+from psplit_eval.comparison import Arm, renumbered, samples_a_doc
 from psplit_eval.errors import RunMismatchError, UsageError
 from psplit_eval.manifest import Manifest
 from psplit_eval.store import Store
+from psplit_eval.text import shortened
 
 __all__ = ["ALLOWABLE", "PairedRuns", "StoredRun"]
 
@@ -95,8 +96,8 @@ class PairedRuns:
         for found in self._refused():
             if found.kind not in allowed:
                 raise RunMismatchError(
-                    f"{found.where}: {_short(found.a)} in {str(self.a.folder)!r} but "
-                    f"{_short(found.b)} in {str(self.b.folder)!r}; {_FIXES[found.kind]}"
+                    f"{found.where}: {_shown(found.a)} in {str(self.a.folder)!r} but "
+                    f"{_shown(found.b)} in {str(self.b.folder)!r}; {_FIXES[found.kind]}"
                 )
 
     def arms(self) -> list[Arm]:
@@ -116,11 +117,16 @@ class PairedRuns:
             rows.append((f"{what} in one run only", *_only(self.a, self.b, what)))
         for cell in self._cells:
             alone = [len(arm.docs) - cell.shared for arm in (cell.a, cell.b)]
-            samples = [run.manifest["tasks"][cell.task]["samples"] for run in runs]
+            samples = [samples_a_doc(arm) for arm in (cell.a, cell.b)]
             rows.append((f"{cell.where}: docs in this run only", alone[0], alone[1]))
             rows.append((f"{cell.where}: samples a doc", samples[0], samples[1]))
+            rows += [
+                (f"{cell.where}, {name}", *(found.get(name, "not known") for found in settings))
+                for settings in [[_sampling(run, cell) for run in runs]]
+                for name in sorted(settings[0].keys() ^ settings[1].keys())
+            ]
         rows += [(f"{found.where} ({found.kind})", found.a, found.b) for found in self._refused()]
-        differing = [(what, _short(x), _short(y)) for what, x, y in rows if x != y]
+        differing = [(what, _shown(x), _shown(y)) for what, x, y in rows if x != y]
         return differing + list(self._caution())
 
     def _caution(self) -> Iterator[Fact]:
@@ -198,7 +204,9 @@ def _mode(run: StoredRun, name: str) -> Mapping[str, Any]:
 
 
 def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
-    return {**run.manifest["tasks"][cell.task]["sampling"], **_mode(run, cell.mode)["sampling"]}
+    entry = run.manifest["tasks"][cell.task]
+    found: dict[str, Any] = entry.get("sampling_by_mode", {}).get(cell.mode, entry["sampling"])
+    return found
 
 
 def _same_docs(
@@ -254,6 +262,5 @@ def _only(a: StoredRun, b: StoredRun, what: str) -> tuple[str, str]:
     return one, ", ".join(name for name in names[1] if name not in names[0])
 
 
-def _short(value: object) -> str:
-    text = "none" if value in (None, "") else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shown(value: object) -> str:
+    return "none" if value in (None, "") else shortened(value, 60)

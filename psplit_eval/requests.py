@@ -52,6 +52,10 @@ class Sampling:
                 raise UsageError(
                     f"sampling setting {name}={value!r}: expected {number} from {low:g} to {high:g}"
                 )
+        if not all(isinstance(stop, str) and stop for stop in self.until):
+            raise UsageError(
+                f"sampling setting until={list(self.until)!r}: expected texts that are not empty"
+            )
 
     def updated(self, values: Mapping[str, Any]) -> Self:
         """A copy with `values` in place; raises UnknownNameError for a name that is no setting."""
@@ -61,13 +65,18 @@ class Sampling:
                 raise UnknownNameError("sampling setting", name, known)
         changes = dict(values)
         if "until" in changes:
-            until = changes["until"]
-            changes["until"] = (until,) if isinstance(until, str) else tuple(until)
+            changes["until"] = _stops(changes["until"])
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The form used in manifests."""
         return {**asdict(self), "until": list(self.until)}
+
+
+def _stops(until: Any) -> tuple[Any, ...]:
+    """Stop texts as a tuple; null and empty ones, which lm-eval ignores, are none."""
+    several = list(until) if isinstance(until, list | tuple) else [until]
+    return tuple(stop for stop in several if stop not in (None, ""))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ same command; a command that would mix other settings into it is refused.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 from psplit_eval.backends import Backend, HFBackend, require_hf
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
-from psplit_eval.errors import DataError, UnknownNameError
+from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
@@ -27,6 +28,7 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
+from psplit_eval.requests import digest
 from psplit_eval.sampling import Plan, Tally, Watch, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
@@ -83,9 +85,11 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     tasks = [
         (load_task(source, options.data.get(source.name)), settings) for source, settings in chosen
     ]
-    for task, _ in tasks:
+    for task, settings in tasks:
         if task.left_out:
             screen.say(f"{task.name}: left out {', '.join(task.left_out)} (no mean over docs)")
+        if task.scored and (settings.samples or settings.sampling):
+            screen.say(f"{task.name}: scores given answers, so samples and settings do not apply")
     screen.say(f"loading {options.model}")
     backend = HFBackend(
         checkpoint,
@@ -104,7 +108,8 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     with locked(folder), Store(folder / "samples.sqlite") as store:
         tally = _sample(store, folder, manifest, whole, backend, tasks, options, screen)
         screen.say("scoring and writing the report")
-        return conclude(store, folder, manifest, options.allow_missing, tally)
+        scorers = {task.name: task.scorer for task, _ in tasks}
+        return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
 
 
 def _sample(
@@ -118,6 +123,8 @@ def _sample(
     screen: Screen,
 ) -> Tally:
     wanted = missing(store, whole.requests)
+    for name, asked in whole.asked(store.attempts()).items():
+        manifest["tasks"][name].setdefault("asked", {}).update(asked)
     write_json(folder / "manifest.json", manifest)
     planned = set(whole.docs)
     store.add_plan(
@@ -131,7 +138,7 @@ def _sample(
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
-        manifest["tokens"] = sum(sample.completion_tokens or 0 for sample in store.samples())
+        manifest["tokens"] = store.tokens()
         write_json(folder / "manifest.json", manifest)
 
 
@@ -147,21 +154,37 @@ def _chosen_tasks(
     wanted |= {name: TaskSettings() for name in options.tasks if name not in wanted}
     catalog = Catalog(options.include)
     members = {name: catalog.members(name) for name in wanted}
-    names = {source.name for sources in members.values() for source in sources}
-    _check_named(options, {*wanted, *names}, names)
-    everywhere = options.settings.get("", TaskSettings())
-    chosen: dict[str, tuple[TaskSource, TaskSettings]] = {}
-    for name, settings in wanted.items():
-        said = settings.updated(everywhere).updated(options.settings.get(name, TaskSettings()))
-        for source in members[name]:
-            own = options.settings.get(source.name, TaskSettings())
-            chosen.setdefault(source.name, (source, said.updated(own)))
+    sources = _sources(members)
+    _check_named(options, {*wanted, *sources}, set(sources))
+    chosen = []
+    for source in sources.values():
+        settings = TaskSettings()
+        holders = [name for name in wanted if source in members[name]]
+        for said in (
+            *(wanted[name] for name in holders),
+            *(options.settings.get(name, TaskSettings()) for name in ("", *holders, source.name)),
+        ):
+            settings = settings.updated(said)
+        chosen.append((source, settings))
     pools = {
         name: [source.name for source in sources]
         for name, sources in members.items()
         if len(sources) > 1 and catalog.is_pool(name)
     }
-    return list(chosen.values()), pools
+    return chosen, pools
+
+
+def _sources(members: Mapping[str, Sequence[TaskSource]]) -> dict[str, TaskSource]:
+    """Every task once; one that two names describe differently is refused."""
+    found: dict[str, TaskSource] = {}
+    for name, sources in members.items():
+        for source in sources:
+            if found.setdefault(source.name, source) != source:
+                raise UsageError(
+                    f"task {source.name!r}: {name!r} gives it other settings than the task has by "
+                    "itself or in another group; name it once"
+                )
+    return found
 
 
 def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None:
@@ -186,7 +209,8 @@ def _template(path: Path | None) -> str | None:
 def _default_folder(options: RunOptions) -> Path:
     model = Path(options.model).name or "model"
     what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
-    return Path("runs") / f"{model}-{what}"
+    name = re.sub(r"[^\w.-]+", "_", f"{model}-{what}")
+    return Path("runs") / (name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}")
 
 
 def _parts(
@@ -207,19 +231,28 @@ def _parts(
         "model": backend.describe(),
         "modes": [mode.to_dict() for mode in modes],
         "suite": options.suite,
-        "tasks": {task.name: _task_entry(task, settings) for task, settings in tasks},
+        "tasks": {task.name: _task_entry(task, settings, modes) for task, settings in tasks},
         "base_seed": options.seed,
         "batch_size": options.batch_size,
     }
 
 
-def _task_entry(task: Task, settings: TaskSettings) -> dict[str, Any]:
+def _sampling(task: Task, settings: TaskSettings, mode: Mapping[str, Any]) -> dict[str, Any]:
+    return task.sampling.updated(settings.effective(mode)).to_dict()
+
+
+def _task_entry(task: Task, settings: TaskSettings, modes: Sequence[Mode]) -> dict[str, Any]:
     return {
         "title": task.title,
         "source": task.source,
         "sha256": task.sha256,
         "scorer": task.scorer.to_dict(),
-        "sampling": {} if task.scored else task.sampling.updated(settings.sampling).to_dict(),
+        "sampling": {} if task.scored else _sampling(task, settings, {}),
+        "sampling_by_mode": {
+            mode.name: _sampling(task, settings, mode.sampling)
+            for mode in modes
+            if mode.sampling and not task.scored
+        },
         "samples": 1 if task.scored else settings.samples or task.samples,
         "docs": len(task.docs[: settings.limit]),
         "docs_in_all": len(task.docs),

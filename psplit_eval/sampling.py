@@ -6,6 +6,7 @@ was running, and the same plan again makes the same groups.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from psplit_eval.errors import RunMismatchError, TemplateError, UsageError
 from psplit_eval.harness import Question, Task
 from psplit_eval.modes import Mode
 from psplit_eval.requests import Request, digest, sample_seed, work_groups
-from psplit_eval.store import Doc, Prompt, Sample, Store
+from psplit_eval.store import Doc, Prompt, Sample, SampleKey, Store
 from psplit_eval.suites import TaskSettings
 
 __all__ = ["Plan", "Tally", "fill", "missing", "plan"]
@@ -31,6 +32,16 @@ class Plan:
     requests: tuple[Request, ...]
     prompts: tuple[Prompt, ...]
     docs: tuple[tuple[str, int], ...]
+
+    def asked(self, stored: Iterable[SampleKey]) -> dict[str, dict[str, int]]:
+        """Task → mode → samples that the run now has: those planned, and others that are there."""
+        keys = {request.key for request in self.requests}
+        cells = {key[:2] for key in keys}
+        counts = Counter(key[:2] for key in keys.union(stored) if key[:2] in cells)
+        found: dict[str, dict[str, int]] = {}
+        for (mode, task), count in counts.items():
+            found.setdefault(task, {})[mode] = count
+        return found
 
 
 @dataclass
@@ -57,7 +68,7 @@ def plan(
     prompts: dict[tuple[str, str], Prompt] = {}
     docs: list[tuple[str, int]] = []
     for task, settings in tasks:
-        _check_can_score(backend, task)
+        _check_can_run(backend, task, settings)
         chosen = task.docs[: settings.limit]
         docs += [(task.name, doc.doc_id) for doc in chosen]
         for mode in modes:
@@ -75,16 +86,12 @@ _Asked = tuple[Prompt, str | None, tuple[int, ...]]
 
 
 def _asked(backend: Backend, mode: Mode, question: Question) -> _Asked:
-    """Tokenise as lm-eval does: spaces at a prompt's end belong to the answer."""
-    if question.answer is None:
-        return _prompt(backend, mode, question.text), None, ()
-    prompt = _prompt(backend, mode, question.text.rstrip())
-    answer = question.text[len(prompt.text) :] + question.answer
-    return prompt, answer, backend.encode(prompt.text + answer)[len(prompt.token_ids) :]
-
-
-def _prompt(backend: Backend, mode: Mode, text: str) -> Prompt:
-    return Prompt(digest(text), mode.name, text, backend.encode(text))
+    """Tokenise as lm-eval does: an answer's tokens are those that it adds to the prompt's."""
+    text, answer = question.text, question.answer
+    prompt = Prompt(digest(text), mode.name, text, backend.encode(text))
+    if answer is None:
+        return prompt, None, ()
+    return prompt, answer, backend.encode(text + answer)[len(prompt.token_ids) :]
 
 
 def _requests(
@@ -100,7 +107,7 @@ def _requests(
         asked = [asked[0]] * (settings.samples or task.samples)
     sampling = task.sampling
     if not task.scored:
-        sampling = sampling.updated({**mode.sampling, **settings.sampling})
+        sampling = sampling.updated(settings.effective(mode.sampling))
     for index, (prompt, answer, answer_ids) in enumerate(asked):
         seed = sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index)
         yield Request(
@@ -118,7 +125,13 @@ def _requests(
         )
 
 
-def _check_can_score(backend: Backend, task: Task) -> None:
+def _check_can_run(backend: Backend, task: Task, settings: TaskSettings) -> None:
+    samples = settings.samples or task.samples
+    if not task.scored and samples < task.least_samples:
+        raise UsageError(
+            f"task {task.name!r}: {samples} samples a doc, expected {task.least_samples} or more, "
+            f"among which it votes; give --samples {task.name}={task.least_samples}"
+        )
     if task.scored and not backend.can_score:
         raise UsageError(
             f"task {task.name!r}: scores given answers by their log-probability, which the "

@@ -33,17 +33,20 @@ class MetricInfo:
     """What a metric's numbers are.
 
     `unit`: 'fraction' (in [0, 1]), 'bits', 'tokens' or 'number' (nothing is known of its range).
-    `higher_is_better` None: it has no better side.
+    `higher_is_better` None: it has no better side. `needs_equal_samples`: it depends on how many
+    samples a doc has, so that docs are comparable only where the numbers are equal.
     """
 
     unit: str
     higher_is_better: bool | None
+    needs_equal_samples: bool = False
 
 
 _INFO: Mapping[str, MetricInfo] = {
     "entropy_bits": MetricInfo("bits", None),
     "tokens_mean": MetricInfo("tokens", None),
     "truncated": MetricInfo("fraction", False),
+    "div_bleu_4": MetricInfo("fraction", True, needs_equal_samples=True),
 }
 
 

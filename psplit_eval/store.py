@@ -270,10 +270,16 @@ class Store:
         )
         return {row[:4]: (row[4], bool(row[5]), row[6]) for row in rows}
 
-    def samples(self, task: str | None = None, mode: str | None = None) -> Iterator[Sample]:
-        """Samples by (task, mode, doc_id, sample_idx), failed ones included."""
+    def samples(
+        self, task: str | None = None, mode: str | None = None, ids: bool = True
+    ) -> Iterator[Sample]:
+        """Samples by (task, mode, doc_id, sample_idx), failed ones included.
+
+        Without `ids` their token ids are left out (None): they are most of what a sample weighs.
+        """
+        columns = _SAMPLE_COLUMNS if ids else _SAMPLE_COLUMNS.replace("completion_ids", "NULL")
         rows = self._rows(
-            f"SELECT {_SAMPLE_COLUMNS} FROM samples WHERE task = ifnull(?, task) "
+            f"SELECT {columns} FROM samples WHERE task = ifnull(?, task) "
             "AND mode = ifnull(?, mode) ORDER BY task, mode, doc_id, sample_idx",
             (task, mode),
         )
@@ -284,13 +290,30 @@ class Store:
             yield Sample(*values)
 
     def doc_prompts(self, task: str, mode: str) -> dict[int, tuple[str, str]]:
-        """Of every doc of a task in a mode: the doc's hash, and that of its (first) prompt."""
+        """Of every doc of a task in a mode: the doc's hash, and what names its prompts.
+
+        A doc has several prompts where its answers are put into the question; the first and the
+        last of their hashes stand for all.
+        """
         rows = self._rows(
-            "SELECT doc_id, min(doc_hash), min(prompt_hash) FROM samples "
+            "SELECT doc_id, min(doc_hash), min(prompt_hash) || max(prompt_hash) FROM samples "
             "WHERE task = ? AND mode = ? GROUP BY doc_id",
             (task, mode),
         )
-        return {doc_id: (doc_hash, prompt_hash) for doc_id, doc_hash, prompt_hash in rows}
+        return {doc_id: (doc_hash, prompts) for doc_id, doc_hash, prompts in rows}
+
+    def tokens(self) -> int:
+        """Completion tokens of all samples, as far as their number is known."""
+        return int(self._db.execute("SELECT total(completion_tokens) FROM samples").fetchone()[0])
+
+    def unscored(self, task: str) -> int:
+        """Docs (counted once a mode) that have a good sample and no number of their own."""
+        query = (
+            "SELECT count(*) FROM (SELECT mode, doc_id FROM samples WHERE task = ?1 "
+            "AND error IS NULL EXCEPT SELECT mode, doc_id FROM metrics WHERE task = ?1 "
+            "AND sample_idx IS NULL)"
+        )
+        return int(self._db.execute(query, (task,)).fetchone()[0])
 
     def docs(self, task: str | None = None) -> Iterator[Doc]:
         """Docs by (task, doc_id)."""
@@ -414,6 +437,9 @@ def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator
     place = f"WHERE ({order}) > ({', '.join('?' for _ in key)})"
     last: tuple[Any, ...] = ()
     with _reading(path) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version < 2:
+            selected = selected.replace("s.is_greedy", "NULL")
         while page := _few_rows(
             db,
             f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "
@@ -516,5 +542,7 @@ def _explained(path: Path) -> Iterator[None]:
             f"store {path}: {error}; free disk space or fix permissions, then give the same "
             "command again: what was done is kept"
         ) from error
+    except sqlite3.IntegrityError:  # psplit's own mistake: the file is as good as before
+        raise
     except (sqlite3.DatabaseError, zlib.error) as error:
         raise CorruptStoreError(_corrupt(path, error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,16 @@ from psplit_eval.comparison import (
 )
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
-from psplit_eval.harness import restore_scorer
+from psplit_eval.harness import stored_scorer, working_scorer
 from psplit_eval.importing import find_logs, read_logs
-from psplit_eval.manifest import Manifest, locked, new_manifest, open_manifest, read_manifest
+from psplit_eval.manifest import (
+    Manifest,
+    check_form,
+    locked,
+    new_manifest,
+    open_manifest,
+    read_manifest,
+)
 from psplit_eval.paired_runs import PairedRuns, StoredRun
 from psplit_eval.report import write_comparison, write_report
 from psplit_eval.sampling import Tally
@@ -61,19 +68,32 @@ class RunsCompared:
     summary: str
 
 
-def score_run(folder: Path, allow_missing: bool = False) -> RunResult:
+def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path] = ()) -> RunResult:
     """Compute every metric of a stored run again, and report.
 
-    Raises UsageError where there is no run.
+    A task that lm-eval measures is looked up among psplit's and lm-eval's tasks and those in
+    `include`, and measured as it is defined now, which the manifest then says. Raises UsageError
+    where there is no run, or no such task.
     """
-    manifest = open_manifest(folder)
+    manifest = check_form(open_manifest(folder), folder)
+    catalog, notes = Catalog(include), []
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        return conclude(store, folder, manifest, allow_missing)
+        scorers: dict[str, Scorer] = {}
+        for name, entry in manifest["tasks"].items():
+            doc = next(store.docs(name))
+            scorers[name] = working_scorer(entry["scorer"], catalog, doc)
+            now = scorers[name].to_dict()
+            if now != entry["scorer"] and entry["scorer"]["kind"] == "lm-eval":
+                notes.append(f"task {name}: its definition has changed since it was measured last")
+                entry["scorer"] = now
+        score_store(store, scorers)
+        write_json(folder / "manifest.json", manifest)
+        return _reported(store, folder, manifest, allow_missing, Tally(), notes)
 
 
 def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
     """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
-    manifest = open_manifest(folder)
+    manifest = check_form(open_manifest(folder), folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         return _reported(store, folder, manifest, allow_missing, Tally())
 
@@ -91,13 +111,18 @@ def import_run(
     """
     if read_manifest(folder) is not None:
         raise UsageError(f"--out {str(folder)!r}: a run already; give another --out")
-    found = read_logs(find_logs(logs), Catalog(include))
+    catalog = Catalog(include)
+    found = read_logs(find_logs(logs), catalog)
     manifest = new_manifest({"command": list(command), **found.manifest})
     with locked(folder), Store(folder / "samples.sqlite") as store:
         store.add_plan(found.prompts, found.docs)
         store.add_samples(found.samples)
         write_json(folder / "manifest.json", manifest)
-        return conclude(store, folder, manifest, allow_missing, notes=found.notes)
+        scorers = {
+            name: working_scorer(entry["scorer"], catalog, next(store.docs(name)))
+            for name, entry in manifest["tasks"].items()
+        }
+        return conclude(store, folder, manifest, allow_missing, scorers, notes=found.notes)
 
 
 def compare_runs(
@@ -133,7 +158,7 @@ def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[StoredRun]:
-    manifest = open_manifest(folder)
+    manifest = check_form(open_manifest(folder), folder)
     with Store(folder / "samples.sqlite") as store:
         yield StoredRun(folder, manifest, store, _arms(store, manifest))
 
@@ -143,11 +168,21 @@ def conclude(
     folder: Path,
     manifest: Manifest,
     allow_missing: bool,
+    scorers: Mapping[str, Scorer],
     tally: Tally | None = None,
     notes: Sequence[str] = (),
 ) -> RunResult:
-    """Score the stored samples and write every result file."""
-    score_store(store, _scorers(manifest))
+    """Score the stored samples and write every result file.
+
+    `scorers` are those at hand; psplit's others come from the manifest, and where lm-eval measures
+    a task that is not at hand, the stored numbers stay.
+    """
+    own = {
+        name: stored_scorer(entry["scorer"])
+        for name, entry in manifest["tasks"].items()
+        if entry["scorer"]["kind"] != "lm-eval"
+    }
+    score_store(store, {**own, **scorers})
     return _reported(store, folder, manifest, allow_missing, tally or Tally(), notes)
 
 
@@ -165,9 +200,14 @@ def _reported(
 
 
 def _arms(store: Store, manifest: Manifest) -> list[Arm]:
+    scorers = {name: stored_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
+    for name, scorer in scorers.items():
+        unscored = store.unscored(name)
+        if unscored and (scorer.kind != "lm-eval" or not any(store.metrics(name))):
+            raise UsageError(
+                f"store {store.path}: {unscored} docs of task {name!r} are not scored yet (the run "
+                f"was stopped before); psplit-eval score {store.path.parent}"
+            )
     modes = [mode["name"] for mode in manifest["modes"]]
-    return read_arms(store, _scorers(manifest), modes)
-
-
-def _scorers(manifest: Manifest) -> dict[str, Scorer]:
-    return {name: restore_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
+    asked = {name: task.get("asked", {}) for name, task in manifest["tasks"].items()}
+    return read_arms(store, scorers, modes, asked)

@@ -19,12 +19,14 @@ __all__ = ["SUITES", "Suite", "TaskSettings", "shipped_folder", "suite_named"]
 class TaskSettings:
     """How a task is run: at most `limit` docs, `samples` a doc, sampling settings to override.
 
-    None and {} leave it to the task.
+    None and {} leave it to the task. `defaults` are a suite's settings, in place of the task's own;
+    a mode's stand above them, and `sampling`, what the user said, above all.
     """
 
     limit: int | None = None
     samples: int | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("limit", self.limit), ("samples", self.samples)):
@@ -37,7 +39,12 @@ class TaskSettings:
             self.limit if other.limit is None else other.limit,
             self.samples if other.samples is None else other.samples,
             {**self.sampling, **other.sampling},
+            {**self.defaults, **other.defaults},
         )
+
+    def effective(self, mode: Mapping[str, Any]) -> dict[str, Any]:
+        """What overrides a task's own settings in a mode that has settings of its own."""
+        return {**self.defaults, **mode, **self.sampling}
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ SUITES: Mapping[str, Suite] = {
             {
                 "psplit_sums": TaskSettings(limit=48, samples=4),
                 "psplit_reading": TaskSettings(limit=48, samples=4),
-                "psplit_story": TaskSettings(limit=8, samples=4, sampling={"max_tokens": 96}),
+                "psplit_story": TaskSettings(limit=8, samples=4, defaults={"max_tokens": 96}),
             },
         ),
         Suite(
@@ -76,7 +83,7 @@ SUITES: Mapping[str, Suite] = {
             "paper",
             "as published: four general tasks at T 0.6, top-k 20, top-p 0.95, up to 32 768 tokens, "
             "8 samples; stories, 8 samples",
-            {name: TaskSettings(samples=8, sampling=_PUBLISHED) for name in _GENERAL}
+            {name: TaskSettings(samples=8, defaults=_PUBLISHED) for name in _GENERAL}
             | {"psplit_story": TaskSettings(samples=8)},
         ),
     )

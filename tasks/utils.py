@@ -15,6 +15,8 @@ SEED = 20260411
 """Part of what orders the options of psplit_gpqa_diamond."""
 GPQA_COLUMNS = ("Question", "Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))
 
+LETTERS = tuple("ABCDEFGHIJ")
+
 _INTEGER = r"-?\d+(?:,\d{3})*"
 
 last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
@@ -49,6 +51,17 @@ def _gpqa_doc(row: dict[str, Any]) -> dict[str, Any]:
     # one hash an option: no other row, no column's place and no Python version changes the order
     options = sorted([right, *wrong], key=lambda option: digest(SEED, question, option))
     return {"question": question, "options": options, "answer": "ABCD"[options.index(right)]}
+
+
+def mmlu_pro_docs(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The rows as they are; ValueError for one whose options or answer are of another kind."""
+    for number, row in enumerate(dataset, 1):
+        options, answer = row["options"], row["answer"]
+        if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
+            raise ValueError(f"row {number}: options {options!r}, expected a list of 2 to 10")
+        if not isinstance(answer, str) or answer not in LETTERS[: len(options)]:
+            raise ValueError(f"row {number}: answer {answer!r}, expected the letter of an option")
+    return dataset
 
 
 def keep_all(responses: list[list[str]], docs: list[dict[str, Any]]) -> list[list[str]]:

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("files",),
+    ("files", "text"),
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
-    ("decoding", "kvcache"),
+    ("decoding", "kvcache", "rows"),
     ("backends", "harness"),
     ("sampling", "comparison"),
     ("leaderboard", "plots"),

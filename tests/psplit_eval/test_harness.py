@@ -7,9 +7,10 @@ import pytest
 
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.errors import DataError, TemplateError, UsageError
-from psplit_eval.harness import load_task, read_rows
+from psplit_eval.harness import load_task
 from psplit_eval.modes import BUILTIN_MODES
 from psplit_eval.requests import Sampling
+from psplit_eval.rows import read_rows
 
 TASKS = Catalog().tasks
 

@@ -30,13 +30,19 @@ def test_nothing_to_do_is_an_error(bad):
         TaskSettings(**bad)
 
 
+def test_a_mode_stands_between_the_suite_and_the_user():
+    settings = TaskSettings(sampling={"top_p": 0.5}, defaults={"temperature": 0.6, "top_k": 20})
+    mode = {"temperature": 1.5, "top_p": 0.9}
+    assert settings.effective(mode) == {"temperature": 1.5, "top_k": 20, "top_p": 0.5}
+
+
 def test_the_paper_suite_has_the_published_settings():
     paper = suite_named("paper").tasks
     general = set(paper) - {"psplit_story"}
     assert general == {"psplit_math500", "psplit_aime", "psplit_gpqa_diamond", "psplit_mmlu_pro"}
     for name in general:
         assert paper[name].samples == 8
-        assert paper[name].sampling == {
+        assert paper[name].defaults == {
             "temperature": 0.6,
             "top_k": 20,
             "top_p": 0.95,
