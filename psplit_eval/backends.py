@@ -169,6 +169,7 @@ class HFBackend:
             "parameters": int(self.model.num_parameters()),
             "context_length": self.context_length,
             "chat_template": template if isinstance(template, str) else dict(template),
+            "bare_prompt": self.render([{"role": "user", "content": "QUESTION"}]),
         }
 
     def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:

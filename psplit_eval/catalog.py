@@ -55,6 +55,7 @@ class Catalog:
         for folder in include:
             if not folder.is_dir():
                 raise UsageError(f"task folder {str(folder)!r}: expected an existing folder")
+        self._include = include
         self._own = _index([shipped_folder("tasks"), *reversed(include)])
 
     @property
@@ -102,6 +103,7 @@ class Catalog:
                 raise UnknownNameError("task pattern", name, self.tasks)
             return [source for found in names for source in self._expanded(found, {})]
         if self._entry(name) is None:
+            self._check_files()
             raise UnknownNameError("task", name, self._all(), listed=[*self.tasks, *self.groups])
         return list(self._expanded(name, {}))
 
@@ -113,6 +115,12 @@ class Catalog:
         metrics = entry.cfg.get("aggregate_metric_list") or []
         several = metrics if isinstance(metrics, list) else [metrics]
         return any(metric.get("weight_by_size", True) for metric in several)
+
+    def _check_files(self) -> None:
+        """Raise UsageError for a file of the user's that cannot be read: lm-eval passes it over."""
+        for folder in self._include:
+            for path in sorted(folder.rglob("*.yaml")):
+                read_yaml(path, functions=False)
 
     def _all(self) -> dict[str, Any]:
         return {**_stock_index(), **self._own}

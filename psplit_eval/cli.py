@@ -85,11 +85,23 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, help="folder, hub id OWNER/NAME, or smollm2-135m")
     add("--modes", default="", help="names, separated by commas, such as normal,high")
-    add("--mode", action="append", default=[], metavar="NAME=TEXT", help="add or override a mode")
+    add(
+        "--mode",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="a mode of your own, or NAME=@FILE; with --modes it is added, alone it is all",
+    )
     add("--suite", help="quick (the default), general, creative or paper")
     add("--tasks", default="", help="task names, separated by commas")
     add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
-    add("--data", action="append", default=[], metavar="TASK=FILE", help="local rows, JSON Lines")
+    add(
+        "--data",
+        action="append",
+        default=[],
+        metavar="TASK=FILE",
+        help="local rows, .jsonl or .jsonl.gz; TASK:shots=FILE for few-shot examples",
+    )
     add("--samples", action="append", default=[], metavar="[TASK=]N", help="samples a doc")
     add("--limit", action="append", default=[], metavar="[TASK=]N", help="docs at most")
     add(
@@ -134,7 +146,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--allow-different",
         default="",
         metavar="WHAT",
-        help="compare though prompts or sampling differ: prompts, sampling or both",
+        help="compare though they differ: prompts, sampling, or prompts,sampling",
     )
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
@@ -251,13 +263,13 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     from psplit_eval.paired_runs import ALLOWABLE
     from psplit_eval.stored import compare_runs
 
-    allowed = _names(options.allow_different)
+    allowed = _names("--allow-different", options.allow_different)
     for name in allowed:
         if name not in ALLOWABLE:
             raise UnknownNameError("difference", name, ALLOWABLE)
     found = compare_runs(
         (options.run_a, options.run_b),
-        _names(options.modes),
+        _names("--modes", options.modes),
         allowed,
         options.out,
         options.allow_missing,
@@ -323,10 +335,10 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
         raise UsageError(f"--batch-size {options.batch_size}: expected 1 or more")
     return RunOptions(
         model=options.model,
-        modes=_names(options.modes) or ([] if options.mode else ["normal", "high"]),
+        modes=_names("--modes", options.modes) or ([] if options.mode else ["normal", "high"]),
         given_modes=[parse_mode(text) for text in options.mode],
         suite=options.suite,
-        tasks=_names(options.tasks),
+        tasks=_names("--tasks", options.tasks),
         include=[Path(folder) for folder in options.include_path],
         data={name: Path(file) for name, file in map(_data_pair, options.data)},
         settings=_settings(options),
@@ -342,8 +354,11 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
     )
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if text and not names:
+        raise UsageError(f"{option} {text!r}: expected names, separated by commas")
+    return names
 
 
 def _data_pair(text: str) -> tuple[str, str]:

@@ -54,6 +54,8 @@ MAX_MISSING = 0.01
 
 _NOT_COMPARED = ("accuracy_pass_at_1",)  # the same number as accuracy_avg
 _ENTROPY = MetricInfo("bits", None)
+_MANY_CUT = 0.2
+"""From this share of truncated answers on, the verdict warns."""
 
 
 @dataclass(frozen=True)
@@ -351,8 +353,11 @@ def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
     )
 
 
-def arm_values(arm: Arm) -> list[Value]:
-    """Every metric of an arm with its 95 % interval over docs; NaN docs are left out."""
+def arm_values(arm: Arm, allow_missing: bool = False) -> list[Value]:
+    """Every metric of an arm with its 95 % interval over docs; NaN docs are left out.
+
+    Above MAX_MISSING missing samples there is no interval, unless `allow_missing`.
+    """
     found = []
     for metric, docs in arm.values.items():
         kept = [value for value in docs.values() if not math.isnan(value)]
@@ -361,7 +366,13 @@ def arm_values(arm: Arm) -> list[Value]:
         order = sorted(arm.tokens)
         sums = [arm.bits[doc] for doc in order], [arm.tokens[doc] for doc in order]
         found.append(_value(arm, "entropy_bits", ratio_estimate(*sums)))
+    if arm.missing_share > MAX_MISSING and not allow_missing:
+        return [replace(value, estimate=_bare(value.estimate)) for value in found]
     return found
+
+
+def _bare(estimate: Estimate) -> Estimate:
+    return replace(estimate, ci_low=math.nan, ci_high=math.nan)
 
 
 def _value(arm: Arm, metric: str, estimate: Estimate) -> Value:
@@ -474,15 +485,35 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return adjusted
 
 
-def verdict(comparisons: Sequence[Comparison]) -> str:
-    """A run in a few sentences: what differs between its modes, and what that means."""
-    return _conclusion(
+def verdict(comparisons: Sequence[Comparison], arms: Sequence[Arm] = ()) -> str:
+    """A run in a few sentences: what differs between its modes, and what that means.
+
+    `arms`: warned of where many answers were cut.
+    """
+    said = _conclusion(
         comparisons,
-        alone="One mode only: there is nothing to compare.",
-        little="This is what a checkpoint shows that was never trained in modes: a system prompt "
-        "alone changes little.",
+        alone="Only one mode has samples: there is nothing to compare.",
+        little="A checkpoint that was never trained in modes shows this, since a system prompt "
+        "alone changes little; so does any other on too few docs.",
         much="A system prompt alone can do that: whether two policies were learnt takes a placebo "
         "comparison.",
+    )
+    return " ".join(part for part in (said, _of_cut(arms)) if part)
+
+
+def _of_cut(arms: Sequence[Arm]) -> str:
+    """A warning where the token limit decides what is right."""
+    shares = {
+        arm.task: (arm.truncated or 0) / max(1, arm.planned - arm.missing)
+        for arm in sorted(arms, key=lambda arm: arm.truncated or 0)
+        if arm.scorer.kind != "diversity"
+    }
+    cut = [f"{task} {share:.0%}" for task, share in shares.items() if share >= _MANY_CUT]
+    if not cut:
+        return ""
+    return (
+        f"Caution: many answers were cut at the token limit ({', '.join(cut)}) and psplit's tasks "
+        "count them as wrong; raise max_tokens."
     )
 
 
@@ -502,6 +533,10 @@ def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much
         return alone
     parts = _of_withheld(primary), _of_tested(primary, little, much)
     return " ".join(part for part in parts if part)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _of_withheld(primary: Sequence[Comparison]) -> str:
@@ -528,9 +563,10 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
     differing = [c for c in tested if c.verdict in ("higher", "lower")]
     if not differing:
         return (
-            f"Little differs: none of {len(tested)} primary comparisons is significant "
-            f"(two-sided, Holm-corrected, alpha {ALPHA}). {little} It is no proof of equality: the "
-            "intervals say how large a difference could still be."
+            f"No significant difference in {_counted(len(tested), 'primary comparison')} of "
+            f"{min(c.result.n for c in tested)} docs or more (two-sided, Holm-corrected, alpha "
+            f"{ALPHA}). {little} It is no proof of equality: the intervals say how large a "
+            "difference could still be."
         ).replace("  ", " ")
     claims = "; ".join(
         f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from psplit_eval.errors import InfrastructureError
 
-__all__ = ["disk_errors", "write_json", "write_text"]
+__all__ = ["disk_errors", "write_bytes", "write_json", "write_text"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -19,18 +22,24 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        fix = "free disk space" if error.errno in _FULL else "give a path that can be written"
         raise InfrastructureError(
-            f"{path}: {error.strerror or error}; free disk space or fix permissions, then give the "
-            "same command again: what was done is kept"
+            f"{path}: {error.strerror or error}; {fix}, then give the command again: what was done "
+            "is kept"
         ) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` in UTF-8 in one step; raises InfrastructureError."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step; raises InfrastructureError."""
     partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
         try:
-            partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+            partial.write_bytes(content)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

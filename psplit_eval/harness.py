@@ -1,60 +1,38 @@
-"""The one place that talks to lm-eval's tasks: their docs, their prompts, their measures.
+"""lm-eval's tasks as psplit runs them: their docs, prompts and settings.
 
 lm-eval's evaluator keeps no finish reason, token ids or partial results, and scores a doc once
 per filter. So psplit takes docs and prompts from lm-eval's task objects and samples into its own
-store. psplit's tasks name a scorer as `process_results`; for all others `HarnessScorer` asks
-lm-eval's own filters and metrics.
+store. psplit's tasks name a scorer as `process_results`; all others are measured by `measures`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import numbers
-import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Protocol
 
 import jinja2
 import jinja2.meta
 
-from psplit_eval.catalog import Catalog, TaskSource
-from psplit_eval.errors import (
-    DataError,
-    PsplitError,
-    TemplateError,
-    UnknownNameError,
-    UsageError,
-)
+from psplit_eval.catalog import TaskSource, read_yaml
+from psplit_eval.errors import TemplateError, UsageError
+from psplit_eval.lmtask import build, explained, has_inline_shots, on_docs, on_rows
+from psplit_eval.measures import HarnessScorer, over_all_docs, scorer_of, voters
 from psplit_eval.modes import Mode
 from psplit_eval.requests import Sampling, digest
-from psplit_eval.rows import GivenRows, check_rows, new_doc, read_rows
-from psplit_eval.scoring import (
-    MetricInfo,
-    Scorer,
-    of_doc,
-    of_sample,
-    scorer_from_dict,
-    truncated_share,
-)
-from psplit_eval.store import Doc, Metric, Sample
-from psplit_eval.text import shortened
+from psplit_eval.rows import check_rows, new_doc, read_rows
+from psplit_eval.scoring import Scorer
+from psplit_eval.store import Doc
 
 __all__ = [
-    "HarnessScorer",
     "Question",
     "Render",
     "Task",
     "imported_task",
     "load_task",
-    "stored_scorer",
     "task_summary",
-    "working_scorer",
 ]
 
 _GENERATION_NAMES = {
@@ -68,9 +46,6 @@ _GENERATION_NAMES = {
     "until": "until",
 }
 _SCORED_TYPES = ("multiple_choice", "loglikelihood")
-_FRACTIONS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em", "f1")
-_MANY_RESPONSES = ("take_first_k", "majority_vote")
-_OWN_NAMES = ("correct", "truncated", "entropy_bits", "tokens_mean")
 _FEWSHOT_SEED = 1234  # lm-eval's default
 
 
@@ -114,6 +89,7 @@ class Task:
     samples: int
     scored: bool
     docs: tuple[Doc, ...]
+    few_shot: Mapping[str, Any] | None
     left_out: tuple[str, ...]
     least_samples: int
     sha256: str
@@ -130,7 +106,7 @@ class Task:
         """
         self._task.set_fewshot_seed(_FEWSHOT_SEED)
         for doc in docs:
-            with _explained(self.name, doc, "make a prompt of it"):
+            with explained(self.name, doc, "make a prompt of it"):
                 context = self._context(doc, mode, render)
                 asked = list(self._questions(doc, context))
             for question in asked:
@@ -161,20 +137,6 @@ class Task:
             yield Question(*instance.args)
 
 
-@contextmanager
-def _explained(task: str, doc: Doc, what: str) -> Iterator[None]:
-    """Turn what a task's own code raises into one line that names task and doc."""
-    try:
-        yield
-    except PsplitError:
-        raise
-    except Exception as error:  # a task's templates and functions may raise anything
-        raise DataError(
-            f"task {task!r}, doc {doc.doc_id}: the task cannot {what} ({error.__class__.__name__}: "
-            f"{shortened(error, 160)}); correct the task or its rows"
-        ) from error
-
-
 def _check_system_prompt(mode: Mode, text: str) -> None:
     if mode.system_prompt and _squeezed(mode.system_prompt) not in _squeezed(text):
         raise TemplateError(
@@ -187,172 +149,16 @@ def _squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-@dataclass
-class HarnessScorer:
-    """lm-eval's own filters and metrics, on stored samples.
-
-    Every sample is measured alone, as lm-eval would measure it without repeats, and a doc's value
-    is the mean over its samples; a filter that votes among responses gets all of them, and nothing
-    is said of a doc with too few. Given answers are measured together; nothing is said of a doc of
-    which one is missing. A truncated response is measured as it is, as lm-eval does, and
-    `truncated` counted apart. Metrics are named `METRIC`, or `METRIC_FILTER` where a task has
-    several filters; a value that is not finite is NaN.
-
-    `definition` says by what the task was defined; `source`, which `score` needs, where it lies.
-    """
-
-    name: str
-    definition: str
-    overrides: Mapping[str, Any]
-    primary: str
-    directions: Mapping[str, bool]
-    kind: str = field(default="lm-eval", init=False)
-    source: TaskSource | None = field(default=None, repr=False, compare=False)
-    _built: Any = field(default=None, init=False, repr=False, compare=False)
-
-    def fields(self) -> tuple[str, ...]:
-        return ()
-
-    def info(self, metric: str) -> MetricInfo:
-        if metric == "truncated":
-            return MetricInfo("fraction", False)
-        plain = any(re.match(rf"{name}(_|$)", metric) for name in _FRACTIONS)
-        return MetricInfo("fraction" if plain else "number", self.directions.get(metric))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "definition": self.definition,
-            "overrides": dict(self.overrides),
-            "primary": self.primary,
-            "higher_is_better": dict(self.directions),
-        }
-
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
-        with _explained(self.name, doc, "measure it"):
-            task = self._task(doc)
-            if samples[0].finish_reason == "scored":
-                found = list(self._of_answers(task, doc, samples))
-            else:
-                found = [truncated_share(samples), *self._of_responses(task, doc, samples)]
-        yield from found
-
-    def _of_responses(self, task: Any, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
-        for name, votes, made in _filtered(task, doc, [sample.text or "" for sample in samples]):
-            values = [self._kept(task, name, doc, response) for response in made]
-            for metric in set.intersection(*map(set, values)):
-                each = [value[metric] for value in values]
-                if not votes:
-                    for sample, number in zip(samples, each, strict=True):
-                        yield of_sample(sample, metric, number)
-                yield of_doc(samples, metric, fmean(each))
-
-    def _of_answers(self, task: Any, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
-        choices = len(task.doc_to_choice(doc.doc)) if task.config.doc_to_choice else 1
-        if len(samples) < choices:
-            return
-        results = [(-(sample.nll_sum_nats or 0.0), bool(sample.is_greedy)) for sample in samples]
-        for metric, number in self._kept(task, "", doc, results).items():
-            yield of_doc(samples, metric, number)
-
-    def _kept(self, task: Any, filter_name: str, doc: Doc, results: Any) -> dict[str, float]:
-        """The measures that are kept, by psplit's names; `results` as lm-eval hands them over."""
-        several = len(task._filters) > 1
-        found = task.process_results(doc.doc, results)
-        named = {_metric_name(metric, filter_name, several): v for metric, v in found.items()}
-        return {
-            name: float(value) if math.isfinite(value) else math.nan
-            for name, value in named.items()
-            if name in self.directions and isinstance(value, numbers.Real)
-        }
-
-    def _task(self, doc: Doc) -> Any:
-        """lm-eval's task on a stored doc in place of its data set, which may be out of reach."""
-        if self._built is None:
-            if self.source is None:
-                raise DataError(f"task {self.name!r}: its file is not known; look it up first")
-            self._built = _build(self.name, _on_docs(self.source.config(), doc), "correct its file")
-        return self._built
-
-
-def stored_scorer(content: Mapping[str, Any]) -> Scorer:
-    """The scorer that a manifest describes, without the code of a task that lm-eval measures.
-
-    Raises DataError for an unknown kind.
-    """
-    if content.get("kind") != "lm-eval":
-        return scorer_from_dict(content)
-    parts = ("name", "definition", "overrides", "primary", "higher_is_better")
-    return HarnessScorer(*(content[part] for part in parts))
-
-
-def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Scorer:
-    """The scorer that a manifest describes, able to score by the task as it is defined now.
-
-    The task is looked up by its name: a run may come from elsewhere, and no code is run but that
-    of lm-eval, of psplit and of the folders that the user named. Raises UsageError for a task that
-    is in none of them.
-    """
-    stored = stored_scorer(content)
-    if not isinstance(stored, HarnessScorer):
-        return stored
-    try:
-        found = catalog.task(stored.name)
-    except UnknownNameError as error:
-        raise UsageError(
-            f"task {stored.name!r}: its file is in no task folder, and psplit needs it to score; "
-            "give the folder by --include-path DIR"
-        ) from error
-    source = TaskSource(stored.name, found.path, stored.overrides)
-    config = source.config()
-    return _scorer(source, config, _build(source.name, _on_docs(config, doc), "correct its file"))
-
-
-def _filtered(
-    task: Any, doc: Doc, texts: Sequence[str]
-) -> Iterator[tuple[str, bool, list[list[Any]]]]:
-    """Per filter: its name, whether it votes among responses, what it makes of each response."""
-    from lm_eval.api.instance import Instance
-
-    for pipeline in task._filters:
-        needed = _voters(task, pipeline.name)
-        if needed > len(texts):
-            continue
-        given = [list(texts)] if needed else [[text] for text in texts]
-        instances = [Instance("generate_until", doc.doc, (), 0, resps=resps) for resps in given]
-        pipeline.apply(instances)
-        made = [[instance.filtered_resps[pipeline.name]] for instance in instances]
-        yield pipeline.name, bool(needed), made
-
-
-def _voters(task: Any, filter_name: str) -> int:
-    """How many responses a filter needs that votes among them; 0 for one that takes each alone."""
-    steps = [
-        step
-        for entry in task.config.filter_list or []
-        if entry["name"] == filter_name
-        for step in entry["filter"]
-    ]
-    voting = [step for step in steps if step["function"] in _MANY_RESPONSES]
-    return max((int(step.get("k", 1)) for step in voting), default=0)
-
-
-def _metric_name(metric: str, filter_name: str, several: bool) -> str:
-    name = f"{metric}_{filter_name}" if several and filter_name else metric
-    plain = re.sub(r"\W+", "_", name.replace("@", "_at_")).lower()
-    return f"task_{plain}" if plain in _OWN_NAMES else plain
-
-
-def load_task(source: TaskSource, data: Path | None = None) -> Task:
+def load_task(source: TaskSource, data: Path | None = None, shots: Path | None = None) -> Task:
     """Load a task: psplit's own, the user's or one of lm-eval's.
 
-    `data` replaces its rows with those of a JSONL file; few-shot examples are then taken from
-    them, too. Raises DataError for rows that cannot be had or lack fields, UsageError for a task
-    that psplit cannot run.
+    `data` replaces its rows with those of a JSONL file, `shots` those that few-shot examples are
+    taken from (without it `data`'s). Raises DataError for rows that cannot be had or lack fields,
+    UsageError for a task that psplit cannot run.
     """
+    _check_runnable(source, {**read_yaml(source.path, functions=False), **source.overrides})
     config = source.config()
-    _check_runnable(source, config)
+    few_shot = _few_shot(config, data, shots)
     about = _about(config)
     config, left_out = _without_corpus_metrics(config)
     fix = f"give a local file with --data {source.name}=FILE.jsonl"
@@ -360,9 +166,10 @@ def load_task(source: TaskSource, data: Path | None = None) -> Task:
         rows = read_rows(data)
         filled = isinstance(config.get("process_results"), Scorer)
         check_rows(rows, _needed(config), data, source.name, filled)
-        config, fix = _on_rows(config, rows), f"correct the rows in {str(data)!r}"
-    task = _build(source.name, config, fix)
-    scorer = _scorer(source, config, task)
+        examples = None if shots is None else read_rows(shots)
+        config, fix = on_rows(config, rows, examples), f"correct the rows in {str(data)!r}"
+    task = build(source.name, config, fix)
+    scorer = scorer_of(source, config, task)
     docs = tuple(_docs(source.name, task))
     scored = config["output_type"] in _SCORED_TYPES
     return Task(
@@ -374,8 +181,9 @@ def load_task(source: TaskSource, data: Path | None = None) -> Task:
         samples=1 if scored else int(task.config.repeats or 1),
         scored=scored,
         docs=docs,
-        left_out=left_out + _over_all_docs(task, scorer),
-        least_samples=max((_voters(task, pipeline.name) for pipeline in task._filters), default=0),
+        few_shot=few_shot,
+        left_out=left_out + over_all_docs(task, scorer),
+        least_samples=max((voters(task, pipeline.name) for pipeline in task._filters), default=0),
         sha256=digest(_definition(source, scorer), [doc.doc_hash for doc in docs]),
         _task=task,
     )
@@ -385,11 +193,11 @@ def imported_task(
     source: TaskSource, docs: Sequence[Doc], generation: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a manifest says of a task whose docs are given: title, source, scorer, settings, sum."""
+    _check_runnable(source, {**read_yaml(source.path, functions=False), **source.overrides})
     config = source.config()
-    _check_runnable(source, config)
     about = _about(config)
-    task = _build(source.name, _on_docs(config, docs[0]), "check that the logs are of this task")
-    scorer = _scorer(source, config, task)
+    task = build(source.name, on_docs(config, docs[0]), "check that the logs are of this task")
+    scorer = scorer_of(source, config, task)
     scored = config.get("output_type") in _SCORED_TYPES
     return {
         "title": str(about.get("title", "lm-eval's own task")),
@@ -455,42 +263,6 @@ def _without_corpus_metrics(config: dict[str, Any]) -> tuple[dict[str, Any], tup
     return {**config, "metric_list": kept}, ("acc_mutual_info",)
 
 
-def _scorer(source: TaskSource, config: Mapping[str, Any], task: Any) -> Scorer:
-    """psplit's scorer where the task names one, else lm-eval's metrics that are means over docs."""
-    own = config.get("process_results")
-    if isinstance(own, Scorer):
-        return own
-    kept = [metric for metric in task.aggregation() if _is_mean(task, metric)]
-    filters = [pipeline.name for pipeline in task._filters]
-    better = task.higher_is_better()
-    directions = {
-        _metric_name(metric, name, len(filters) > 1): bool(better.get(metric, True))
-        for name in filters
-        for metric in kept
-    }
-    if not kept or len(directions) < len(filters) * len(kept):
-        found = ", ".join(task.aggregation()) or "none"
-        raise UsageError(
-            f"task {source.name!r}: metrics {found} with filters {', '.join(filters)}, expected at "
-            "least one that is a mean over docs, all of different names; run it with lm_eval itself"
-        )
-    parts = (source.name, source.definition, source.overrides, next(iter(directions)), directions)
-    return HarnessScorer(*parts, source=source)
-
-
-def _is_mean(task: Any, metric: str) -> bool:
-    from lm_eval.api.registry import get_aggregation
-
-    return task.aggregation()[metric] in (get_aggregation("mean"), get_aggregation("nanmean"))
-
-
-def _over_all_docs(task: Any, scorer: Scorer) -> tuple[str, ...]:
-    """Metrics that lm-eval takes over all docs at once: they have no number a doc."""
-    if not isinstance(scorer, HarnessScorer):
-        return ()
-    return tuple(metric for metric in task.aggregation() if not _is_mean(task, metric))
-
-
 def task_summary(source: TaskSource) -> Mapping[str, Any]:
     """What a task's YAML says of itself without loading data: title, source, kind, samples, rows.
 
@@ -510,39 +282,15 @@ def task_summary(source: TaskSource) -> Mapping[str, Any]:
     }
 
 
-def _on_rows(config: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The task on other rows; its few-shot examples come from them (never a doc for itself)."""
-    changed = {**config, "custom_dataset": GivenRows(rows), "dataset_kwargs": None}
-    changed |= {"test_split": "test", "validation_split": None, "training_split": None}
-    shots = config.get("fewshot_config") or {}
-    inline = isinstance(shots, dict) and shots.get("samples") is not None
-    if config.get("num_fewshot") and not inline:
-        changed["fewshot_split"] = "test"
-        changed["fewshot_config"] = {**shots, "split": "test"} if shots else None
-    return changed
-
-
-def _on_docs(config: Mapping[str, Any], doc: Doc) -> dict[str, Any]:
-    """The task as far as scoring needs it: on a stored doc, without few-shot examples."""
-    plain = {"process_docs": None, "num_fewshot": 0, "fewshot_split": None, "fewshot_config": None}
-    return _on_rows(config, [dict(doc.doc)]) | plain
-
-
-def _build(name: str, config: Mapping[str, Any], fix: str) -> Any:
-    import datasets
-    from lm_eval.tasks import TaskManager
-
-    datasets.disable_progress_bars()
-    random.seed(0)  # as lm-eval does: some tasks shuffle options by the global generator
-    try:
-        return TaskManager(include_defaults=False).load([dict(config)])["tasks"][name]
-    except Exception as error:  # datasets, the hub client and a task's code raise dozens of kinds
-        rows = config.get("dataset_path")
-        origin = "the given rows" if isinstance(config.get("custom_dataset"), GivenRows) else rows
-        raise DataError(
-            f"task {name!r}: lm-eval cannot build it on {origin or 'its own rows'} "
-            f"({error.__class__.__name__}: {shortened(error, 160)}); {fix}"
-        ) from error
+def _few_shot(
+    config: Mapping[str, Any], data: Path | None, shots: Path | None
+) -> dict[str, Any] | None:
+    """How many examples a prompt begins with, and where they come from; None without any."""
+    if not config.get("num_fewshot"):
+        return None
+    origin = str(shots or data or f"split {config.get('fewshot_split') or 'of its own rows'}")
+    origin = "the task's file" if has_inline_shots(config) else origin
+    return {"examples": int(config["num_fewshot"]), "from": origin}
 
 
 def _needed(config: Mapping[str, Any]) -> set[str]:

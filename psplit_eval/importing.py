@@ -70,6 +70,12 @@ def find_logs(arguments: Iterable[str]) -> list[Log]:
     for argument in arguments:
         label, path = _labelled(argument)
         for log in [_log(file, label) for file in _files(path)]:
+            same = [known for known in found.values() if known.path.samefile(log.path)]
+            if same:
+                raise UsageError(
+                    f"{str(log.path)!r}: named twice, as mode {same[0].mode.name!r} and as "
+                    f"{log.mode.name!r}; name each log once"
+                )
             other = found.setdefault((log.mode.name, log.task), log)
             if other is not log:
                 raise UsageError(
@@ -340,6 +346,11 @@ def _notes(logs: Sequence[Log], samples: Sequence[Sample]) -> Iterator[str]:
     for log in logs:
         if not log.results:
             yield f"{log.path.name}: no results file beside it; the model's settings are not known"
+        builtin = BUILTIN_MODES.get(log.mode.name)
+        prompted = log.mode.system_prompt is not None
+        if log.results and builtin and prompted != (builtin.system_prompt is not None):
+            how = "with" if prompted else "without"
+            yield f"{log.path.name}: mode {log.mode.name!r} was sampled {how} a system prompt"
         several: dict[int, list[str | None]] = {}
         for sample in samples:
             mine = sample.task == log.task and sample.mode == log.mode.name

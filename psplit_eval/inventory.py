@@ -18,7 +18,7 @@ from psplit_eval.errors import InfrastructureError, PsplitError, RunMismatchErro
 from psplit_eval.files import disk_errors
 from psplit_eval.manifest import Manifest, locked, open_manifest
 from psplit_eval.store import SampleCount, count_samples
-from psplit_eval.text import one_line, shortened
+from psplit_eval.text import columns, one_line, shortened
 
 __all__ = [
     "Cell",
@@ -214,7 +214,7 @@ def runs_text(runs: Sequence[Run], root: Path) -> str:
     if not runs:
         return f"no runs in {root}"
     head = ("run", "model", "modes", "tasks", "samples", "missing", "created (UTC)", "size")
-    lines = _table([head, *(_run_row(run) for run in runs if not run.problem)], right={4, 5, 7})
+    lines = columns([head, *(_run_row(run) for run in runs if not run.problem)], right={4, 5, 7})
     broken = [run for run in runs if run.problem]
     if len(broken) == len(runs):
         lines = []
@@ -271,8 +271,8 @@ def description_text(found: Mapping[str, Any]) -> str:
     facts = [(label, value) for label, value in _facts(found) if value]
     sections = [
         [f"{label:11} {value}" for label, value in facts],
-        _table([("mode", "role", "system prompt", "sampling"), *map(_mode_row, found["modes"])]),
-        _table(
+        columns([("mode", "role", "system prompt", "sampling"), *map(_mode_row, found["modes"])]),
+        columns(
             [("task", "docs", "samples", "sampling"), *map(_task_row, found["tasks"].items())],
             right={1, 2},
         ),
@@ -336,7 +336,7 @@ def _cell_table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ("task", "mode", "good", "missing", "of which failed", "truncated", "tokens")
     names = ("good", "missing", "failed", "truncated", "tokens")
     rows = [(c["task"], c["mode"], *(f"{c[name]:,}" for name in names)) for c in cells]
-    lines = _table([head, *rows], right={2, 3, 4, 5, 6})
+    lines = columns([head, *rows], right={2, 3, 4, 5, 6})
     if any(not cell["good"] and not cell["failed"] for cell in cells):
         lines.append("a mode without any sample on a task was not asked there, or not drawn yet")
     return lines
@@ -462,7 +462,7 @@ def pruned_text(pruned: Sequence[Pruned], root: Path) -> str:
     if not pruned:
         return f"nothing to delete in {root}"
     words = {"due": "would delete", "kept": "left alone", "failed": "NOT deleted"}
-    lines = _table([_pruned_row(item, words.get(item.outcome, item.outcome)) for item in pruned])
+    lines = columns([_pruned_row(item, words.get(item.outcome, item.outcome)) for item in pruned])
     gone = [item for item in pruned if item.outcome in ("due", "deleted")]
     size = _size_text(sum(item.run.size_bytes for item in gone))
     runs = f"{len(gone)} run{'' if len(gone) == 1 else 's'}"
@@ -500,16 +500,3 @@ def _size_text(size: float) -> str:
     return (
         f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 99.95 else f"{size:.1f} {units[0]}"
     )
-
-
-def _table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Lines with columns of equal width; those in `right` end flush."""
-    numbers = set(right)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if i in numbers else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -131,8 +131,11 @@ class PairedRuns:
 
     def _caution(self) -> Iterator[Fact]:
         same = [_at(self.a.manifest, path) == _at(self.b.manifest, path) for path in _IDENTITY]
-        if all(same) and _at(self.a.manifest, _IDENTITY[0]) is not None:
-            yield "caution", _SAME_SAMPLES, _SAME_SAMPLES
+        known = _at(self.a.manifest, _IDENTITY[0]) is not None
+        if all(same) and known and not list(self._refused()):
+            yield "caution: the same weights, seed and settings gave the same samples", "", ""
+        elif same[0] and known:
+            yield "the weights are the same in both", "", ""
 
     def _refused(self) -> Iterator[_Difference]:
         """Everything that must not differ, unless it is meant."""
@@ -243,7 +246,6 @@ _ORIGIN = {
 
 
 _IDENTITY = (("checkpoint", "fingerprint"), ("base_seed",))
-_SAME_SAMPLES = "same weights and seed: equal requests gave equal samples"
 
 
 def _at(manifest: Manifest, path: Sequence[str]) -> Any:

@@ -7,6 +7,7 @@ style of its own for every mode, so that a print in black and white reads as wel
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from psplit_eval.comparison import Arm, Value, arm_values
+from psplit_eval.files import write_bytes, write_text
 
 __all__ = ["draw"]
 
@@ -36,7 +38,7 @@ _COLUMNS = 4
 """Panels in a row."""
 
 
-def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
+def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Path]:
     """Write every plot that `arms` have data for, each with its CSV; returns the paths.
 
     `accuracy`, `pass_at_k`, `entropy` and `diversity`. Fractions run from 0 to 1; intervals are
@@ -44,11 +46,11 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
     at all. In the CSV undefined is an empty cell.
     """
     modes = list(dict.fromkeys(arm.mode for arm in arms))
-    values = [value for arm in arms for value in arm_values(arm)]
+    values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     made: list[Path] = []
     diversity = _means(values, _DIVERSITY) + _docs(arms, _DIVERSITY)
     for name, lines, panel, title, label in (
-        ("accuracy", _accuracies(arms), _dots, "Mean accuracy", "fraction right"),
+        ("accuracy", _accuracies(arms, values), _dots, "Mean accuracy", "fraction right"),
         ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
         ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
         ("diversity", diversity, _dots_on_docs, "Diversity", "fraction"),
@@ -56,9 +58,11 @@ def draw(arms: Sequence[Arm], folder: Path) -> list[Path]:
         if lines:
             path = folder / f"{name}.png"
             _write_csv(path.with_suffix(".csv"), lines)
+            picture = io.BytesIO()
             _picture(lines, modes, panel, title, label).savefig(
-                path, dpi=160, metadata={"Software": None}
+                picture, format="png", dpi=160, metadata={"Software": None}
             )
+            write_bytes(path, picture.getvalue())
             made += [path, path.with_suffix(".csv")]
     return made
 
@@ -67,15 +71,14 @@ def _means(values: Sequence[Value], metrics: Sequence[str]) -> list[Line]:
     return [_line(value, math.nan) for value in values if value.metric in metrics]
 
 
-def _accuracies(arms: Sequence[Arm]) -> list[Line]:
+def _accuracies(arms: Sequence[Arm], values: Sequence[Value]) -> list[Line]:
     """The primary metric of every task that has right and wrong answers."""
-    return [
-        _line(value, math.nan)
+    graded = {
+        (arm.task, arm.scorer.primary)
         for arm in arms
         if arm.scorer.kind != "diversity" and arm.info(arm.scorer.primary).unit == "fraction"
-        for value in arm_values(arm)
-        if value.metric == arm.scorer.primary
-    ]
+    }
+    return [_line(value, math.nan) for value in values if (value.task, value.metric) in graded]
 
 
 def _docs(arms: Sequence[Arm], metrics: Sequence[str]) -> list[Line]:
@@ -110,11 +113,12 @@ def _entropies(arms: Sequence[Arm]) -> list[Line]:
 
 
 def _write_csv(path: Path, lines: Sequence[Line]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_HEADER)
-        for line in lines:
-            writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in line)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_HEADER)
+    for line in lines:
+        writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in line)
+    write_text(path, out.getvalue())
 
 
 def _picture(

@@ -21,9 +21,14 @@ from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.plots import draw
 from psplit_eval.store import Store
+from psplit_eval.text import columns
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["COMPARISON_FILES", "write_comparison", "write_report"]
 
+COMPARISON_FILES = ("comparison.json", "report.md", "report.html")
+"""What `write_comparison` writes."""
+
+_SAME_AS_ANOTHER = ("accuracy_pass_at_1",)  # accuracy_avg, by definition
 _SHOWN_DOCS = 2
 _SHOWN_CHARACTERS = 700
 _CAPTIONS = {
@@ -65,21 +70,23 @@ def write_report(
 
     Raises InfrastructureError when the disk is full.
     """
-    values = [value for arm in arms for value in arm_values(arm)]
+    values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     comparisons = compare_modes(arms, allow_missing)
-    conclusion = verdict(comparisons)
+    conclusion = verdict(comparisons, arms)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
     _write_comparisons(folder, comparisons)
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
-        plots = [path for path in draw(arms, folder / "plots") if path.suffix == ".png"]
-    tables = _tables(manifest, arms, values, comparisons)
+        plots = [
+            path for path in draw(arms, folder / "plots", allow_missing) if path.suffix == ".png"
+        ]
+    tables = [t for t in _tables(manifest, arms, values, comparisons) if t.rows]
     shown = list(_shown(store, arms, manifest["tasks"]))
     title = _title(manifest)
     write_text(folder / "report.md", _markdown(title, conclusion, tables, plots, shown))
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
-    return "\n".join(_markdown_table(table) for table in tables[:2]), conclusion
+    return "\n\n".join(_terminal_table(table) for table in tables[:2] if table.rows), conclusion
 
 
 def write_comparison(
@@ -105,7 +112,7 @@ def write_comparison(
         _write_comparisons(folder, comparisons)
         write_text(folder / "report.md", _markdown(title, conclusion, tables, [], []))
         write_text(folder / "report.html", _html(title, conclusion, tables, [], []))
-    return "\n\n".join(f"{table.title}\n\n{_markdown_table(table)}" for table in tables)
+    return "\n\n".join(_terminal_table(table) for table in tables if table.rows)
 
 
 def _write_comparisons(folder: Path, comparisons: Sequence[Comparison]) -> None:
@@ -120,7 +127,7 @@ def _tables(
     comparisons: Sequence[Comparison],
 ) -> list[_Table]:
     return [
-        _values_table(values, len(manifest["modes"])),
+        _values_table(values),
         *_family_tables(comparisons),
         _completeness_table(arms),
         _settings_table(manifest),
@@ -143,19 +150,18 @@ def _family_tables(comparisons: Sequence[Comparison]) -> list[_Table]:
     ]
 
 
-def _values_table(values: Sequence[Value], n_modes: int) -> _Table:
-    rows: dict[tuple[str, str], list[str]] = {}
-    modes: list[str] = []
+def _values_table(values: Sequence[Value]) -> _Table:
+    modes = list(dict.fromkeys(value.mode for value in values))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for value in values:
-        if value.mode not in modes:
-            modes.append(value.mode)
-        cells = rows.setdefault((value.task, value.metric), [""] * n_modes)
-        cells[modes.index(value.mode)] = _estimate(value)
+        if value.metric not in _SAME_AS_ANOTHER:
+            rows.setdefault((value.task, value.metric), {})[value.mode] = _estimate(value)
     return _Table(
         "Results by mode",
-        "Value [95 % interval over docs]. Fractions are shown times 100; entropy in bits a token.",
+        "Value [95 % interval over docs]. Fractions are shown times 100; entropy_bits is bits a "
+        "token, pooled: all bits over all tokens.",
         ("task", "metric", *modes),
-        tuple((task, metric, *cells) for (task, metric), cells in rows.items()),
+        tuple((*key, *(cells.get(mode, "") for mode in modes)) for key, cells in rows.items()),
     )
 
 
@@ -192,6 +198,7 @@ def _comparison_table(title: str, note: str, comparisons: Iterable[Comparison]) 
                 c.task,
                 c.metric,
                 f"{c.arm_b} − {c.arm_a}",
+                " − ".join(_number(x, scale, digits) for x in (c.result.value_b, c.result.value_a)),
                 f"{gap} [{low}, {high}]",
                 _number(c.p_adjusted),
                 _number(c.result.effect_size, digits=2, sign=True),
@@ -201,11 +208,14 @@ def _comparison_table(title: str, note: str, comparisons: Iterable[Comparison]) 
         )
     return _Table(
         title,
-        note + " Paired by doc, Student's t on per-doc differences; d_z is the effect size.",
+        note
+        + " Paired by doc, Student's t on per-doc differences (entropy: of linearised ratios); "
+        "d_z is the effect size.",
         (
             "task",
             "metric",
             "difference of",
+            "values",
             "difference [95 %]",
             "p adj.",
             "d_z",
@@ -232,8 +242,9 @@ def _completeness_table(arms: Sequence[Arm]) -> _Table:
         )
     return _Table(
         "Missing and truncated samples",
-        "Missing: could not be had; tried again by the same command. Truncated: cut at the token "
-        "limit, counted as wrong. Bounds: accuracy (times 100) if all missing were wrong; right.",
+        "Missing: not drawn yet, or could not be had; the same command goes on. Truncated: cut at "
+        "the token limit; a psplit task counts such an answer as wrong. Bounds: accuracy (times "
+        "100) if all missing were wrong; right.",
         ("task", "mode", "samples", "missing", "truncated", "accuracy bounds"),
         tuple(rows),
     )
@@ -243,23 +254,40 @@ def _settings_table(manifest: Mapping[str, Any]) -> _Table:
     model, machine = manifest["model"], manifest["machine"]
     rows = [("checkpoint", str(manifest["checkpoint"]["name"])), *_origin(manifest, model)]
     for mode in manifest["modes"]:
-        prompt = mode["system_prompt"]
-        rows.append((f"mode {mode['name']}", prompt or "no system message is sent"))
+        rows.append((f"mode {mode['name']}", mode["system_prompt"] or _no_prompt(model)))
     for name, task in manifest["tasks"].items():
         sampling = ", ".join(f"{k} {v!r}" for k, v in task["sampling"].items())
         rows.append(
             (
                 f"task {name}",
                 f"{task['title']}; {task['docs']} of {task['docs_in_all']} docs, "
-                f"{task['samples']} samples a doc; {sampling}; source: {task['source']}",
+                f"{task['samples']} samples a doc; {sampling}; source: {task['source']}"
+                f"{_shots(task)}",
             )
         )
+    imported = model["backend"] == "lm-eval"
+    if not imported:
+        took = f"{manifest['tokens']:,} tokens in {manifest['wall_seconds']:,.0f} s"
+        rows.append(("sampled", took))
     rows += [
-        ("sampled", f"{manifest['tokens']:,} tokens in {manifest['wall_seconds']:,.0f} s"),
-        ("machine", f"{machine['system']}, {machine['cpus']} CPUs, Python {machine['python']}"),
+        (
+            "imported on" if imported else "machine",
+            f"{machine['system']}, {machine['cpus']} CPUs, Python {machine['python']}",
+        ),
         ("software", _software(manifest)),
     ]
     return _Table("Settings", "manifest.json has all of them.", ("what", "value"), tuple(rows))
+
+
+def _no_prompt(model: Mapping[str, Any]) -> str:
+    bare = model.get("bare_prompt")
+    made = f"; of a bare question the chat template makes {bare!r}" if bare else ""
+    return f"no system message is sent{made}"
+
+
+def _shots(task: Mapping[str, Any]) -> str:
+    shots = task.get("few_shot")
+    return f"; {shots['examples']} examples before each, from {shots['from']}" if shots else ""
 
 
 def _origin(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -342,6 +370,11 @@ def _selection_note() -> str:
         f"Not a random selection: the first {_SHOWN_DOCS} docs of every task, the first sample of "
         f"every mode, at most {_SHOWN_CHARACTERS} characters. samples.sqlite has all."
     )
+
+
+def _terminal_table(table: _Table) -> str:
+    """Title and columns, without what only a page has room for."""
+    return "\n".join([table.title, "", *columns([table.header, *table.rows])])
 
 
 def _markdown_table(table: _Table) -> str:

@@ -1,4 +1,4 @@
-"""Rows of tasks: read from a file, checked, handed to lm-eval, and named by their content."""
+"""Rows of tasks: read from a file, checked, and named by their content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psplit_eval.errors import DataError
 from psplit_eval.requests import digest
 from psplit_eval.store import Doc
 
-__all__ = ["GivenRows", "check_rows", "new_doc", "read_rows"]
+__all__ = ["check_rows", "new_doc", "read_rows"]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -41,19 +41,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"data file {str(path)!r}: empty; expected one JSON object a line")
     return rows
-
-
-class GivenRows:
-    """Rows in place of a task's own; lm-eval calls it as `custom_dataset`."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        columns = dict.fromkeys(name for row in rows for name in row)
-        self._rows = [{name: row.get(name) for name in columns} for row in rows]
-
-    def __call__(self, **_: Any) -> dict[str, Any]:
-        import datasets
-
-        return {"test": datasets.Dataset.from_list(self._rows)}
 
 
 def check_rows(

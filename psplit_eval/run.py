@@ -78,16 +78,30 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     Raises UsageError or InfrastructureError (see `errors`); before the first sample is drawn,
     nothing is written for a usage error.
     """
+    folder = options.out or _default_folder(options)
+    read_manifest(folder)  # a folder that cannot be used is found out before anything is loaded
+    template = _template(options.chat_template)
     chosen, pools = _chosen_tasks(options)
     require_hf()
     checkpoint = resolve_checkpoint(options.model, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
     tasks = [
-        (load_task(source, options.data.get(source.name)), settings) for source, settings in chosen
+        (
+            load_task(
+                source, options.data.get(source.name), options.data.get(f"{source.name}:shots")
+            ),
+            settings,
+        )
+        for source, settings in chosen
     ]
     for task, settings in tasks:
         if task.left_out:
             screen.say(f"{task.name}: left out {', '.join(task.left_out)} (no mean over docs)")
+        if task.few_shot and task.few_shot["from"] == str(options.data.get(task.name)):
+            screen.say(
+                f"{task.name}: its {task.few_shot['examples']} examples before each question are "
+                f"taken from the same file; --data {task.name}:shots=FILE gives others"
+            )
         if task.scored and (settings.samples or settings.sampling):
             screen.say(f"{task.name}: scores given answers, so samples and settings do not apply")
     screen.say(f"loading {options.model}")
@@ -95,11 +109,10 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         checkpoint,
         dtype=options.dtype,
         device=options.device,
-        chat_template=_template(options.chat_template),
+        chat_template=template,
         trust_remote_code=options.trust_remote_code,
     )
     whole = plan(backend, modes, tasks, options.seed)
-    folder = options.out or _default_folder(options)
     manifest = merged_manifest(
         read_manifest(folder),
         new_manifest(_parts(options, checkpoint, backend, modes, tasks) | {"pools": pools}),
@@ -190,8 +203,14 @@ def _sources(members: Mapping[str, Sequence[TaskSource]]) -> dict[str, TaskSourc
 def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None:
     for name in set(options.settings) - {""} - wanted:
         raise UnknownNameError("task (of those in this run)", name, wanted)
-    for name in set(options.data) - tasks:
-        raise UnknownNameError("task (of those in this run)", name, tasks)
+    for name in options.data:
+        task = name.removesuffix(":shots")
+        if task not in tasks:
+            raise UnknownNameError("task (of those in this run)", task, tasks)
+        if task not in options.data:
+            raise UsageError(
+                f"--data {name}: expected the task's rows, too; add --data {task}=FILE"
+            )
 
 
 def _template(path: Path | None) -> str | None:
@@ -256,4 +275,5 @@ def _task_entry(task: Task, settings: TaskSettings, modes: Sequence[Mode]) -> di
         "samples": 1 if task.scored else settings.samples or task.samples,
         "docs": len(task.docs[: settings.limit]),
         "docs_in_all": len(task.docs),
+        "few_shot": task.few_shot,
     }

@@ -19,7 +19,6 @@ from psplit_eval.comparison import (
 )
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
-from psplit_eval.harness import stored_scorer, working_scorer
 from psplit_eval.importing import find_logs, read_logs
 from psplit_eval.manifest import (
     Manifest,
@@ -29,8 +28,9 @@ from psplit_eval.manifest import (
     open_manifest,
     read_manifest,
 )
+from psplit_eval.measures import stored_scorer, working_scorer
 from psplit_eval.paired_runs import PairedRuns, StoredRun
-from psplit_eval.report import write_comparison, write_report
+from psplit_eval.report import COMPARISON_FILES, write_comparison, write_report
 from psplit_eval.sampling import Tally
 from psplit_eval.scoring import Scorer
 from psplit_eval.store import Store
@@ -137,6 +137,8 @@ def compare_runs(
     The stored metrics are compared; `out` gets the comparison's files. Raises UsageError or
     RunMismatchError for runs that cannot be compared (see `paired_runs`).
     """
+    if out is not None:
+        _check_own(out)
     with _opened(folders[0]) as a, _opened(folders[1]) as b:
         both = PairedRuns(a, b, modes)
         both.check(allowed)
@@ -149,6 +151,18 @@ def compare_runs(
     conclusion = runs_verdict(comparisons)
     summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
     return RunsCompared(comparisons, facts, conclusion, summary)
+
+
+def _check_own(out: Path) -> None:
+    """Raise UsageError for a folder that holds anything but an earlier comparison."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {str(out)!r}: a file, expected a folder; give another --out")
+    others = {path.name for path in out.iterdir()} - set(COMPARISON_FILES) if out.is_dir() else ()
+    if others:
+        raise UsageError(
+            f"--out {str(out)!r}: holds other files ({min(others)}), expected a folder of its own; "
+            "give another --out"
+        )
 
 
 def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
@@ -208,6 +222,10 @@ def _arms(store: Store, manifest: Manifest) -> list[Arm]:
                 f"store {store.path}: {unscored} docs of task {name!r} are not scored yet (the run "
                 f"was stopped before); psplit-eval score {store.path.parent}"
             )
+    if next(store.samples(ids=False), None) is None:
+        raise UsageError(
+            f"store {store.path}: no sample is drawn yet; give the run's command again to draw them"
+        )
     modes = [mode["name"] for mode in manifest["modes"]]
     asked = {name: task.get("asked", {}) for name, task in manifest["tasks"].items()}
     return read_arms(store, scorers, modes, asked)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["one_line", "shortened"]
+from collections.abc import Iterable, Sequence
+
+__all__ = ["columns", "one_line", "shortened"]
 
 
 def one_line(value: object) -> str:
@@ -14,3 +16,16 @@ def shortened(value: object, width: int) -> str:
     """One line of at most `width` characters; None is empty."""
     text = one_line("" if value is None else value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Lines with columns of equal width; those in `right` end flush."""
+    numbers = set(right)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
