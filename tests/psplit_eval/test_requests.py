@@ -86,3 +86,16 @@ def test_groups_partition_the_plan_whatever_its_order(keys, rows, rng: random.Ra
     rng.shuffle(shuffled)
     again = work_groups(shuffled, rows)
     assert {tuple(r.key for r in g) for g in again} == {tuple(r.key for r in g) for g in groups}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, ()), ("x", ("x",)), ([], ()), (["", "a"], ("a",)), ("", ())]
+)
+def test_stop_texts_that_are_none_stop_nothing(given, kept):
+    assert Sampling().updated({"until": given}).until == kept
+
+
+@pytest.mark.parametrize("bad", [5, [1], [["a"]]])
+def test_a_stop_that_is_no_text_is_an_error(bad):
+    with pytest.raises(UsageError, match="until"):
+        Sampling().updated({"until": bad})

@@ -9,7 +9,7 @@ from psplit_eval.backends import HFBackend
 from psplit_eval.catalog import Catalog
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.cli import main
-from psplit_eval.errors import UsageError
+from psplit_eval.errors import DataError, UsageError
 from psplit_eval.harness import load_task
 from psplit_eval.measures import stored_scorer, working_scorer
 from psplit_eval.modes import BUILTIN_MODES
@@ -196,3 +196,101 @@ def test_given_answers_need_a_backend_that_scores(tiny, tmp_path):
     backend = Talker(resolve_checkpoint(str(tiny)), device="cpu")
     with pytest.raises(UsageError, match="task 'arc_easy': scores given answers"):
         plan(backend, [BUILTIN_MODES["normal"]], [(task, TaskSettings())], 0)
+
+
+FEW_SHOT = """
+task: shots
+dataset_path: json
+training_split: train
+test_split: test
+output_type: generate_until
+num_fewshot: 3
+doc_to_text: "Q {{q}}"
+doc_to_target: "A {{a}}"
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+def prompts(task):
+    def plain(messages, add_generation_prompt=True):
+        return "|".join(message["content"] for message in messages)
+
+    asked = task.questions(task.docs, BUILTIN_MODES["normal"], plain)
+    return [question.text for _, (question,) in asked]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_no_doc_is_its_own_example(tmp_path):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": f"<{i}>", "a": f"[{i}]"} for i in range(12)])
+    task = load_task(Catalog([tmp_path]).tasks["shots"], rows)
+    assert task.few_shot == {"examples": 3, "from": str(rows)}
+    for i, text in enumerate(prompts(task)):
+        assert text.count("Q <") == 4
+        assert text.count(f"<{i}>") == 1
+        assert f"[{i}]" not in text
+
+
+def test_examples_may_come_from_another_file(tmp_path):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": f"<{i}>", "a": f"[{i}]"} for i in range(4)])
+    others = write(tmp_path / "train.jsonl", [{"q": f"train {i}", "a": "yes"} for i in range(9)])
+    task = load_task(Catalog([tmp_path]).tasks["shots"], rows, others)
+    assert task.few_shot["from"] == str(others)
+    assert all(text.count("Q train") == 3 for text in prompts(task))
+
+
+def test_examples_do_not_change_when_a_run_is_extended(tmp_path):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": f"<{i}>", "a": f"[{i}]"} for i in range(12)])
+    task = load_task(Catalog([tmp_path]).tasks["shots"], rows)
+    assert prompts(task) == prompts(task)
+
+
+def test_fewer_rows_than_examples_is_one_line(tiny, tmp_path, capsys):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": "a", "a": "b"}, {"q": "c", "a": "d"}])
+    words = ["run", "--model", str(tiny), "--tasks", "shots", "--include-path", str(tmp_path)]
+    assert main([*words, "--data", f"shots={rows}", "--out", str(tmp_path / "run")]) == 2
+    assert "task 'shots', doc 0: the task cannot make a prompt" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_docs_hash_depends_on_its_own_content(tmp_path):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT.replace("num_fewshot: 3", "num_fewshot: 0"))
+    source = Catalog([tmp_path]).tasks["shots"]
+    row = {"q": "a", "a": "b", "more": {"x": 1}}
+    alone = load_task(source, write(tmp_path / "1.jsonl", [row]))
+    rows = [row, {"q": "c", "a": "d", "hint": "e", "more": {"x": 2, "y": 3}}]
+    among = load_task(source, write(tmp_path / "2.jsonl", rows))
+    assert alone.docs[0].doc_hash == among.docs[0].doc_hash
+    assert among.docs[1].doc["hint"] == "e"
+
+
+def test_two_kinds_of_value_in_a_field_are_refused(tmp_path):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": "a", "a": 1.5}, {"q": "c", "a": 2}])
+    with pytest.raises(DataError, match="row 2: a is int, in the rows before it float"):
+        load_task(Catalog([tmp_path]).tasks["shots"], rows)
+
+
+def test_an_empty_field_is_fine_where_the_task_allows_it(tmp_path):
+    text = FEW_SHOT.replace("num_fewshot: 3", "num_fewshot: 0").replace("Q {{q}}", "{{i}} {{q}}")
+    (tmp_path / "shots.yaml").write_text(text)
+    rows = write(tmp_path / "rows.jsonl", [{"q": "a", "a": "b", "i": ""}])
+    assert len(load_task(Catalog([tmp_path]).tasks["shots"], rows).docs) == 1
+
+
+def test_likelihoods_without_a_prompt_are_left_out(tmp_path):
+    source = Catalog().members("arc_easy")[0]
+    metrics = "metric_list: [{metric: acc}, {metric: acc_mutual_info}]\n"
+    (tmp_path / "mutual.yaml").write_text(f"include: {source.path}\ntask: mutual\n{metrics}")
+    rows = write(tmp_path / "rows.jsonl", ROWS["arc_easy"])
+    task = load_task(Catalog([tmp_path]).tasks["mutual"], rows)
+    assert task.left_out == ("acc_mutual_info",)
+    ((_, questions), *_) = task.questions(task.docs, BUILTIN_MODES["normal"], lambda m, _=1: "x")
+    assert len(questions) == 4
