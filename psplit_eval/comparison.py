@@ -410,7 +410,7 @@ def compare_pairs(
 def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
     share = max(a.missing_share, b.missing_share)
     missing = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
-    deciding = "" if a.pool else a.scorer.primary
+    deciding = "" if a.pool and b.pool else a.scorer.primary
     shared = [name for name in a.values if name in b.values]
     entropy = ["entropy_bits"] if a.tokens and b.tokens else []
     for metric in dict.fromkeys([a.scorer.primary, *shared, *entropy]):

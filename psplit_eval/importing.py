@@ -197,7 +197,7 @@ def _check_same(known: Doc, doc: Doc, log: Log) -> None:
 
 def _one_filter(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """lm_eval logs a row for every doc and filter; the responses are the same in all of them."""
-    return list({row.get("doc_id"): row for row in reversed(rows)}.values())[::-1]
+    return list({str(row.get("doc_id")): row for row in reversed(rows)}.values())[::-1]
 
 
 def _logged_at(log: Log) -> str:
@@ -208,7 +208,10 @@ def _logged_at(log: Log) -> str:
 
 def _doc(log: Log, row: Mapping[str, Any]) -> Doc:
     try:
-        return new_doc(log.task, int(row["doc_id"]), dict(row["doc"]), str(row["target"]))
+        number = int(row["doc_id"])
+        if not 0 <= number < 2**31:
+            raise ValueError(f"doc_id {number}, expected a row's number")
+        return new_doc(log.task, number, dict(row["doc"]), str(row["target"]))
     except _MALFORMED as error:
         raise _malformed(log, row, error) from error
 

@@ -297,6 +297,68 @@ def test_settings_of_tasks_that_are_not_in_the_run_are_refused(tiny, tmp_path, c
         assert "unknown task (of those in this run)" in capsys.readouterr().err
 
 
+def test_a_mode_stands_above_the_suite_and_below_the_command(tiny, tmp_path):
+    import shutil
+
+    hot = tmp_path / "hot"
+    shutil.copytree(tiny, hot)
+    mode = {"name": "hot", "system_prompt": None, "role": "other", "sampling": {"temperature": 1.5}}
+    (hot / "psplit_modes.json").write_text(json.dumps({"format": 1, "modes": [mode]}))
+    command = ["--model", hot, "--modes", "hot", "--tasks", "psplit_sums", "--limit", "2", *SHORT]
+    effective = []
+    for extra in ([], ["--set", "temperature=0.2"]):
+        out = tmp_path / f"run{len(effective)}"
+        assert evaluate(*command, *extra, "--out", out) == 0
+        task = json.loads((out / "manifest.json").read_text())["tasks"]["psplit_sums"]
+        effective.append(task["sampling_by_mode"]["hot"]["temperature"])
+    assert effective == [1.5, 0.2]
+
+
+def test_settings_of_a_group_hold_for_its_tasks_named_before(tiny, tmp_path):
+    (tmp_path / "pair.yaml").write_text("group: pair\ntask: [psplit_sums, psplit_reading]\n")
+    command = ["--tasks", "psplit_sums,pair", "--include-path", tmp_path, "--samples", "1"]
+    settings = ["--samples", "pair=2", "--limit", "2", *SHORT]
+    assert evaluate("--model", tiny, *command, *settings, "--out", tmp_path / "run") == 0
+    tasks = json.loads((tmp_path / "run" / "manifest.json").read_text())["tasks"]
+    assert {name: task["samples"] for name, task in tasks.items()} == {
+        "psplit_sums": 2,
+        "psplit_reading": 2,
+    }
+
+
+def test_a_broken_task_file_is_named_where_a_task_is_missing(tiny, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text("task: [oops\n")
+    code = evaluate("--model", tiny, "--tasks", "mine", "--include-path", tmp_path)
+    assert code == 2
+    assert "bad.yaml': lm-eval cannot read it" in capsys.readouterr().err
+
+
+def test_a_listing_survives_files_that_are_not_there(tmp_path, capsys):
+    (tmp_path / "lost.yaml").write_text("task: lost\ndataset_kwargs: {file: nowhere.jsonl}\n")
+    (tmp_path / "odd.yaml").write_text("group: odd\ntask: [{task: inside, dataset_path: x}]\n")
+    assert main(["tasks", "--include-path", str(tmp_path), "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["tasks"]["lost"]["rows"] is None
+    assert listed["groups"]["odd"] == ["inside"]
+
+
+def test_many_tasks_make_no_endless_folder_name(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"psplit_sums_in_a_variant_with_a_long_name_{i}" for i in range(9)]
+    text = (Path(__file__).parents[2] / "tasks" / "psplit_sums.yaml").read_text()
+    shared = str(Path(__file__).parents[2] / "tasks")
+    (tmp_path / "mine").mkdir()
+    for name in names:
+        changed = text.replace("task: psplit_sums", f"task: {name}")
+        changed = changed.replace("data/psplit", f"{shared}/data/psplit")
+        (tmp_path / "mine" / f"{name}.yaml").write_text(changed)
+    (tmp_path / "mine" / "utils.py").write_text((Path(shared) / "utils.py").read_text())
+    command = ["--tasks", ",".join(names), "--include-path", "mine", "--limit", "1", *SHORT]
+    assert evaluate("--model", tiny, "--samples", "1", *command) == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert len(made.name) <= 80
+
+
 def _stored(path):
     import sqlite3
 

@@ -223,3 +223,37 @@ def test_pools_may_overlap_and_incomplete_ones_are_left_out(two_tasks):
     pools = {"both": ["t", "u"], "again": ["u", "t"], "more": ["t", "u", "v"]}
     arms = with_pools(two_tasks, pools)
     assert [arm.task for arm in arms if arm.mode == "a"] == ["t", "again", "u", "both"]
+
+
+def test_a_pool_of_one_mode_leaves_the_other_modes_comparisons_alone(arms_of):
+    samples = [
+        sample(mode, doc, index, "1" if (doc + index) % 3 else "2", task=task)
+        for task, modes in (("t", "ab"), ("u", "a"))
+        for mode in modes
+        for doc in range(8)
+        for index in range(2)
+    ]
+    arms = with_pools(arms_of(samples), {"both": ["t", "u"]})
+    assert [(arm.task, arm.mode) for arm in arms if arm.task == "both"] == [("both", "a")]
+    found = primary(compare_modes(arms))
+    assert (found.task, found.arm_a, found.arm_b) == ("t", "a", "b")
+
+
+def test_many_cut_answers_are_warned_of(arms_of):
+    samples = [
+        sample(mode, doc, index, "1", reason="length" if doc < cut else "stop")
+        for mode, cut in (("a", 3), ("b", 6))
+        for doc in range(12)
+        for index in range(2)
+    ]
+    arms = arms_of(samples)
+    text = verdict(compare_modes(arms), arms)
+    assert "many answers were cut at the token limit (t 50%)" in text
+    assert "Caution" not in verdict(compare_modes(arms), [])
+
+
+def test_an_incomplete_arm_has_no_interval_unless_allowed(arms_of):
+    kept = grid(lambda mode, doc, index: doc % 5 > index)
+    arm = arms_of([*kept, *(sample("a", 20, i, None) for i in range(4))])[0]
+    assert all(math.isnan(value.estimate.ci_low) for value in arm_values(arm))
+    assert any(not math.isnan(v.estimate.ci_low) for v in arm_values(arm, allow_missing=True))

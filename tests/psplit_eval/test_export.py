@@ -300,3 +300,13 @@ def test_an_empty_run_has_a_header_and_fixed_types(tmp_path):
         "text": "string",
         "truncated": "bool",
     }
+
+
+def test_a_store_of_version_1_is_exported_without_migrating_it(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    old = Path(__file__).parent / "stores" / "v1.sqlite"
+    (folder / "samples.sqlite").write_bytes(old.read_bytes())
+    assert export(folder, tmp_path / "out.jsonl") == 0
+    assert len(read(tmp_path / "out.jsonl")) == 9
+    assert (folder / "samples.sqlite").read_bytes() == old.read_bytes()

@@ -287,3 +287,108 @@ def test_a_run_is_never_imported_into(sums, tmp_path, capsys):
     assert main(command) == 0
     assert main(command) == 2
     assert "a run already" in capsys.readouterr().err
+
+
+def test_a_null_answer_is_missing_and_a_number_is_no_answer(sums, tmp_path, capsys):
+    rewritten(sums[0], lambda row: row | {"resps": [["7", None, "8"]]})
+    assert main(["import", str(sums[0]), "--out", str(tmp_path / "run")]) == 0
+    with Store(tmp_path / "run" / "samples.sqlite") as store:
+        assert [s.sample_idx for s in store.samples() if s.error] == [1] * 12
+    rewritten(sums[0], lambda row: row | {"resps": [["7", 3, "8"]]})
+    assert main(["import", str(sums[0]), "--out", str(tmp_path / "other")]) == 2
+    assert "response 3, expected text" in capsys.readouterr().err
+
+
+def test_scored_answers_of_lm_eval_and_psplit_compare(tiny, tmp_path, capsys):
+    """The same model on the same rows: the same prompts and, but for the last digits, numbers."""
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    choices = {"text": ["a cat", "a dog", "a cow"], "label": ["A", "B", "C"]}
+    rows = [
+        {"id": str(i), "question": f"Which, {i}?", "choices": choices, "answerKey": "ABC"[i % 3]}
+        for i in range(8)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = {"data_files": dict.fromkeys(("train", "validation", "test"), str(file))}
+    local = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": splits}
+    tracker = EvaluationTracker(output_path=str(tmp_path / "logs"))
+    found = lm_eval.simple_evaluate(
+        HFLM(pretrained=str(tiny), device="cpu", dtype="float32", batch_size=4),
+        tasks=[Catalog().members("arc_easy")[0].config() | local],
+        apply_chat_template=True,
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_defaults=False),
+        evaluation_tracker=tracker,
+    )
+    samples = found.pop("samples")
+    tracker.save_results_aggregated(found, samples)
+    tracker.save_results_samples("arc_easy", samples["arc_easy"])
+    assert main(["import", str(tmp_path / "logs"), "--out", str(tmp_path / "theirs")]) == 0
+    words = ["run", "--model", str(tiny), "--modes", "normal", "--tasks", "arc_easy"]
+    data = ["--data", f"arc_easy={file}", "--out", str(tmp_path / "ours")]
+    assert main([*words, *data]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "theirs"), str(tmp_path / "ours"), "--json"]) == 0
+    comparisons = json.loads(capsys.readouterr().out)["comparisons"]
+    assert {c["metric"]: c["difference"] for c in comparisons} == {"acc": 0.0, "acc_norm": 0.0}
+    assert {c["n_docs"] for c in comparisons} == {8}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"date": "abc"},
+        {"date": 1e300},
+        {"config": "x"},
+        {"model_name": ["a"]},
+        {"system_instruction": 3},
+        {"n-samples": 7},
+    ],
+    ids=str,
+)
+def test_results_of_another_form_are_one_line(change, sums, tmp_path, capsys):
+    (path,) = sums[0].rglob("results_*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert main(["import", str(sums[0]), "--out", str(tmp_path / "run")]) == 2
+    assert "not lm_eval's results" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"doc_id": [1]}, {"doc_id": 10**30}, {"arguments": {}}, {"arguments": 3}, {"resps": []}, {"doc": 5}],
+    ids=str,
+)
+def test_rows_of_another_form_are_one_line(change, sums, tmp_path, capsys):
+    rewritten(sums[0], lambda row: row | change)
+    assert main(["import", str(sums[0]), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "samples_psplit_sums" in line
+
+
+def test_a_log_is_imported_once_and_labels_that_contradict_it_are_said(sums, tmp_path, capsys):
+    plain, high = map(str, sums)
+    assert main(["import", f"a={plain}", f"b={plain}", "--out", str(tmp_path / "run")]) == 2
+    assert "named twice" in capsys.readouterr().err
+    swapped = [f"high={plain}", f"normal={high}"]
+    assert main(["import", *swapped, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    assert "mode 'high' was sampled without a system prompt" in said
+    assert "mode 'normal' was sampled with a system prompt" in said
+
+
+def test_what_transformers_sets_by_itself_is_known(sums, tmp_path):
+    (path,) = sums[0].rglob("results_*.json")
+    content = json.loads(path.read_text()) | {"config": {"model": "hf"}}
+    path.write_text(json.dumps(content))
+    kwargs = {"gen_args_0": {"arg_0": "?", "arg_1": {"do_sample": True, "temperature": 0.8}}}
+    rewritten(sums[0], lambda row: row | {"arguments": kwargs})
+    assert main(["import", str(sums[0]), "--out", str(tmp_path / "run")]) == 0
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    sampling = manifest["tasks"]["psplit_sums"]["sampling"]
+    assert (sampling["temperature"], sampling["top_k"]) == (0.8, 50)
+    assert "top_p" not in sampling

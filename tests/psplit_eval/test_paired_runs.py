@@ -11,7 +11,7 @@ from scipy import stats
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
 from psplit_eval.manifest import new_manifest
-from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.scoring import AccuracyScorer, DiversityScorer
 from psplit_eval.store import Doc, Prompt, Sample, Store
 
 NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
@@ -276,3 +276,64 @@ def test_a_pool_is_compared_as_one_task_and_its_members_are_exploratory(tmp_path
     rows = (a / "leaderboard.csv").read_text().splitlines()
     (pooled,) = [row for row in rows if ",normal,both,accuracy_avg," in row]
     assert pooled.split(",")[4:8:3] == ["0.375", "24"]
+
+
+def test_a_modes_own_settings_are_compared_as_they_took_effect(tmp_path, runs, capsys):
+    hot = {"t": task_entry(sampling_by_mode={"high": SAMPLING | {"temperature": 1.5}})}
+    other = make_run(tmp_path / "c", manifest("two", hot), better)
+    capsys.readouterr()
+    assert main(["compare", str(runs[0]), str(other)]) == 2
+    assert "t, high, temperature: 1.0 in" in capsys.readouterr().err
+    assert main(["compare", str(runs[0]), str(other), "--modes", "normal"]) == 0
+
+
+def test_a_metric_that_depends_on_the_number_of_samples_needs_equal_ones(tmp_path, capsys):
+    story = task_entry(scorer=DiversityScorer().to_dict())
+    folders = [
+        make_run(tmp_path / name, manifest(name, {"t": story}), better, samples=k)
+        for name, k in (("three", 3), ("six", 6))
+    ]
+    capsys.readouterr()
+    found = compared(capsys, *folders, "--modes", "normal")
+    (primary,) = [c for c in found["comparisons"] if c["primary"]]
+    assert primary["metric"] == "div_bleu_4"
+    assert primary["p"] is None
+    assert primary["verdict"] == "not tested: 3 samples a doc against 6"
+    assert next(c for c in found["comparisons"] if c["metric"] == "tokens_mean")["n_docs"] == 12
+
+
+def test_samples_that_are_not_drawn_yet_are_missing(tmp_path, runs, capsys):
+    half = {"t": task_entry(asked={"normal": 96, "high": 96})}
+    other = make_run(tmp_path / "half", manifest("two", half), better)
+    assert "48" in (other / "report.md").read_text()
+    capsys.readouterr()
+    found = compared(capsys, runs[0], other)
+    assert "50.0% of the samples are missing" in found["verdict"]
+    assert {c["p"] for c in found["comparisons"]} == {None}
+
+
+def test_a_run_that_is_not_scored_yet_says_so(tmp_path, runs, capsys):
+    with Store(runs[1] / "samples.sqlite") as store:
+        store.replace_metrics("t", [])
+    for command in (["compare", str(runs[0]), str(runs[1])], ["report", str(runs[1])]):
+        assert main(command) == 2
+        assert f"psplit-eval score {runs[1]}" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_comparison(tmp_path, runs, capsys):
+    before = (runs[1] / "report.md").read_bytes()
+    assert main(["compare", *map(str, runs), "--out", str(runs[1])]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (runs[1] / "report.md").read_bytes() == before
+    (tmp_path / "file").write_text("x")
+    assert main(["compare", *map(str, runs), "--out", str(tmp_path / "file")]) == 2
+    out = ["compare", *map(str, runs), "--out", str(tmp_path / "out")]
+    assert [main(out), main(out)] == [0, 0]
+
+
+@pytest.mark.parametrize("content", ['{"format": 1}', '{"format": 1, "modes": 3, "tasks": []}'])
+def test_a_manifest_that_is_none_is_one_line(content, runs, capsys):
+    (runs[1] / "manifest.json").write_text(content)
+    for command in (["compare", *map(str, runs)], ["score", str(runs[1])]):
+        assert main(command) == 2
+        assert "not of the form that psplit writes" in capsys.readouterr().err
