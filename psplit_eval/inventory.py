@@ -56,8 +56,8 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 class Cell:
     """One mode on one task: samples asked for, and what became of them.
 
-    `not_drawn` is docs × samples a doc, less those that were tried; of scored answers it is docs
-    without any. A mode that was never asked on this task cannot be told from one not drawn yet.
+    `not_drawn` is what was asked for, less those that were tried. Where the manifest does not say
+    how many were asked for, docs × samples a doc are taken for it (of scored answers: docs).
     """
 
     mode: str
@@ -205,6 +205,9 @@ def _cells(manifest: Manifest, counts: Iterable[SampleCount]) -> Iterator[Cell]:
 
 
 def _not_drawn(entry: Mapping[str, Any], count: SampleCount) -> int:
+    asked = (entry.get("asked") or {}).get(count.mode)
+    if asked is not None:
+        return max(int(asked) - count.stored, 0)
     docs, samples = int(entry.get("docs") or 0), int(entry.get("samples") or 0)
     return max(docs - count.docs if count.scored else docs * samples - count.stored, 0)
 
@@ -258,12 +261,19 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "backend": {key: model.get(key) for key in facts},
         "modes": manifest["modes"],
         "tasks": manifest["tasks"],
-        "cells": [{**asdict(cell), "missing": cell.missing} for cell in run.cells or ()],
+        "cells": [
+            {**asdict(cell), "missing": cell.missing, **_unknown(model)} for cell in run.cells or ()
+        ],
         **{key: manifest.get(key) for key in kept},
         "psplit_version": manifest.get("psplit_version"),
         "libraries": manifest.get("libraries") or {},
         "machine": manifest.get("machine") or {},
     }
+
+
+def _unknown(model: Mapping[str, Any]) -> dict[str, None]:
+    """What lm_eval does not log of the samples that were imported."""
+    return {"truncated": None, "tokens": None} if model.get("backend") == "lm-eval" else {}
 
 
 def description_text(found: Mapping[str, Any]) -> str:
@@ -335,11 +345,15 @@ def _settings(sampling: Mapping[str, Any] | None) -> str:
 def _cell_table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ("task", "mode", "good", "missing", "of which failed", "truncated", "tokens")
     names = ("good", "missing", "failed", "truncated", "tokens")
-    rows = [(c["task"], c["mode"], *(f"{c[name]:,}" for name in names)) for c in cells]
+    rows = [(c["task"], c["mode"], *(_count(c[name]) for name in names)) for c in cells]
     lines = columns([head, *rows], right={2, 3, 4, 5, 6})
-    if any(not cell["good"] and not cell["failed"] for cell in cells):
-        lines.append("a mode without any sample on a task was not asked there, or not drawn yet")
+    if any(not (cell["good"] or cell["failed"] or cell["missing"]) for cell in cells):
+        lines.append("a mode without any sample on a task was not asked there")
     return lines
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 @dataclass(frozen=True)

@@ -360,7 +360,14 @@ def test_results_of_another_form_are_one_line(change, sums, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "change",
-    [{"doc_id": [1]}, {"doc_id": 10**30}, {"arguments": {}}, {"arguments": 3}, {"resps": []}, {"doc": 5}],
+    [
+        {"doc_id": [1]},
+        {"doc_id": 10**30},
+        {"arguments": {}},
+        {"arguments": 3},
+        {"resps": []},
+        {"doc": 5},
+    ],
     ids=str,
 )
 def test_rows_of_another_form_are_one_line(change, sums, tmp_path, capsys):
