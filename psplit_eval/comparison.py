@@ -523,7 +523,7 @@ def runs_verdict(comparisons: Sequence[Comparison]) -> str:
         comparisons,
         alone="Nothing is in both runs: there is nothing to compare.",
         little="",
-        much="What else differs between the runs is listed below.",
+        much="The table of what differs between the runs says what else could be the reason.",
     )
 
 
