@@ -18,7 +18,14 @@ import jinja2.meta
 
 from psplit_eval.catalog import TaskSource, read_yaml
 from psplit_eval.errors import TemplateError, UsageError
-from psplit_eval.lmtask import build, explained, has_inline_shots, on_docs, on_rows
+from psplit_eval.lmtask import (
+    build,
+    explained,
+    has_inline_shots,
+    on_docs,
+    on_rows,
+    without_prompt,
+)
 from psplit_eval.measures import HarnessScorer, over_all_docs, scorer_of, voters
 from psplit_eval.modes import Mode
 from psplit_eval.requests import Sampling, digest
@@ -160,7 +167,6 @@ def load_task(source: TaskSource, data: Path | None = None, shots: Path | None =
     config = source.config()
     few_shot = _few_shot(config, data, shots)
     about = _about(config)
-    config, left_out = _without_corpus_metrics(config)
     fix = f"give a local file with --data {source.name}=FILE.jsonl"
     if data is not None:
         rows = read_rows(data)
@@ -182,7 +188,7 @@ def load_task(source: TaskSource, data: Path | None = None, shots: Path | None =
         scored=scored,
         docs=docs,
         few_shot=few_shot,
-        left_out=left_out + over_all_docs(task, scorer),
+        left_out=(*without_prompt(config), *over_all_docs(task, scorer)),
         least_samples=max((voters(task, pipeline.name) for pipeline in task._filters), default=0),
         sha256=digest(_definition(source, scorer), [doc.doc_hash for doc in docs]),
         _task=task,
@@ -252,15 +258,6 @@ def _functions(value: object) -> bool:
     if isinstance(value, Mapping):
         return any(map(_functions, value.values()))
     return any(map(_functions, value)) if isinstance(value, list) else callable(value)
-
-
-def _without_corpus_metrics(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Leave out what asks for likelihoods without any prompt: no mode can apply there."""
-    metrics = config.get("metric_list") or []
-    kept = [entry for entry in metrics if entry.get("metric") != "acc_mutual_info"]
-    if len(kept) == len(metrics):
-        return config, ()
-    return {**config, "metric_list": kept}, ("acc_mutual_info",)
 
 
 def task_summary(source: TaskSource) -> Mapping[str, Any]:

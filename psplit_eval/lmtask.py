@@ -11,7 +11,17 @@ from psplit_eval.errors import DataError, PsplitError
 from psplit_eval.store import Doc
 from psplit_eval.text import shortened
 
-__all__ = ["GivenRows", "build", "explained", "has_inline_shots", "on_docs", "on_rows"]
+__all__ = [
+    "GivenRows",
+    "build",
+    "explained",
+    "has_inline_shots",
+    "on_docs",
+    "on_rows",
+    "without_prompt",
+]
+
+_NO_PROMPT = ("acc_mutual_info",)
 
 
 class GivenRows:
@@ -65,9 +75,16 @@ def on_docs(config: Mapping[str, Any], doc: Doc) -> dict[str, Any]:
 
 
 def build(name: str, config: Mapping[str, Any], fix: str) -> Any:
+    """lm-eval's task object of these settings.
+
+    Raises DataError where lm-eval cannot build it, which ends with `fix`: what the user can do.
+    """
     import datasets
     from lm_eval.tasks import TaskManager
 
+    metrics = [m for m in config.get("metric_list") or () if m.get("metric") not in _NO_PROMPT]
+    if without_prompt(config):
+        config = {**config, "metric_list": metrics}
     datasets.disable_progress_bars()
     random.seed(0)  # as lm-eval does: some tasks shuffle options by the global generator
     try:
@@ -79,6 +96,12 @@ def build(name: str, config: Mapping[str, Any], fix: str) -> Any:
             f"task {name!r}: lm-eval cannot build it on {origin or 'its own rows'} "
             f"({error.__class__.__name__}: {shortened(error, 160)}); {fix}"
         ) from error
+
+
+def without_prompt(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metrics that `build` leaves out: they need likelihoods without any prompt."""
+    named = [str(metric.get("metric")) for metric in config.get("metric_list") or ()]
+    return tuple(name for name in named if name in _NO_PROMPT)
 
 
 @contextmanager

@@ -292,5 +292,7 @@ def test_likelihoods_without_a_prompt_are_left_out(tmp_path):
     rows = write(tmp_path / "rows.jsonl", ROWS["arc_easy"])
     task = load_task(Catalog([tmp_path]).tasks["mutual"], rows)
     assert task.left_out == ("acc_mutual_info",)
+    again = working_scorer(task.scorer.to_dict(), Catalog([tmp_path]), task.docs[0])
+    assert again == task.scorer
     ((_, questions), *_) = task.questions(task.docs, BUILTIN_MODES["normal"], lambda m, _=1: "x")
     assert len(questions) == 4
