@@ -33,6 +33,31 @@ def real_rows() -> Callable[[str], Iterator[dict[str, Any]]]:
     return rows
 
 
+GENERAL = {
+    "psplit_gsm8k": "gsm8k/test.jsonl",
+    "psplit_math500": "math500/test.jsonl",
+    "psplit_aime24": "aime/aime24.jsonl",
+    "psplit_aime25": "aime/aime25.jsonl",
+    "psplit_mmlu_pro": "mmlu_pro/sample_1400.jsonl",
+    "psplit_gpqa_diamond": "",  # may not be shown: rows of our own in its format
+}
+
+
+@pytest.fixture(params=GENERAL)
+def general_task(request: pytest.FixtureRequest) -> str:
+    """The name of a published general task, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def general_rows(general_task: str, real_rows: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
+    """Real rows of that task."""
+    if GENERAL[general_task]:
+        return real_rows(GENERAL[general_task])
+    lines = (ROOT / "tests" / "data" / "gpqa_format.jsonl").read_text().splitlines()
+    return iter(map(json.loads, lines))
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A random two-layer chat model with a ChatML template: seconds where SmolLM2 takes minutes."""

@@ -3,7 +3,7 @@
 import csv
 import json
 import random
-from pathlib import Path
+from itertools import islice
 
 import pytest
 
@@ -13,15 +13,6 @@ from psplit_eval.modes import BUILTIN_MODES
 from psplit_eval.store import Store
 
 SIZE = 40
-GPQA_ROWS = Path(__file__).parent.parent / "data" / "gpqa_format.jsonl"  # invented for psplit
-GENERAL = {
-    "psplit_gsm8k": "gsm8k/test.jsonl",
-    "psplit_math500": "math500/test.jsonl",
-    "psplit_aime24": "aime/aime24.jsonl",
-    "psplit_aime25": "aime/aime25.jsonl",
-    "psplit_mmlu_pro": "mmlu_pro/sample_1400.jsonl",
-    "psplit_gpqa_diamond": None,
-}
 
 
 def logged(task, rows, respond, folder, system=None, repeats=1):
@@ -95,12 +86,10 @@ def some_right(rng):
     return respond
 
 
-@pytest.mark.parametrize("task", GENERAL)
-def test_a_general_task_has_the_same_accuracy_in_lm_eval_and_here(task, real_rows, tmp_path):
-    if GENERAL[task]:
-        rows = [row for row, _ in zip(real_rows(GENERAL[task]), range(SIZE), strict=False)]
-    else:
-        rows = [json.loads(line) for line in GPQA_ROWS.read_text().splitlines()]
+def test_a_general_task_has_the_same_accuracy_in_lm_eval_and_here(
+    general_task, general_rows, tmp_path
+):
+    task, rows = general_task, list(islice(general_rows, SIZE))
     respond = some_right(random.Random(task))
     out, results = logged(task, rows, respond, tmp_path / "logs", repeats=3)
     assert main(["import", str(out), "--out", str(tmp_path / "run")]) == 0

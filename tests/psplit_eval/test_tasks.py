@@ -3,14 +3,13 @@
 import importlib.util
 import json
 import random
-from pathlib import Path
+from itertools import islice
 
 import pytest
 
 from psplit_eval.suites import shipped_folder
 
 TASKS = shipped_folder("tasks")
-GPQA_ROWS = Path(__file__).parent.parent / "data" / "gpqa_format.jsonl"  # invented for psplit
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +73,10 @@ def test_plain_lm_eval_gives_the_same_accuracy(smollm2, tmp_path):
     assert 0 < expected < 1
 
 
-GENERAL = {
-    "psplit_gsm8k": "gsm8k/test.jsonl",
-    "psplit_math500": "math500/test.jsonl",
-    "psplit_aime24": "aime/aime24.jsonl",
-    "psplit_aime25": "aime/aime25.jsonl",
-    "psplit_mmlu_pro": "mmlu_pro/sample_1400.jsonl",
-    "psplit_gpqa_diamond": None,
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", GENERAL)
-def test_greedy_answers_and_accuracy_are_those_of_plain_lm_eval(name, smollm2, real_rows, tmp_path):
+def test_greedy_answers_and_accuracy_are_those_of_plain_lm_eval(
+    general_task, general_rows, smollm2, tmp_path
+):
     """SmolLM2, five docs, 200 tokens, in mode high: the same texts, and so the same accuracy."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
@@ -97,12 +87,8 @@ def test_greedy_answers_and_accuracy_are_those_of_plain_lm_eval(name, smollm2, r
     from psplit_eval.modes import BUILTIN_MODES
     from psplit_eval.store import Store
 
-    source = GPQA_ROWS.open() if GENERAL[name] is None else real_rows(GENERAL[name])
-    found = (json.loads(row) if isinstance(row, str) else row for row in source)
-    file = tmp_path / "rows.jsonl"
-    file.write_text(
-        "".join(json.dumps(row) + "\n" for row, _ in zip(found, range(5), strict=False))
-    )
+    name, file = general_task, tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in islice(general_rows, 5)))
     local = {"dataset_path": "json", "dataset_name": None}
     local |= {"dataset_kwargs": {"data_files": dict.fromkeys(("train", "test"), str(file))}}
     results = lm_eval.simple_evaluate(
