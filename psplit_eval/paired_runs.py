@@ -120,11 +120,7 @@ class PairedRuns:
             samples = [samples_a_doc(arm) for arm in (cell.a, cell.b)]
             rows.append((f"{cell.where}: docs in this run only", alone[0], alone[1]))
             rows.append((f"{cell.where}: samples a doc", samples[0], samples[1]))
-            rows += [
-                (f"{cell.where}, {name}", *(found.get(name, "not known") for found in settings))
-                for settings in [[_sampling(run, cell) for run in runs]]
-                for name in sorted(settings[0].keys() ^ settings[1].keys())
-            ]
+            rows += _half_known(cell, *(_sampling(run, cell) for run in runs))
         rows += [(f"{found.where} ({found.kind})", found.a, found.b) for found in self._refused()]
         differing = [(what, _shown(x), _shown(y)) for what, x, y in rows if x != y]
         return differing + list(self._caution())
@@ -210,6 +206,14 @@ def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
     entry = run.manifest["tasks"][cell.task]
     found: dict[str, Any] = entry.get("sampling_by_mode", {}).get(cell.mode, entry["sampling"])
     return found
+
+
+def _half_known(
+    cell: _Cell, one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that only one run knows of: lm_eval does not log all."""
+    for name in sorted(one.keys() ^ other.keys()):
+        yield f"{cell.where}, {name}", one.get(name, "not known"), other.get(name, "not known")
 
 
 def _same_docs(

@@ -104,7 +104,12 @@ def write_comparison(
     tables = _family_tables(comparisons)
     header = ("what", "run A", "run B")
     tables.append(
-        _Table("What differs between the runs", "Besides the weights.", header, tuple(facts))
+        _Table(
+            "What differs between the runs",
+            "As far as the manifests and stores of the two runs say.",
+            header,
+            tuple(facts),
+        )
     )
     if folder is not None:
         with disk_errors(folder):
@@ -436,6 +441,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
          vertical-align: top; font-variant-numeric: tabular-nums; }
+.figures th, .figures td { white-space: nowrap; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .88rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: .7rem;
@@ -449,7 +455,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 {% macro section(table) %}
 <h2>{{ table.title }}</h2>
 <p class="note">{{ table.note }}</p>
-<div class="scroll"><table>
+<div class="scroll"><table{% if table.header|length > 3 %} class="figures"{% endif %}>
 <thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}

@@ -85,25 +85,10 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     require_hf()
     checkpoint = resolve_checkpoint(options.model, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
-    tasks = [
-        (
-            load_task(
-                source, options.data.get(source.name), options.data.get(f"{source.name}:shots")
-            ),
-            settings,
-        )
-        for source, settings in chosen
-    ]
+    tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
     for task, settings in tasks:
-        if task.left_out:
-            screen.say(f"{task.name}: left out {', '.join(task.left_out)} (no mean over docs)")
-        if task.few_shot and task.few_shot["from"] == str(options.data.get(task.name)):
-            screen.say(
-                f"{task.name}: its {task.few_shot['examples']} examples before each question are "
-                f"taken from the same file; --data {task.name}:shots=FILE gives others"
-            )
-        if task.scored and (settings.samples or settings.sampling):
-            screen.say(f"{task.name}: scores given answers, so samples and settings do not apply")
+        for remark in _remarks(task, settings, options.data):
+            screen.say(f"{task.name}: {remark}")
     screen.say(f"loading {options.model}")
     backend = HFBackend(
         checkpoint,
@@ -123,6 +108,23 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
+
+
+def _loaded(source: TaskSource, data: Mapping[str, Path]) -> Task:
+    return load_task(source, data.get(source.name), data.get(f"{source.name}:shots"))
+
+
+def _remarks(task: Task, settings: TaskSettings, data: Mapping[str, Path]) -> Iterator[str]:
+    """What the user may not expect of a task."""
+    if task.left_out:
+        yield f"left out {', '.join(task.left_out)} (no mean over docs)"
+    if task.few_shot and task.few_shot["from"] == str(data.get(task.name)):
+        yield (
+            f"its {task.few_shot['examples']} examples before each question are taken from the "
+            f"same file; --data {task.name}:shots=FILE gives others"
+        )
+    if task.scored and (settings.samples or settings.sampling):
+        yield "scores given answers, so samples and settings do not apply"
 
 
 def _sample(

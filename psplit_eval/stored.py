@@ -33,7 +33,7 @@ from psplit_eval.paired_runs import PairedRuns, StoredRun
 from psplit_eval.report import COMPARISON_FILES, write_comparison, write_report
 from psplit_eval.sampling import Tally
 from psplit_eval.scoring import Scorer
-from psplit_eval.store import Store
+from psplit_eval.store import Doc, Store
 
 __all__ = [
     "RunResult",
@@ -80,8 +80,7 @@ def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path]
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
         for name, entry in manifest["tasks"].items():
-            doc = next(store.docs(name))
-            scorers[name] = working_scorer(entry["scorer"], catalog, doc)
+            scorers[name] = working_scorer(entry["scorer"], catalog, _first_doc(store, name))
             now = scorers[name].to_dict()
             if now != entry["scorer"] and entry["scorer"]["kind"] == "lm-eval":
                 notes.append(f"task {name}: its definition has changed since it was measured last")
@@ -89,6 +88,19 @@ def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path]
         score_store(store, scorers)
         write_json(folder / "manifest.json", manifest)
         return _reported(store, folder, manifest, allow_missing, Tally(), notes)
+
+
+def _first_doc(store: Store, task: str) -> Doc:
+    doc = next(store.docs(task), None)
+    if doc is None:
+        raise _nothing_drawn(store)
+    return doc
+
+
+def _nothing_drawn(store: Store) -> UsageError:
+    return UsageError(
+        f"store {store.path}: no sample is drawn yet; give the run's command again to draw them"
+    )
 
 
 def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
@@ -119,7 +131,7 @@ def import_run(
         store.add_samples(found.samples)
         write_json(folder / "manifest.json", manifest)
         scorers = {
-            name: working_scorer(entry["scorer"], catalog, next(store.docs(name)))
+            name: working_scorer(entry["scorer"], catalog, _first_doc(store, name))
             for name, entry in manifest["tasks"].items()
         }
         return conclude(store, folder, manifest, allow_missing, scorers, notes=found.notes)
@@ -223,9 +235,7 @@ def _arms(store: Store, manifest: Manifest) -> list[Arm]:
                 f"was stopped before); psplit-eval score {store.path.parent}"
             )
     if next(store.samples(ids=False), None) is None:
-        raise UsageError(
-            f"store {store.path}: no sample is drawn yet; give the run's command again to draw them"
-        )
+        raise _nothing_drawn(store)
     modes = [mode["name"] for mode in manifest["modes"]]
     asked = {name: task.get("asked", {}) for name, task in manifest["tasks"].items()}
     return read_arms(store, scorers, modes, asked)

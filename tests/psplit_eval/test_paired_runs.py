@@ -320,6 +320,18 @@ def test_a_run_that_is_not_scored_yet_says_so(tmp_path, runs, capsys):
         assert f"psplit-eval score {runs[1]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["score", "report"])
+def test_a_run_without_any_sample_says_so(command, tmp_path, capsys):
+    """Killed when the manifest stood and nothing else."""
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(manifest()))
+    Store(folder / "samples.sqlite").close()
+    assert main([command, str(folder)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no sample is drawn yet" in line
+
+
 def test_a_folder_with_other_files_is_no_place_for_a_comparison(tmp_path, runs, capsys):
     before = (runs[1] / "report.md").read_bytes()
     assert main(["compare", *map(str, runs), "--out", str(runs[1])]) == 2

@@ -244,6 +244,23 @@ def test_examples_may_come_from_another_file(tmp_path):
     assert all(text.count("Q train") == 3 for text in prompts(task))
 
 
+def test_where_examples_come_from_is_said_and_kept(tiny, tmp_path, capsys):
+    (tmp_path / "shots.yaml").write_text(FEW_SHOT)
+    rows = write(tmp_path / "rows.jsonl", [{"q": f"<{i}>", "a": f"[{i}]"} for i in range(6)])
+    words = ["run", "--model", str(tiny), "--tasks", "shots", "--include-path", str(tmp_path)]
+    small = ["--limit", "2", "--samples", "1", "--set", "max_tokens=4", "--modes", "normal"]
+    data = ["--data", f"shots={rows}"]
+    assert main([*words, *small, *data, "--out", str(tmp_path / "same")]) == 0
+    assert "3 examples before each question are taken from the same" in capsys.readouterr().err
+    more = ["--data", f"shots:shots={rows}"]
+    assert main([*words, *small, *data, *more, "--out", str(tmp_path / "own")]) == 0
+    manifest = json.loads((tmp_path / "own" / "manifest.json").read_text())
+    assert manifest["tasks"]["shots"]["few_shot"] == {"examples": 3, "from": str(rows)}
+    assert f"3 examples before each, from {rows}" in (tmp_path / "own" / "report.md").read_text()
+    assert main([*words, *small, *more, "--out", str(tmp_path / "no")]) == 2
+    assert "expected the task's rows, too" in capsys.readouterr().err
+
+
 def test_examples_do_not_change_when_a_run_is_extended(tmp_path):
     (tmp_path / "shots.yaml").write_text(FEW_SHOT)
     rows = write(tmp_path / "rows.jsonl", [{"q": f"<{i}>", "a": f"[{i}]"} for i in range(12)])
