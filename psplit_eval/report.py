@@ -433,7 +433,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto;
        padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .verdict { border-left: .3rem solid #0072b2; padding: .6rem 1rem; background: #eef5fa; }
@@ -446,7 +446,8 @@ figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .88rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: .7rem;
       font-size: .85rem; unicode-bidi: isolate; }
-@media print { body { max-width: none; } pre { break-inside: avoid; } }
+@media print { body { max-width: none; } pre { break-inside: avoid; }
+               .figures th, .figures td { white-space: normal; } }
 </style>
 </head>
 <body>
