@@ -1,6 +1,7 @@
 """Where the tests find real data."""
 
 import gzip
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -31,6 +32,23 @@ def real_rows() -> Callable[[str], Iterator[dict[str, Any]]]:
             yield from map(json.loads, lines)
 
     return rows
+
+
+@pytest.fixture(scope="session")
+def task_module() -> Callable[[str], Any]:
+    """Load a Python file of tasks/, which is no package."""
+
+    def load(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(
+            f"tasks_{name}", ROOT / "tasks" / f"{name}.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 GENERAL = {

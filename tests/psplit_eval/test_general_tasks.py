@@ -1,6 +1,5 @@
 """The published general tasks on real rows, and on rows of our own in GPQA's format."""
 
-import importlib.util
 import json
 import random
 import re
@@ -58,11 +57,8 @@ def published(real_rows, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def utils():
-    spec = importlib.util.spec_from_file_location("task_utils", TASKS / "utils.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def utils(task_module):
+    return task_module("utils")
 
 
 def gpqa_rows():

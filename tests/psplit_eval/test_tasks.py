@@ -1,6 +1,5 @@
 """The shipped tasks: frozen rows, and plain lm-eval runs them to the same number."""
 
-import importlib.util
 import json
 import random
 from itertools import islice
@@ -13,11 +12,8 @@ TASKS = shipped_folder("tasks")
 
 
 @pytest.fixture(scope="module")
-def generate():
-    spec = importlib.util.spec_from_file_location("generate_tasks", TASKS / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generate(task_module):
+    return task_module("generate")
 
 
 def rows(name):
