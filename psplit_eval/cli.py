@@ -20,6 +20,7 @@ from psplit_eval import __version__
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from psplit_eval.backends import EngineOptions
     from psplit_eval.run import RunOptions
     from psplit_eval.stored import RunResult
     from psplit_eval.suites import TaskSettings
@@ -113,6 +114,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
+    add("--backend", default="hf", help="engine: hf (the default)")
     add("--batch-size", type=int, help="samples decoded and stored together (16 to 64 by length)")
     add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
@@ -331,8 +333,6 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
     from psplit_eval.modes import parse_mode
     from psplit_eval.run import RunOptions
 
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"--batch-size {options.batch_size}: expected 1 or more")
     return RunOptions(
         model=options.model,
         modes=_names("--modes", options.modes) or ([] if options.mode else ["normal", "high"]),
@@ -344,13 +344,22 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
         settings=_settings(options),
         seed=options.seed,
         out=options.out,
+        engine=_engine_options(options),
+        allow_missing=options.allow_missing,
+        command=["psplit-eval", *given],
+    )
+
+
+def _engine_options(options: argparse.Namespace) -> EngineOptions:
+    from psplit_eval.backends import EngineOptions
+
+    return EngineOptions(
+        backend=options.backend,
         batch_size=options.batch_size,
         dtype=options.dtype,
         device=options.device,
         chat_template=options.chat_template,
         trust_remote_code=options.trust_remote_code,
-        allow_missing=options.allow_missing,
-        command=["psplit-eval", *given],
     )
 
 
@@ -537,8 +546,8 @@ def _print(options: argparse.Namespace, content: Mapping[str, Any], text: str) -
 
 
 def _screen() -> Any:
+    from psplit_eval.backends import Watch
     from psplit_eval.run import Screen
-    from psplit_eval.sampling import Watch
 
     class Terminal(Screen):
         """Steps and a progress bar on standard error."""

@@ -53,7 +53,7 @@ MAX_MISSING = 0.01
 """Above this share of missing samples nothing is inferred."""
 
 _NOT_COMPARED = ("accuracy_pass_at_1",)  # the same number as accuracy_avg
-_ENTROPY = MetricInfo("bits", None)
+_EXACT, _ESTIMATED = "entropy_bits", "entropy_bits_estimate"
 _MANY_CUT = 0.2
 """From this share of truncated answers on, the verdict warns."""
 
@@ -63,10 +63,12 @@ class Arm:
     """One mode on one task, or on a pool of tasks.
 
     `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples of
-    which the entropy is known. Samples of `docs` were asked for, `planned` of them in all;
-    `missing` could not be had, `truncated` were cut by the token limit (None: not known), `right`
-    are right answers (None: nothing is graded); `good`: doc_id → samples that are there. `pool`:
-    the pool that the task belongs to. `run`: the run's label, where arms of several are compared.
+    which the entropy is known; `entropy` is what the metric is called: estimates, from a server's
+    most probable tokens, have a name of their own. Samples of `docs` were asked for, `planned` of
+    them in all; `missing` could not be had, `truncated` were cut by the token limit (None: not
+    known), `right` are right answers (None: nothing is graded); `good`: doc_id → samples that are
+    there. `pool`: the pool that the task belongs to. `run`: the run's label, where arms of several
+    are compared.
     """
 
     task: str
@@ -83,6 +85,7 @@ class Arm:
     good: Mapping[int, int] = field(default_factory=dict)
     pool: str = ""
     run: str = ""
+    entropy: str = _EXACT
 
     @property
     def name(self) -> str:
@@ -91,7 +94,7 @@ class Arm:
 
     def info(self, metric: str) -> MetricInfo:
         """Unit and direction of one of its metrics."""
-        return _ENTROPY if metric == "entropy_bits" else self.scorer.info(metric)
+        return MetricInfo("bits", None) if metric == self.entropy else self.scorer.info(metric)
 
     @property
     def missing_share(self) -> float:
@@ -261,8 +264,9 @@ def _task_arms(
                 mode=mode,
                 scorer=scorer,
                 values={name: dict(docs) for name, docs in values[mode].items()},
-                bits=dict(tally.bits),
-                tokens=dict(tally.tokens),
+                bits=dict(tally.bits[tally.entropy]),
+                tokens=dict(tally.tokens[tally.entropy]),
+                entropy=tally.entropy,
                 planned=planned,
                 missing=planned - sum(tally.good.values()),
                 truncated=tally.truncated if tally.ends_known or not tally.good else None,
@@ -280,8 +284,10 @@ class _Tally:
     def __init__(self) -> None:
         self.docs: set[int] = set()
         self.good: Counter[int] = Counter()
-        self.bits: dict[int, float] = defaultdict(float)
-        self.tokens: Counter[int] = Counter()
+        self.bits: dict[str, dict[int, float]] = {
+            name: defaultdict(float) for name in (_EXACT, _ESTIMATED)
+        }
+        self.tokens: dict[str, Counter[int]] = {name: Counter() for name in self.bits}
         self.stored = self.truncated = self.ends_known = 0
 
     def add(self, sample: Sample) -> None:
@@ -292,9 +298,16 @@ class _Tally:
         self.good[sample.doc_id] += 1
         self.truncated += sample.truncated
         self.ends_known += sample.finish_reason is not None
-        if sample.entropy_sum_bits is not None:
-            self.bits[sample.doc_id] += sample.entropy_sum_bits
-            self.tokens[sample.doc_id] += sample.completion_tokens or 0
+        sums = {_EXACT: sample.entropy_sum_bits, _ESTIMATED: sample.entropy_estimate_sum_bits}
+        for name, bits in sums.items():
+            if bits is not None:
+                self.bits[name][sample.doc_id] += bits
+                self.tokens[name][sample.doc_id] += sample.completion_tokens or 0
+
+    @property
+    def entropy(self) -> str:
+        """Which of the two sums counts: the exact one, unless there is none."""
+        return _EXACT if self.tokens[_EXACT] or not self.tokens[_ESTIMATED] else _ESTIMATED
 
 
 def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Arm]:
@@ -365,7 +378,7 @@ def arm_values(arm: Arm, allow_missing: bool = False) -> list[Value]:
     if arm.tokens:
         order = sorted(arm.tokens)
         sums = [arm.bits[doc] for doc in order], [arm.tokens[doc] for doc in order]
-        found.append(_value(arm, "entropy_bits", ratio_estimate(*sums)))
+        found.append(_value(arm, arm.entropy, ratio_estimate(*sums)))
     if arm.missing_share > MAX_MISSING and not allow_missing:
         return [replace(value, estimate=_bare(value.estimate)) for value in found]
     return found
@@ -412,7 +425,7 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
     missing = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
     deciding = "" if a.pool and b.pool else a.scorer.primary
     shared = [name for name in a.values if name in b.values]
-    entropy = ["entropy_bits"] if a.tokens and b.tokens else []
+    entropy = [a.entropy] if a.tokens and b.tokens and a.entropy == b.entropy else []
     for metric in dict.fromkeys([a.scorer.primary, *shared, *entropy]):
         if metric in _NOT_COMPARED:
             continue
@@ -450,7 +463,7 @@ def samples_a_doc(arm: Arm) -> str:
 
 
 def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
-    if metric == "entropy_bits":
+    if metric == a.entropy:
         everywhere = a.docs | b.docs
         docs = sorted(a.tokens.keys() & b.tokens.keys())
         sums = [([x.bits[d] for d in docs], [x.tokens[d] for d in docs]) for x in (a, b)]

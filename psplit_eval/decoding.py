@@ -7,7 +7,8 @@ distribution in the order of the vocabulary, so that a sample does not depend on
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from psplit_eval.requests import Sampling
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Distribution", "draw", "inverse_cdf"]
+
+Rows = Any
+"""An index tensor of rows, or a slice of them."""
 
 _BLOCK = 256
 
@@ -40,20 +44,44 @@ class Distribution:
         """Negative log-probability of one token a row: (rows,) → (rows,)."""
         return self._log_total - self._centred.gather(1, tokens[:, None])[:, 0]
 
-    def greedy(self) -> torch.Tensor:
+    def greedy(self, rows: Rows = slice(None)) -> torch.Tensor:
         """The most probable token of every row; the first one of several."""
-        return self._centred.argmax(dim=-1)
+        return self._centred[rows].argmax(dim=-1)
 
-    def tempered(self, temperature: float) -> torch.Tensor:
+    def tempered(self, temperature: float, rows: Rows = slice(None)) -> torch.Tensor:
         """Unnormalised probabilities at a temperature: (rows, vocabulary)."""
-        return self.weights if temperature == 1 else (self._centred / temperature).exp()
+        if temperature == 1:
+            return self.weights[rows]
+        return (self._centred[rows] / temperature).exp()
 
 
-def draw(distribution: Distribution, sampling: Sampling, uniforms: torch.Tensor) -> torch.Tensor:
-    """One token a row, by `sampling`; `uniforms` (rows,) in [0, 1), not used where it is greedy."""
+def draw(
+    distribution: Distribution, samplings: Sequence[Sampling], uniforms: torch.Tensor
+) -> torch.Tensor:
+    """One token a row, by the row's settings: (rows,).
+
+    `uniforms` (rows,) in [0, 1) are not used where a row is greedy.
+    """
+    import torch
+
+    alike: dict[Sampling, list[int]] = {}
+    for row, sampling in enumerate(samplings):
+        alike.setdefault(sampling, []).append(row)
+    if len(alike) == 1:
+        return _drawn(distribution, samplings[0], uniforms, slice(None))
+    tokens = torch.empty(len(samplings), dtype=torch.long, device=distribution.weights.device)
+    for sampling, places in alike.items():
+        rows = torch.tensor(places, device=tokens.device)
+        tokens[rows] = _drawn(distribution, sampling, uniforms[places], rows)
+    return tokens
+
+
+def _drawn(
+    distribution: Distribution, sampling: Sampling, uniforms: torch.Tensor, rows: Rows
+) -> torch.Tensor:
     if sampling.temperature == 0:
-        return distribution.greedy()
-    weights = distribution.tempered(sampling.temperature)
+        return distribution.greedy(rows)
+    weights = distribution.tempered(sampling.temperature, rows)
     if not sampling.top_k and sampling.top_p == 1 and not sampling.min_p:
         return inverse_cdf(weights, uniforms)
     kept, tokens = _truncated(weights, sampling)

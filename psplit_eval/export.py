@@ -55,6 +55,7 @@ TABLES: Mapping[str, Columns] = {
         "request_hash": "text",
         "completion_ids": "text",
         "is_greedy": "flag",
+        "entropy_estimate_sum_bits": "number",
     },
     "metrics": {
         "mode": "text",

@@ -8,6 +8,7 @@ store. psplit's tasks name a scorer as `process_results`; all others are measure
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,9 @@ class Task:
 
 
 def _check_system_prompt(mode: Mode, text: str) -> None:
-    if mode.system_prompt and _squeezed(mode.system_prompt) not in _squeezed(text):
+    said = mode.system_prompt or ""
+    quoted = json.dumps(said.strip(), ensure_ascii=False)[1:-1]  # in messages for a server
+    if _squeezed(said) not in _squeezed(text) and quoted not in text:
         raise TemplateError(
             f"mode {mode.name!r}: the chat template drops its system prompt; give a template "
             "that keeps system messages with --chat-template FILE"

@@ -34,7 +34,7 @@ __all__ = [
 
 _FRACTIONS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em", "f1")
 _MANY_RESPONSES = ("take_first_k", "majority_vote")
-_OWN_NAMES = ("correct", "truncated", "entropy_bits", "tokens_mean")
+_OWN_NAMES = ("correct", "truncated", "entropy_bits", "entropy_bits_estimate", "tokens_mean")
 
 
 @dataclass

@@ -105,7 +105,7 @@ def _pass_at_k(values: Sequence[Value]) -> list[Line]:
 def _entropies(arms: Sequence[Arm]) -> list[Line]:
     nan = math.nan
     return [
-        (arm.task, arm.mode, "entropy_bits", float(doc), arm.bits[doc] / tokens, nan, nan, 1)
+        (arm.task, arm.mode, arm.entropy, float(doc), arm.bits[doc] / tokens, nan, nan, 1)
         for arm in arms
         for doc, tokens in sorted(arm.tokens.items())
         if tokens

@@ -164,7 +164,8 @@ def _values_table(values: Sequence[Value]) -> _Table:
     return _Table(
         "Results by mode",
         "Value [95 % interval over docs]. Fractions are shown times 100; entropy_bits is bits a "
-        "token, pooled: all bits over all tokens.",
+        "token, pooled: all bits over all tokens; entropy_bits_estimate counts all but a server's "
+        "most probable tokens as one, a lower bound.",
         ("task", "metric", *modes),
         tuple((*key, *(cells.get(mode, "") for mode in modes)) for key, cells in rows.items()),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
@@ -16,8 +16,6 @@ from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.store import SampleKey
 
 __all__ = ["Request", "Sampling", "digest", "sample_seed", "work_groups"]
-
-_LEAST_ROWS, _MOST_ROWS, _GROUP_TOKENS = 16, 64, 8192
 
 _RANGES: Mapping[str, tuple[Any, float, float]] = {
     "temperature": (int | float, 0, 100),
@@ -79,11 +77,12 @@ def _stops(until: Any) -> tuple[Any, ...]:
     return tuple(stop for stop in several if stop not in (None, ""))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One sample to be had: its key, the exact prompt, and how to draw or what to score.
 
-    With `answer` nothing is drawn: the log-probability of `answer_ids` after the prompt is asked
+    `prompt` is the rendered text, `prompt_ids` its tokens (none where a server makes them). With
+    `answer` nothing is drawn: the log-probability of `answer_ids` after the prompt is asked
     for, `sample_idx` is the answer's number and there is no seed.
     """
 
@@ -98,6 +97,7 @@ class Request:
     seed: int | None
     answer: str | None = None
     answer_ids: tuple[int, ...] = ()
+    prompt: str = ""
 
     @property
     def key(self) -> SampleKey:
@@ -126,29 +126,37 @@ def sample_seed(base: int, mode: str, task: str, doc_hash: str, sample_idx: int)
     return int(digest(base, mode, task, doc_hash, sample_idx)[:16], 16) >> 1
 
 
-def work_groups(requests: Iterable[Request], rows: int | None = None) -> list[list[Request]]:
-    """Cut the plan into groups of at most `rows` requests that are run and committed together.
+def work_groups(requests: Iterable[Request], tokens: int, least: int = 1) -> list[list[Request]]:
+    """Cut the plan into groups that are run and committed together.
 
-    `rows` None: 64, fewer (down to 16) for long responses, since a kill loses a whole group.
+    A group is closed when its work comes to `tokens` new tokens (a prompt's tokens count an eighth,
+    as they are run at once), but not below `least` requests. Long responses come first, then long
+    prompts, whatever their mode and task; samples of one prompt stand side by side. Given answers
+    are in groups of their own.
 
-    A group holds one mode and task, docs of like prompt length side by side, longest first. Groups
-    depend on the plan alone, not on what is already there: float results depend on a batch's
+    Groups depend on the plan alone, not on what is already there: float results depend on a batch's
     shape, so this is what makes a resumed run equal an uninterrupted one.
     """
-    cells: dict[tuple[str, str], list[Request]] = {}
-    for request in requests:
-        cells.setdefault((request.mode, request.task), []).append(request)
     groups: list[list[Request]] = []
-    for cell in cells.values():
-        cell.sort(key=lambda r: (-len(r.prompt_ids), r.doc_id, r.sample_idx))
-        groups += _chunks(cell, rows or _fitting_rows(cell))
+    work = 0
+    for request in sorted(requests, key=_by_length):
+        full = not groups or (work + _work(request) > tokens and len(groups[-1]) >= least)
+        if full or (groups[-1][0].answer is None) != (request.answer is None):
+            groups.append([])
+            work = 0
+        groups[-1].append(request)
+        work += _work(request)
     return groups
 
 
-def _fitting_rows(cell: Sequence[Request]) -> int:
-    longest = max(len(request.answer_ids) for request in cell) or cell[0].sampling.max_tokens
-    return max(_LEAST_ROWS, min(_MOST_ROWS, _GROUP_TOKENS // longest))
+def _work(request: Request) -> int:
+    """What a request costs at most, in new tokens."""
+    new = request.sampling.max_tokens if request.answer is None else len(request.answer_ids)
+    return new + len(request.prompt_ids) // 8
 
 
-def _chunks(items: Sequence[Request], size: int) -> list[list[Request]]:
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+def _by_length(request: Request) -> tuple[Any, ...]:
+    new = request.sampling.max_tokens if request.answer is None else 0
+    prompt = len(request.prompt_ids) or len(request.prompt)
+    place = (request.task, request.doc_id, request.mode, request.prompt_hash)
+    return (-new, -prompt, *place, -len(request.answer_ids), request.sample_idx)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.backends import Backend, HFBackend, require_hf
+from psplit_eval.backends import Backend, EngineOptions, Watch
 from psplit_eval.catalog import Catalog, TaskSource
-from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
-from psplit_eval.errors import DataError, UnknownNameError, UsageError
+from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.engines import check_engine, find_model, open_backend
+from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
@@ -29,7 +30,7 @@ from psplit_eval.manifest import (
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.requests import digest
-from psplit_eval.sampling import Plan, Tally, Watch, fill, missing, plan
+from psplit_eval.sampling import Plan, Tally, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
 from psplit_eval.suites import TaskSettings, suite_named
@@ -51,11 +52,7 @@ class RunOptions:
     settings: Mapping[str, TaskSettings] = field(default_factory=dict)
     seed: int = 0
     out: Path | None = None
-    batch_size: int | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    chat_template: Path | None = None
-    trust_remote_code: bool = False
+    engine: EngineOptions = field(default_factory=EngineOptions)
     allow_missing: bool = False
     command: Sequence[str] = ()
 
@@ -80,23 +77,15 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     """
     folder = options.out or _default_folder(options)
     read_manifest(folder)  # a folder that cannot be used is found out before anything is loaded
-    template = _template(options.chat_template)
+    check_engine(options.engine)
     chosen, pools = _chosen_tasks(options)
-    require_hf()
-    checkpoint = resolve_checkpoint(options.model, screen.say)
+    checkpoint = find_model(options.model, options.engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
     tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
     for task, settings in tasks:
         for remark in _remarks(task, settings, options.data):
             screen.say(f"{task.name}: {remark}")
-    screen.say(f"loading {options.model}")
-    backend = HFBackend(
-        checkpoint,
-        dtype=options.dtype,
-        device=options.device,
-        chat_template=template,
-        trust_remote_code=options.trust_remote_code,
-    )
+    backend = open_backend(checkpoint, options.engine, screen.say)
     whole = plan(backend, modes, tasks, options.seed)
     manifest = merged_manifest(
         read_manifest(folder),
@@ -149,7 +138,7 @@ def _sample(
     wall, cpu = time.monotonic(), time.process_time()
     try:
         with screen.sampling(len(wanted), len(whole.requests) - len(wanted)) as watch:
-            return fill(store, backend, whole.requests, options.batch_size, watch)
+            return fill(store, backend, backend.groups(whole.requests), watch)
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
@@ -215,18 +204,6 @@ def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None
             )
 
 
-def _template(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"chat template {str(path)!r}: cannot be read as UTF-8 text "
-            f"({error.__class__.__name__}); give an existing Jinja file"
-        ) from error
-
-
 def _default_folder(options: RunOptions) -> Path:
     model = Path(options.model).name or "model"
     what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
@@ -254,7 +231,7 @@ def _parts(
         "suite": options.suite,
         "tasks": {task.name: _task_entry(task, settings, modes) for task, settings in tasks},
         "base_seed": options.seed,
-        "batch_size": options.batch_size,
+        "batch_size": options.engine.batch_size,
     }
 
 

@@ -1,28 +1,25 @@
-"""Fill the store: run what is missing of a plan, one work group at a time.
+"""Fill the store: run what is missing of a plan, group by group.
 
-A group is committed in one transaction when it is done, so a kill loses at most the group that
-was running, and the same plan again makes the same groups.
+What an engine gives back together is committed in one transaction, so a kill loses at most the
+group that was running, and the same plan again makes the same groups.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from psplit_eval.backends import Backend, Completion
+from psplit_eval.backends import Backend, Completion, Watch
 from psplit_eval.errors import RunMismatchError, TemplateError, UsageError
 from psplit_eval.harness import Question, Task
 from psplit_eval.modes import Mode
-from psplit_eval.requests import Request, digest, sample_seed, work_groups
+from psplit_eval.requests import Request, digest, sample_seed
 from psplit_eval.store import Doc, Prompt, Sample, SampleKey, Store
 from psplit_eval.suites import TaskSettings
 
 __all__ = ["Plan", "Tally", "fill", "missing", "plan"]
-
-Watch = Callable[[int, int], None]
-"""Hears of progress: new tokens, and samples that have finished."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +119,7 @@ def _requests(
             seed=seed if answer is None else None,
             answer=answer,
             answer_ids=answer_ids,
+            prompt=prompt.text,
         )
 
 
@@ -142,7 +140,7 @@ def _check_can_run(backend: Backend, task: Task, settings: TaskSettings) -> None
 
 def _check_room(prompt: Prompt, answer_ids: Sequence[int], doc: Doc, context_length: int) -> None:
     tokens = len(prompt.token_ids) + len(answer_ids)
-    if not (prompt.token_ids and tokens < context_length):
+    if not (prompt.text and tokens < context_length):
         raise TemplateError(
             f"task {doc.task!r}, doc {doc.doc_id}, mode {prompt.mode!r}: a prompt of {tokens} "
             f"tokens, expected 1 to {context_length - 1} (the model's context); leave the task out "
@@ -170,48 +168,31 @@ def missing(store: Store, requests: Iterable[Request]) -> dict[tuple[str, str, i
 
 
 def fill(
-    store: Store, backend: Backend, requests: Sequence[Request], rows: int | None, watch: Watch
+    store: Store, backend: Backend, groups: Sequence[Sequence[Request]], watch: Watch
 ) -> Tally:
-    """Sample all that is missing, `rows` samples at a time at most (None: see `work_groups`).
+    """Sample all that is missing of the work groups.
 
-    A group that fails is stored with its error, to be tried again by the next call; errors of the
+    A sample that fails is stored with its error, to be tried again by the next call; errors of the
     machine (InfrastructureError) end the run, what was done is kept.
     """
-    wanted = missing(store, requests)
+    wanted = missing(store, (request for group in groups for request in group))
+    left = ([request for request in group if request.key in wanted] for group in groups)
     tally = Tally()
-    for group in work_groups(requests, rows):
-        todo = [request for request in group if request.key in wanted]
-        if todo:
-            samples = _sample(backend, todo, wanted, watch)
-            store.add_samples(samples)
-            tally.samples += len(samples)
-            tally.tokens += sum(sample.completion_tokens or 0 for sample in samples)
-            tally.failed += sum(sample.error is not None for sample in samples)
+    for results in backend.run([group for group in left if group], watch):
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        samples = [
+            _to_sample(request, wanted[request.key] + 1, result, now) for request, result in results
+        ]
+        store.add_samples(samples)
+        tally.samples += len(samples)
+        tally.tokens += sum(sample.completion_tokens or 0 for sample in samples)
+        tally.failed += sum(sample.error is not None for sample in samples)
     return tally
-
-
-def _sample(
-    backend: Backend,
-    requests: Sequence[Request],
-    attempts: dict[tuple[str, str, int, int], int],
-    watch: Watch,
-) -> list[Sample]:
-    results: Sequence[Completion | Exception]
-    work = backend.complete if requests[0].answer is None else backend.score
-    try:
-        results = work(requests, watch)
-    except (ArithmeticError, RuntimeError, ValueError) as error:
-        watch(0, len(requests))
-        results = [error] * len(requests)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return [
-        _to_sample(request, attempts[request.key] + 1, result, now)
-        for request, result in zip(requests, results, strict=True)
-    ]
 
 
 def _to_sample(request: Request, attempt: int, result: Completion | Exception, now: str) -> Sample:
     good = result if isinstance(result, Completion) else None
+    sent = len(request.prompt_ids) or None
     return Sample(
         mode=request.mode,
         task=request.task,
@@ -223,15 +204,16 @@ def _to_sample(request: Request, attempt: int, result: Completion | Exception, n
         seed=request.seed,
         attempt=attempt,
         text=good.text if good else None,
-        thought=None,
+        thought=good.thought if good else None,
         completion_ids=good.ids if good else None,
         finish_reason=good.finish_reason if good else None,
-        prompt_tokens=len(request.prompt_ids),
-        completion_tokens=len(good.ids) if good else None,
+        prompt_tokens=(good and good.prompt_tokens) or sent,
+        completion_tokens=good.tokens if good else None,
         entropy_sum_bits=good.entropy_sum_bits if good else None,
         nll_sum_nats=good.nll_sum_nats if good else None,
         error=None if good else f"{result.__class__.__name__}: {result}",
         seconds=good.seconds if good else 0.0,
         created_at=now,
         is_greedy=good.is_greedy if good else None,
+        entropy_estimate_sum_bits=good.entropy_estimate_sum_bits if good else None,
     )

@@ -43,7 +43,6 @@ class MetricInfo:
 
 
 _INFO: Mapping[str, MetricInfo] = {
-    "entropy_bits": MetricInfo("bits", None),
     "tokens_mean": MetricInfo("tokens", None),
     "truncated": MetricInfo("fraction", False),
     "div_bleu_4": MetricInfo("fraction", True, needs_equal_samples=True),

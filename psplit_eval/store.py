@@ -89,6 +89,8 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE samples;
     ALTER TABLE wider RENAME TO samples;
     """,
+    # 3: servers give the log-probabilities of some tokens only, so their entropy is an estimate
+    "ALTER TABLE samples ADD COLUMN entropy_estimate_sum_bits REAL;",
 )
 
 
@@ -122,7 +124,9 @@ class Sample:
     probable one) or None (imported: not known). `completion_ids` are the ids as sampled, the end
     token included. `entropy_sum_bits` sums the Shannon entropy of the model's own
     next-token distribution (temperature 1, full vocabulary) over the completion's positions;
-    `nll_sum_nats` sums the negative log-probability of the sampled tokens under it.
+    `entropy_estimate_sum_bits` is the same sum where only the most probable tokens are known: all
+    others count as one, so it is a lower bound. `nll_sum_nats` sums the negative log-probability of
+    the sampled tokens. `thought` is what a thinking model wrote before its answer, `text`.
     """
 
     mode: str
@@ -146,6 +150,7 @@ class Sample:
     seconds: float | None
     created_at: str
     is_greedy: bool | None = None
+    entropy_estimate_sum_bits: float | None = None
 
     @property
     def key(self) -> SampleKey:
@@ -171,7 +176,9 @@ class Metric:
 
 _SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
 _SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
-_IDS_COLUMN = [field.name for field in fields(Sample)].index("completion_ids")
+_IDS_COLUMN, _GREEDY_COLUMN = (
+    [field.name for field in fields(Sample)].index(name) for name in ("completion_ids", "is_greedy")
+)
 
 
 class Store:
@@ -286,7 +293,8 @@ class Store:
         for row in rows:
             values = list(row)
             values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
-            values[-1] = None if values[-1] is None else bool(values[-1])
+            greedy = values[_GREEDY_COLUMN]
+            values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
             yield Sample(*values)
 
     def doc_prompts(self, task: str, mode: str) -> dict[int, tuple[str, str]]:
@@ -399,7 +407,7 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
             *("s.text", "s.thought", "s.finish_reason", "s.finish_reason = 'length'", "s.error"),
             *("s.prompt_tokens", "s.completion_tokens", "s.entropy_sum_bits", "s.nll_sum_nats"),
             *("s.seed", "s.attempt", "s.seconds", "s.created_at", "s.doc_hash", "s.prompt_hash"),
-            *("s.request_hash", "s.completion_ids", "s.is_greedy"),
+            *("s.request_hash", "s.completion_ids", "s.is_greedy", "s.entropy_estimate_sum_bits"),
         ),
         "samples s LEFT JOIN docs d ON d.task = s.task AND d.doc_id = s.doc_id "
         "LEFT JOIN prompts p ON p.prompt_hash = s.prompt_hash AND p.mode = s.mode",
@@ -438,8 +446,9 @@ def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator
     last: tuple[Any, ...] = ()
     with _reading(path) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version < 2:
-            selected = selected.replace("s.is_greedy", "NULL")
+        for since, column in ((2, "s.is_greedy"), (3, "s.entropy_estimate_sum_bits")):
+            if version < since:
+                selected = selected.replace(column, "NULL")
         while page := _few_rows(
             db,
             f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "

@@ -75,7 +75,7 @@ def test_a_torn_copy_is_noticed_and_made_again(smollm2, tmp_path, monkeypatch):
 
 def test_the_built_in_model_answers(smollm2):
     """The conversion is right only if the model still knows something."""
-    from psplit_eval.backends import HFBackend
+    from psplit_eval.hf import HFBackend
     from psplit_eval.requests import Request, Sampling
 
     backend = HFBackend(smollm2, device="cpu")

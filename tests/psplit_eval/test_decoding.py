@@ -54,7 +54,7 @@ def test_draws_invert_the_distribution_that_transformers_would_sample_from(sampl
     u = torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     cumulative = by_transformers(values, sampling).cumsum(dim=-1)
     expected = torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True)[:, 0]
-    found = draw(Distribution(values), sampling, u)
+    found = draw(Distribution(values), [sampling] * len(u), u)
     assert (found == expected).sum() >= 399  # a near tie may fall the other way
 
 
@@ -62,7 +62,7 @@ def test_draws_invert_the_distribution_that_transformers_would_sample_from(sampl
 def test_draws_follow_the_distribution(sampling):
     values = logits(1, 40).repeat(20000, 1)
     u = torch.rand(20000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    counts = np.bincount(draw(Distribution(values), sampling, u), minlength=40)
+    counts = np.bincount(draw(Distribution(values), [sampling] * len(u), u), minlength=40)
     expected = by_transformers(values[:1], sampling)[0].numpy() * 20000
     assert counts[expected == 0].sum() == 0
     often = expected >= 5
@@ -76,7 +76,7 @@ def test_draws_follow_the_distribution(sampling):
 def test_greedy_takes_the_first_of_the_most_probable():
     values = torch.tensor([[0.0, 2.0, 2.0], [5.0, 1.0, 5.0]])
     none = torch.zeros(2, dtype=torch.float64)
-    assert draw(Distribution(values), Sampling(temperature=0), none).tolist() == [1, 0]
+    assert draw(Distribution(values), [Sampling(temperature=0)] * 2, none).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0])
@@ -96,7 +96,7 @@ def test_forbidden_tokens_and_lone_ones_have_defined_values():
     distribution = Distribution(torch.tensor([[0.0, -inf, 0.0], [-inf, 3.0, -inf]]))
     assert distribution.entropy_bits.tolist() == pytest.approx([1.0, 0.0])
     u = torch.tensor([0.7, 0.7], dtype=torch.float64)
-    assert draw(distribution, Sampling(), u).tolist() == [2, 1]
+    assert draw(distribution, [Sampling()] * 2, u).tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -132,3 +132,15 @@ def test_blocks_change_nothing(n, seed, uniform):
     low = torch.where(found > 0, cumulative.gather(1, (found - 1).clamp(min=0)[:, None])[:, 0], 0.0)
     near = (low - u * cumulative[:, -1]).abs() < 1e-12 * cumulative[:, -1]
     assert ((found == plain) | near).all()
+
+
+def test_rows_of_different_settings_draw_as_they_would_apart():
+    values = torch.randn(6, 300, generator=torch.Generator().manual_seed(1))
+    u = torch.linspace(0.05, 0.95, 6, dtype=torch.float64)
+    kinds = [Sampling(), Sampling(temperature=0), Sampling(top_k=5, temperature=0.7)] * 2
+    together = draw(Distribution(values), kinds, u).tolist()
+    apart = [
+        int(draw(Distribution(values[i : i + 1]), [kind], u[i : i + 1]))
+        for i, kind in enumerate(kinds)
+    ]
+    assert together == apart

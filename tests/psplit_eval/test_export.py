@@ -90,7 +90,7 @@ def test_a_sample_comes_with_its_doc_prompt_and_metrics(run, tmp_path, ending, c
         "entropy_sum_bits": 1.5, "nll_sum_nats": 0.1 + 0.2, "seed": 2**63 - 1, "attempt": 1,
         "seconds": 0.25, "created_at": "2026-01-01T00:00:00Z", "doc_hash": "dh",
         "prompt_hash": "ph", "request_hash": "rh", "completion_ids": "[1, 2]",
-        "is_greedy": None, "brevity": None, "correct": 1.0, "metric_truncated": 0.0,
+        "is_greedy": None, "entropy_estimate_sum_bits": None, "brevity": None, "correct": 1.0, "metric_truncated": 0.0,
     }  # fmt: skip
     lost = {
         "sample_idx": 1, "text": None, "finish_reason": None, "truncated": None,
@@ -106,7 +106,7 @@ def test_a_sample_comes_with_its_doc_prompt_and_metrics(run, tmp_path, ending, c
         rows = [{name: as_csv(value) for name, value in row.items()} for row in rows]
     assert [high, first, failed] == rows
     assert list(first) == list(wanted)
-    assert f"{out}: 3 samples, 28 columns" in capsys.readouterr().out
+    assert f"{out}: 3 samples, 29 columns" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -139,7 +139,7 @@ def test_any_text_survives(tmp_path_factory, texts):
     with sqlite3.connect(folder / "samples.sqlite") as db:
         db.executemany(
             "INSERT INTO samples SELECT 'm', 't', 0, ?, 'd', 'r', 'p', 1, 1, CAST(? AS TEXT), "
-            "NULL, NULL, 'stop', 1, 1, 1.0, 1.0, NULL, 1.0, 'now', NULL",
+            "NULL, NULL, 'stop', 1, 1, 1.0, 1.0, NULL, 1.0, 'now', NULL, NULL",
             [(i, text.encode("utf-8", "surrogatepass")) for i, text in enumerate(texts)],
         )
     db.close()

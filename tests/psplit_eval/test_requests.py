@@ -1,6 +1,7 @@
 """Seeds, settings and work groups."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,19 +74,31 @@ def test_the_request_hash_covers_settings_and_prompt():
             st.sampled_from("ab"), st.sampled_from("tu"), st.integers(0, 9), st.integers(0, 3)
         )
     ),
+    st.integers(1, 2000),
     st.integers(1, 20),
     st.randoms(use_true_random=False),
 )
-def test_groups_partition_the_plan_whatever_its_order(keys, rows, rng: random.Random):
+def test_groups_partition_the_plan_whatever_its_order(keys, tokens, least, rng: random.Random):
     plan = [request(*key, length=1 + key[2] % 4) for key in sorted(keys)]
-    groups = work_groups(plan, rows)
+    groups = work_groups(plan, tokens, least)
     assert sorted(r.key for group in groups for r in group) == sorted(keys)
-    assert all(len(group) <= rows for group in groups)
-    assert all(len({(r.mode, r.task) for r in group}) == 1 for group in groups)
+    assert all(len(group) <= max(least, tokens // 256) for group in groups)
+    assert all(len(group) >= least for group in groups[:-1])
+    lengths = [len(r.prompt_ids) for group in groups for r in group]
+    assert lengths == sorted(lengths, reverse=True)
     shuffled = list(plan)
     rng.shuffle(shuffled)
-    again = work_groups(shuffled, rows)
-    assert {tuple(r.key for r in g) for g in again} == {tuple(r.key for r in g) for g in groups}
+    again = work_groups(shuffled, tokens, least)
+    assert [[r.key for r in g] for g in again] == [[r.key for r in g] for g in groups]
+
+
+def test_given_answers_are_never_in_a_group_with_what_is_drawn():
+    drawn = [request("m", "t", i, 0, length=3) for i in range(5)]
+    given = [
+        replace(request("m", "u", i, 0, length=3), answer="A", answer_ids=(1,)) for i in range(5)
+    ]
+    for group in work_groups([*drawn, *given], 10_000):
+        assert len({r.answer is None for r in group}) == 1
 
 
 @pytest.mark.parametrize(

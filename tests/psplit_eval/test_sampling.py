@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from psplit_eval.backends import HFBackend
 from psplit_eval.catalog import Catalog
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.errors import RunMismatchError, TemplateError
 from psplit_eval.harness import load_task
+from psplit_eval.hf import HFBackend
 from psplit_eval.modes import BUILTIN_MODES, Mode
+from psplit_eval.requests import work_groups
 from psplit_eval.sampling import fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.suites import TaskSettings
@@ -19,7 +20,7 @@ MODES = [BUILTIN_MODES["normal"], BUILTIN_MODES["high"]]
 
 @pytest.fixture(scope="module")
 def backend(tiny):
-    return HFBackend(resolve_checkpoint(str(tiny)), device="cpu")
+    return HFBackend(resolve_checkpoint(str(tiny)), device="cpu", batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def sums():
 def planned(backend, task, modes=MODES, seed=0, **settings):
     given = {"limit": 5, "samples": 3, "sampling": {"max_tokens": 12}} | settings
     return plan(backend, modes, [(task, TaskSettings(**given))], seed).requests
+
+
+def filled(store, backend, requests, watch):
+    return fill(store, backend, work_groups(requests, 1, 4), watch)
 
 
 def quiet(tokens, samples):
@@ -44,7 +49,7 @@ def content(store):
 def test_an_interrupted_fill_goes_on_to_the_same_samples(backend, sums, tmp_path, steps):
     requests = planned(backend, sums)
     with Store(tmp_path / "whole.sqlite") as whole, Store(tmp_path / "cut.sqlite") as cut:
-        fill(whole, backend, requests, 4, quiet)
+        filled(whole, backend, requests, quiet)
         left = steps
 
         def interrupt(tokens, samples):
@@ -54,20 +59,20 @@ def test_an_interrupted_fill_goes_on_to_the_same_samples(backend, sums, tmp_path
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            fill(cut, backend, requests, 4, interrupt)
+            filled(cut, backend, requests, interrupt)
         kept = content(cut)
         assert len(kept) < len(requests)
-        fill(cut, backend, requests, 4, quiet)
+        filled(cut, backend, requests, quiet)
         assert content(cut) == content(whole)
         assert {key: content(cut)[key] for key in kept} == kept
 
 
 def test_a_bigger_plan_keeps_what_is_there(backend, sums, tmp_path):
     with Store(tmp_path / "s.sqlite") as store:
-        fill(store, backend, planned(backend, sums), 4, quiet)
+        filled(store, backend, planned(backend, sums), quiet)
         before = content(store)
         more = planned(backend, sums, [*MODES, BUILTIN_MODES["low"]], limit=7, samples=4)
-        tally = fill(store, backend, more, 4, quiet)
+        tally = filled(store, backend, more, quiet)
         after = content(store)
     assert {key: after[key] for key in before} == before
     assert tally.samples == len(after) - len(before) == 3 * 7 * 4 - 2 * 5 * 3
@@ -76,7 +81,7 @@ def test_a_bigger_plan_keeps_what_is_there(backend, sums, tmp_path):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"sampling": {"max_tokens": 13}}])
 def test_samples_of_other_settings_are_not_mixed_in(backend, sums, tmp_path, change):
     with Store(tmp_path / "s.sqlite") as store:
-        fill(store, backend, planned(backend, sums), 8, quiet)
+        filled(store, backend, planned(backend, sums), quiet)
         with pytest.raises(RunMismatchError, match="give another --out"):
             missing(store, planned(backend, sums, **change))
 
@@ -93,14 +98,14 @@ def test_a_failed_group_is_kept_with_its_error_and_tried_again(tiny, sums, tmp_p
     backend = Flaky(resolve_checkpoint(str(tiny)), device="cpu")
     requests = planned(backend, sums)
     with Store(tmp_path / "s.sqlite") as store:
-        tally = fill(store, backend, requests, 8, quiet)
+        tally = filled(store, backend, requests, quiet)
         assert tally.failed == 15
         failed = list(store.samples(mode="high"))
         assert {(s.error, s.attempt, s.text) for s in failed} == {
             ("RuntimeError: the cable is out", 1, None)
         }
         backend.broken = False
-        assert fill(store, backend, requests, 8, quiet).samples == 15
+        assert filled(store, backend, requests, quiet).samples == 15
         assert {(s.error, s.attempt) for s in store.samples(mode="high")} == {(None, 2)}
         assert missing(store, requests) == {}
 

@@ -5,12 +5,12 @@ import sqlite3
 
 import pytest
 
-from psplit_eval.backends import HFBackend
 from psplit_eval.catalog import Catalog
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.cli import main
 from psplit_eval.errors import DataError, UsageError
 from psplit_eval.harness import load_task
+from psplit_eval.hf import HFBackend
 from psplit_eval.measures import stored_scorer, working_scorer
 from psplit_eval.modes import BUILTIN_MODES
 from psplit_eval.sampling import plan

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from psplit_eval.backends import HFBackend
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.errors import CheckpointError, TemplateError
+from psplit_eval.hf import HFBackend
 from psplit_eval.requests import Request, Sampling
 
 QUESTIONS = ["What is 3 + 4?", "Name a colour.", "Hi", "How many days has a week? Answer briefly."]
