@@ -8,11 +8,12 @@ who shares its batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from psplit_eval.requests import Request
+from psplit_eval.thinking import Thinking
 
 __all__ = ["Backend", "Completion", "EngineOptions", "cut_at_stops"]
 
@@ -35,6 +36,7 @@ class EngineOptions:
     device: str = "auto"
     chat_template: Path | None = None
     trust_remote_code: bool = False
+    thinking: Thinking = field(default_factory=Thinking)
 
 
 @dataclass(frozen=True)

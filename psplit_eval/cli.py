@@ -119,6 +119,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
+    add("--thinking", default="auto", help="tell the chat template: on or off; auto: say nothing")
+    add("--think-tags", metavar="START,END", help="marks of a thought (<think>,</think>)")
     add("--trust-remote-code", action="store_true", help="let the checkpoint run its own code")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
@@ -352,6 +354,7 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
 
 def _engine_options(options: argparse.Namespace) -> EngineOptions:
     from psplit_eval.backends import EngineOptions
+    from psplit_eval.thinking import Thinking
 
     return EngineOptions(
         backend=options.backend,
@@ -360,6 +363,7 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions:
         device=options.device,
         chat_template=options.chat_template,
         trust_remote_code=options.trust_remote_code,
+        thinking=Thinking.parse(options.thinking, options.think_tags),
     )
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("files", "text"),
+    ("files", "text", "thinking"),
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
     ("decoding", "kvcache", "lmtask", "rows"),

@@ -90,7 +90,8 @@ def test_a_sample_comes_with_its_doc_prompt_and_metrics(run, tmp_path, ending, c
         "entropy_sum_bits": 1.5, "nll_sum_nats": 0.1 + 0.2, "seed": 2**63 - 1, "attempt": 1,
         "seconds": 0.25, "created_at": "2026-01-01T00:00:00Z", "doc_hash": "dh",
         "prompt_hash": "ph", "request_hash": "rh", "completion_ids": "[1, 2]",
-        "is_greedy": None, "entropy_estimate_sum_bits": None, "brevity": None, "correct": 1.0, "metric_truncated": 0.0,
+        "is_greedy": None, "entropy_estimate_sum_bits": None,
+        "brevity": None, "correct": 1.0, "metric_truncated": 0.0,
     }  # fmt: skip
     lost = {
         "sample_idx": 1, "text": None, "finish_reason": None, "truncated": None,
