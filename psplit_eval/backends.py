@@ -26,12 +26,14 @@ Watch = Callable[[int, int], None]
 class EngineOptions:
     """How a model is opened and asked.
 
-    `backend`: hf, vllm or openai. `batch_size` None: found from memory. `dtype` auto: float32 on a
+    `backend`: hf, vllm or openai. `batch_size` None: as many rows as fit into `batch_memory` bytes
+    (None: half of what is free). `dtype` auto: float32 on a
     CPU (exactly repeatable), the checkpoint's own elsewhere.
     """
 
     backend: str = "hf"
     batch_size: int | None = None
+    batch_memory: int | None = None
     dtype: str = "auto"
     device: str = "auto"
     chat_template: Path | None = None

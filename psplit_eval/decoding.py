@@ -35,7 +35,7 @@ class Distribution:
         # a forbidden token's -inf would make 0 · -inf below; its weight is 0 all the same
         self._centred = (logits.float() - peak).clamp_(min=-1e4)
         self.weights = self._centred.exp()
-        total = self.weights.sum(dim=-1, dtype=_wide(logits))
+        total = _blocks(self.weights).sum(dim=-1).sum(dim=-1, dtype=_wide(logits))
         self._log_total = total.log()
         energy = (self.weights * self._centred).sum(dim=-1)
         self.entropy_bits = (self._log_total - energy / total) / math.log(2)
@@ -117,21 +117,29 @@ def inverse_cdf(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Draw one index a row by inversion: weights (rows, n), uniforms (rows,) in [0, 1) → (rows,).
 
     Exact sampling that needs one random number a draw. Weights need not sum to 1; an index of
-    weight 0 is never drawn. First the block of indices is found, then the place in it: cumulative
-    sums over a whole vocabulary in double precision would cost more than the rest of the step.
+    weight 0 is never drawn. First the block of indices is found, then the place in it, both by sums
+    in double precision; over a whole vocabulary these would cost more than the rest of the step.
     """
     import torch
 
-    rows, n = weights.shape
+    rows = weights.shape[0]
     wide = _wide(weights)
-    padded = torch.nn.functional.pad(weights, (0, -n % _BLOCK))
-    blocks = padded.view(rows, -1, _BLOCK)
-    ends = blocks.sum(dim=-1, dtype=wide).cumsum(dim=-1)
+    blocks = _blocks(weights)
+    ends = blocks.sum(dim=-1).to(wide).cumsum(dim=-1)
     points = uniforms.to(device=ends.device, dtype=wide) * ends[:, -1]
     block = _first_beyond(ends, points)
     start = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)[:, None])[:, 0], 0.0)
     inner = blocks[torch.arange(rows, device=block.device), block].to(wide).cumsum(dim=-1)
     return block * _BLOCK + _first_beyond(inner, points - start)
+
+
+def _blocks(weights: torch.Tensor) -> torch.Tensor:
+    """(rows, n) → (rows, blocks, _BLOCK), with zeros at the end where they are needed."""
+    from torch.nn.functional import pad
+
+    rows, n = weights.shape
+    filled = pad(weights, (0, -n % _BLOCK)) if n % _BLOCK else weights
+    return filled.view(rows, -1, _BLOCK)
 
 
 def _wide(tensor: torch.Tensor) -> torch.dtype:

@@ -22,6 +22,7 @@ from typing import Any, Literal, NoReturn
 from psplit_eval import __version__
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, cache_dir
 from psplit_eval.errors import UsageError
+from psplit_eval.memory import memory_bytes
 from psplit_eval.text import shortened
 
 __all__ = ["LIBRARIES", "Finding", "examine"]
@@ -146,40 +147,12 @@ def _processors() -> Finding:
 
 
 def _memory() -> Finding:
-    total, available = _memory_bytes()
+    total, available = memory_bytes()
     if total is None:
         return Finding("note", "memory", "not known on this system")
     text = f"{_gb(total)}" + ("" if available is None else f", {_gb(available)} available")
     details = {"total_bytes": total, "available_bytes": available}
     return Finding("ok", "memory", text, details=details)
-
-
-def _memory_bytes() -> tuple[int | None, int | None]:
-    """(total, available) of the machine, or of the container where that has less."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = {name: int(rest.split()[0]) * 1024 for name, rest in (x.split(":") for x in lines)}
-        total, available = sizes["MemTotal"], sizes["MemAvailable"]
-    except (OSError, ValueError, KeyError):
-        return _pages("SC_PHYS_PAGES"), None
-    limit = _container_limit()
-    return (total, available) if limit is None else (min(total, limit), min(available, limit))
-
-
-def _pages(name: str) -> int | None:
-    try:
-        return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _container_limit() -> int | None:
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return int(Path(path).read_text())
-        except (OSError, ValueError):  # absent, or 'max'
-            continue
-    return None
 
 
 def _space(subject: str, folder: Path, fix: str) -> Finding:

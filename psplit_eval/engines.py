@@ -38,8 +38,11 @@ def open_backend(checkpoint: Checkpoint, options: EngineOptions, say: Say) -> Ba
         dtype=options.dtype,
         device=options.device,
         batch_size=options.batch_size,
+        batch_memory=options.batch_memory,
         chat_template=_template(options.chat_template),
         trust_remote_code=options.trust_remote_code,
+        thinking=options.thinking,
+        say=say,
     )
 
 

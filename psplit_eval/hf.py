@@ -1,7 +1,8 @@
 """The `hf` engine: a Hugging Face model in process.
 
-Equal prompts are prefilled once and fanned out to their samples; rows that have finished leave the
-batch.
+Rows join and leave a running batch (`batch`); a model whose cache cannot do that is decoded by
+transformers' own loop (`stock`). Either way every row draws its tokens from random numbers of its
+own.
 """
 
 from __future__ import annotations
@@ -9,53 +10,37 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from psplit_eval.backends import Completion, Messages, Result, Watch, cut_at_stops
+from psplit_eval.backends import Completion, Messages, Result, Watch
 from psplit_eval.checkpoints import Checkpoint
-from psplit_eval.decoding import Distribution, draw
 from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError, UsageError
+from psplit_eval.memory import memory_bytes
 from psplit_eval.requests import Request, work_groups
+from psplit_eval.responses import Responses, Row
+from psplit_eval.thinking import Thinking
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["HFBackend", "require_hf"]
 
+Ids = tuple[int, ...]
 Work = Callable[[Sequence[Request], Watch], Sequence[Completion]]
 
-_UNIFORMS_AT_ONCE = 256
-_ROWS, _GROUP_TOKENS = 16, 16384
-
-
-@dataclass
-class _Row:
-    """A sample that is being decoded."""
-
-    request: Request
-    random: np.random.Generator
-    uniforms: list[float] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    entropy_bits: float = 0.0
-    nll_nats: float = 0.0
-    finish_reason: str = ""
-
-    def uniform(self) -> float:
-        position = len(self.ids)
-        if position == len(self.uniforms):
-            self.uniforms += self.random.random(_UNIFORMS_AT_ONCE).tolist()
-        return self.uniforms[position]
+_GROUP_TOKENS = {"cpu": 2**14}
+_GROUP_TOKENS_ELSEWHERE = 2**20
+_LEAST_ROWS = 16
+_MOST_ROWS = {"cpu": 64}
+_MOST_ROWS_ELSEWHERE = 512
+_PREFILL_TOKENS = 2**14
+"""Prompts are run in pieces of about this many tokens: their activations take memory, too."""
 
 
 class HFBackend:
-    """A causal language model by transformers, on one device."""
-
-    can_score = True
+    """A causal language model or an encoder-decoder by transformers, on one device."""
 
     def __init__(
         self,
@@ -64,21 +49,27 @@ class HFBackend:
         dtype: str = "auto",
         device: str = "auto",
         batch_size: int | None = None,
+        batch_memory: int | None = None,
         chat_template: str | None = None,
         trust_remote_code: bool = False,
+        thinking: Thinking | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Load weights and tokenizer.
 
         `dtype` auto: float32 on a CPU (exactly repeatable), the checkpoint's own on an
-        accelerator. `device` auto: an accelerator where there is one. `chat_template` replaces the
-        tokenizer's. Raises CheckpointError, TemplateError (no template) or UsageError.
+        accelerator. `device` auto: an accelerator where there is one. `batch_size`: rows decoded
+        together; None: as many as `batch_memory` bytes (None: half of what is free) have room for.
+        `chat_template` replaces the tokenizer's. `say` hears what the user may not expect.
+        Raises CheckpointError, TemplateError (no template) or UsageError.
         """
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
         self.device = _device(device)
-        self._rows = batch_size
+        self._say = say
+        self._thinking = thinking or Thinking()
         self._open(checkpoint, _dtype(dtype, self.device), trust_remote_code)
         if chat_template is not None:
             self.tokenizer.chat_template = chat_template
@@ -87,21 +78,36 @@ class HFBackend:
                 f"model {checkpoint.name!r}: its tokenizer has no chat template; give one with "
                 "--chat-template FILE"
             )
-        self._stop_ids = self._end_tokens()
         self.context_length = int(
             getattr(self.model.config, "max_position_embeddings", None) or 2**31
         )
+        self._responses = Responses(
+            self.tokenizer, self._end_tokens(), self.context_length, self._thinking
+        )
+        self._batch_size = batch_size
+        # a power of two: the same the next time, though a little more or less is free
+        self._batch_memory = batch_memory or 1 << (_free_bytes(self.device).bit_length() - 2)
+        self._most_rows = _MOST_ROWS.get(self.device.type, _MOST_ROWS_ELSEWHERE)
+        self._beginnings: dict[Ids, Any] = {}
+        self._look_at_cache(checkpoint.name)
 
     def _open(self, checkpoint: Checkpoint, dtype: Any, trust_remote_code: bool) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForSeq2SeqLM,
+            AutoTokenizer,
+        )
 
         trust = {"trust_remote_code": trust_remote_code}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, **trust)
-            self.model = AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder, dtype=dtype, **trust
-            ).to(self.device)
+            config = AutoConfig.from_pretrained(checkpoint.folder, **trust)
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            self.model = kind.from_pretrained(checkpoint.folder, dtype=dtype, **trust).to(
+                self.device
+            )
         except torch.OutOfMemoryError as error:
             raise InfrastructureError(
                 f"model {checkpoint.name!r}: does not fit into the memory of {self.device}; give "
@@ -114,6 +120,30 @@ class HFBackend:
                 f"({error.__class__.__name__}: {reason})"
             ) from error
         self.model.eval()
+
+    def _look_at_cache(self, name: str) -> None:
+        """Find out, from one token, what the cache can do and how much a position of it weighs."""
+        import torch
+
+        from psplit_eval.kvcache import is_plain, is_selectable
+
+        cache = None
+        self.can_score = not self.model.config.is_encoder_decoder
+        if self.can_score:
+            token = torch.tensor([[self._padding_id()]], device=self.device)
+            with torch.inference_mode():
+                cache = getattr(self.model(input_ids=token, use_cache=True), "past_key_values", 0)
+        self._shares = is_plain(cache)
+        self._stock = not (self._shares or is_selectable(cache))
+        layers = [layer for layer in getattr(cache, "layers", ()) if hasattr(layer, "keys")]
+        self._position_bytes = sum(
+            states.nbytes for layer in layers for states in (layer.keys, layer.values)
+        ) or 8 * int(getattr(self.model.config, "hidden_size", 1024))
+        if self._stock:
+            self._say(
+                f"model {name}: rows cannot leave its cache, so transformers' own loop decodes it; "
+                "the samples mean the same, it takes longer"
+            )
 
     def _end_tokens(self) -> frozenset[int]:
         configured = self.model.generation_config.eos_token_id
@@ -132,6 +162,8 @@ class HFBackend:
             "parameters": int(self.model.num_parameters()),
             "context_length": self.context_length,
             "chat_template": template if isinstance(template, str) else dict(template),
+            "batch_memory": self._batch_memory,
+            "thinking": self._thinking.enabled,
             "bare_prompt": self.render([{"role": "user", "content": "QUESTION"}]),
         }
 
@@ -145,6 +177,7 @@ class HFBackend:
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
                     continue_final_message=not add_generation_prompt,
+                    **self._thinking.arguments(),
                 )
             )
         except jinja2.exceptions.TemplateError as error:
@@ -158,7 +191,8 @@ class HFBackend:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def groups(self, requests: Iterable[Request]) -> list[list[Request]]:
-        return work_groups(requests, _GROUP_TOKENS, self._rows or _ROWS)
+        tokens = _GROUP_TOKENS.get(self.device.type, _GROUP_TOKENS_ELSEWHERE)
+        return work_groups(requests, tokens, self._batch_size or _LEAST_ROWS)
 
     def run(self, groups: Sequence[Sequence[Request]], watch: Watch) -> Iterator[list[Result]]:
         for group in groups:
@@ -169,9 +203,15 @@ class HFBackend:
         self, work: Work, requests: Sequence[Request], watch: Watch
     ) -> Sequence[Completion | Exception]:
         """The requests' completions. Where one fails, halves go on alone, so it fails alone."""
+        import torch
+
         try:
-            return work(requests, watch)
+            with torch.inference_mode():
+                return work(requests, watch)
         except (ArithmeticError, RuntimeError, ValueError) as error:
+            if _is_out_of_memory(error):
+                self._take_fewer_rows(requests, error)
+                return self._attempted(work, requests, watch)
             if len(requests) == 1:
                 watch(0, 1)
                 return [error]
@@ -182,19 +222,107 @@ class HFBackend:
             for result in self._attempted(work, part, watch)
         ]
 
+    def _take_fewer_rows(self, requests: Sequence[Request], error: Exception) -> None:
+        rows = self._rows(requests)
+        self._beginnings.clear()
+        if rows == 1:
+            raise InfrastructureError(
+                f"out of memory on {self.device} with one row; take a smaller model, --dtype "
+                "bfloat16 or shorter responses: what was done is kept"
+            ) from error
+        self._most_rows = rows // 2
+        self._say(f"out of memory with {rows} rows; going on with {self._most_rows}")
+
+    def _rows(self, requests: Sequence[Request]) -> int:
+        """How many rows fit into memory at once, their longest responses included."""
+        if self._batch_size:
+            return min(self._batch_size, self._most_rows)
+        width = max(len(r.prompt_ids) + _new_tokens(r) for r in requests)
+        cache = min(width, self.context_length) * self._position_bytes
+        logits = 24 * int(self.model.config.get_text_config().vocab_size)  # some float32 copies
+        return max(1, min(self._most_rows, self._batch_memory // (2 * cache + logits)))
+
     def complete(self, requests: Sequence[Request], watch: Watch) -> list[Completion]:
-        """Raises InfrastructureError when the device's memory is too small for the batch."""
+        """Draw responses, in the order of the requests."""
+        import torch
+
         started = time.monotonic()
-        rows = [_Row(r, np.random.Generator(np.random.Philox(r.seed))) for r in requests]
-        with self._working(len(rows)):
-            self._decode(rows, watch)
+        rows = [self._responses.row(request) for request in requests]
+        with torch.inference_mode():
+            (self._decode_stock if self._stock else self._decode)(rows, watch)
         seconds = (time.monotonic() - started) / len(rows)
-        return [self._completion(row, seconds) for row in rows]
+        return [self._responses.completion(row, seconds) for row in rows]
+
+    def _decode(self, rows: list[Row], watch: Watch) -> None:
+        """Decode rows, as many at once as there is room for; waiting ones take free places."""
+        from psplit_eval.batch import Batch
+
+        requests = [row.request for row in rows]
+        room = self._rows(requests)
+        shared = self._shared(requests)
+        batch = Batch(self.model, self._padding_id(), room, self._beginnings)
+        waiting, active = deque(rows), list[Row]()
+        while waiting or active:
+            free = room - len(active)
+            if waiting and (not active or (free >= max(1, room // 8) and batch.can_grow)):
+                joining = [waiting.popleft() for _ in range(min(free, len(waiting)))]
+                self._admit(batch, [row.request for row in joining], shared)
+                active += joining
+            tokens = self._responses.draw(active, batch.logits)
+            going = [i for i, row in enumerate(active) if not row.finish_reason]
+            watch(len(active), len(active) - len(going))
+            order = _closed_up(going)
+            if len(order) < len(active):
+                batch.keep(order)
+                active = [active[i] for i in order]
+            if active:
+                batch.step(tokens[order])
+
+    def _admit(self, batch: Any, requests: Sequence[Request], shared: Mapping[Ids, Ids]) -> None:
+        """Run prompts, in pieces where rows can join."""
+        pieces: list[list[Ids]] = [[]]
+        for request in requests:
+            tokens = len(set(pieces[-1])) * len(request.prompt_ids)
+            if batch.can_grow and self._shares and tokens >= _PREFILL_TOKENS:
+                pieces.append([])
+            pieces[-1].append(request.prompt_ids)
+        for prompts in pieces:
+            batch.admit(prompts, [shared.get(prompt, ()) for prompt in prompts])
+
+    def _shared(self, requests: Sequence[Request]) -> dict[Ids, Ids]:
+        """Prompt → what it begins with like all others of its mode and task, run once for all."""
+        from psplit_eval.batch import common_prefix
+
+        if not self._shares:
+            return {}
+        families: dict[tuple[str, str], set[Ids]] = {}
+        for request in requests:
+            families.setdefault((request.mode, request.task), set()).add(request.prompt_ids)
+        found: dict[Ids, Ids] = {}
+        for prompts in families.values():
+            found |= dict.fromkeys(prompts, common_prefix(prompts))
+        for old in self._beginnings.keys() - found.values():
+            del self._beginnings[old]
+        return found
+
+    def _decode_stock(self, rows: list[Row], watch: Watch) -> None:
+        """Decode by transformers' loop, equal lengths together: a recurrent state pads badly."""
+        from psplit_eval.stock import generate
+
+        size = self._rows([row.request for row in rows])
+        alike: dict[int, list[Row]] = {}
+        for row in rows:
+            both = self.model.config.is_encoder_decoder
+            alike.setdefault(0 if both else len(row.request.prompt_ids), []).append(row)
+        for part in (p[i : i + size] for p in alike.values() for i in range(0, len(p), size)):
+            generate(self.model, self._padding_id(), part, self._responses, watch)
 
     def score(self, requests: Sequence[Request], watch: Watch) -> list[Completion]:
-        """Equal prompts run once. Raises InfrastructureError when memory is too small."""
+        """Log-probabilities of the requests' answers; equal prompts run once."""
+        import torch
+
         started = time.monotonic()
-        with self._working(len(requests)):
+        with torch.inference_mode():
             found = self._log_probabilities(requests)
         watch(sum(len(request.answer_ids) for request in requests), len(requests))
         seconds = (time.monotonic() - started) / len(requests)
@@ -211,136 +339,53 @@ class HFBackend:
             for request, (total, greedy) in zip(requests, found, strict=True)
         ]
 
-    @contextmanager
-    def _working(self, rows: int) -> Iterator[None]:
-        import torch
-
-        try:
-            with torch.inference_mode():
-                yield
-        except torch.OutOfMemoryError as error:
-            raise InfrastructureError(
-                f"out of memory on {self.device} with {rows} rows; give a smaller "
-                "--batch-size: what was done is kept"
-            ) from error
-
     def _log_probabilities(self, requests: Sequence[Request]) -> list[tuple[float, bool]]:
         """Of every answer: its log-probability in nats, and whether it is the greedy one."""
-        import torch
+        from psplit_eval.batch import Batch
+        from psplit_eval.stock import score_whole
 
-        logits, cache, mask = self._prefill([request.prompt_ids for request in requests])
-        width = max(len(request.answer_ids) for request in requests)
-        ids = torch.zeros((len(requests), width), dtype=torch.long)
-        there = torch.zeros_like(ids)
-        for i, request in enumerate(requests):
-            ids[i, : len(request.answer_ids)] = torch.tensor(request.answer_ids)
-            there[i, : len(request.answer_ids)] = 1
-        ids, there = ids.to(self.device), there.to(self.device)
-        steps = [logits]
-        if width > 1:
-            output = self.model(
-                input_ids=ids[:, :-1],
-                attention_mask=torch.cat([mask, there[:, :-1]], dim=1),
-                position_ids=mask.sum(dim=1, keepdim=True) + torch.arange(width - 1).to(ids),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            steps += list(output.logits.unbind(dim=1))
-        total = torch.zeros(len(requests), dtype=torch.float64)
-        greedy = torch.ones(len(requests), dtype=torch.bool)
-        for step, tokens, valid in zip(steps, ids.T, there.T.bool(), strict=True):
-            chosen = torch.log_softmax(step.float(), dim=-1).gather(1, tokens[:, None])[:, 0]
-            total += torch.where(valid, chosen, 0.0).cpu()
-            greedy &= ((step.argmax(dim=-1) == tokens) | ~valid).cpu()
-        return list(zip(total.tolist(), greedy.tolist(), strict=True))
-
-    def _completion(self, row: _Row, seconds: float) -> Completion:
-        text = str(self.tokenizer.decode(row.ids, skip_special_tokens=True))
-        return Completion(
-            text=cut_at_stops(text, row.request.sampling.until),
-            finish_reason=row.finish_reason,
-            ids=tuple(row.ids),
-            tokens=len(row.ids),
-            nll_sum_nats=row.nll_nats,
-            seconds=seconds,
-            entropy_sum_bits=row.entropy_bits,
-        )
-
-    def _decode(self, rows: list[_Row], watch: Watch) -> None:
-        import torch
-
-        logits, cache, mask = self._prefill([row.request.prompt_ids for row in rows])
-        positions = mask.sum(dim=1)
-        while True:
-            tokens = _draw(rows, logits)
-            unfinished = [i for i, row in enumerate(rows) if not self._finished(row)]
-            watch(len(rows), len(rows) - len(unfinished))
-            if not unfinished:
-                return
-            if len(unfinished) < len(rows):
-                kept = torch.tensor(unfinished, device=self.device)
-                cache.batch_select_indices(kept)
-                mask, positions, tokens = mask[kept], positions[kept], tokens[kept]
-                rows = [rows[i] for i in unfinished]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            output = self.model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=positions[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, positions = output.logits[:, -1], positions + 1
-
-    def _prefill(self, rows: Sequence[tuple[int, ...]]) -> tuple[Any, Any, Any]:
-        """Run each different prompt once, left-padded, and fan it out to its rows."""
-        import torch
-
-        from psplit_eval.kvcache import grow_in_place
-
-        prompts = list(dict.fromkeys(rows))
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self._padding_id())
-        mask = torch.zeros_like(ids)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.tensor(prompt)
-            mask[i, width - len(prompt) :] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        number = {prompt: i for i, prompt in enumerate(prompts)}
-        places = torch.tensor([number[prompt] for prompt in rows], device=self.device)
-        cache = output.past_key_values
-        cache.batch_select_indices(places)
-        grow_in_place(cache)
-        return output.logits[places, -1], cache, mask[places]
+        if self._stock:
+            return score_whole(self.model, requests)
+        room, shared = self._rows(requests), self._shared(requests)
+        found: list[tuple[float, bool]] = []
+        for start in range(0, len(requests), room):
+            part = requests[start : start + room]
+            batch = Batch(self.model, self._padding_id(), room, self._beginnings)
+            self._admit(batch, part, shared)
+            found += batch.score([request.answer_ids for request in part])
+        return found
 
     def _padding_id(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else min(self._stop_ids, default=0)
+        return int(pad) if pad is not None else min(self._end_tokens(), default=0)
 
-    def _finished(self, row: _Row) -> bool:
-        sampling = row.request.sampling
-        if row.ids[-1] in self._stop_ids or self._has_stop_string(row, sampling.until):
-            row.finish_reason = "stop"
-        elif (
-            len(row.ids) >= sampling.max_tokens
-            or len(row.request.prompt_ids) + len(row.ids) >= self.context_length
-        ):
-            row.finish_reason = "length"
-        return bool(row.finish_reason)
 
-    def _has_stop_string(self, row: _Row, until: tuple[str, ...]) -> bool:
-        if not until:
-            return False
-        longest = max(map(len, until))  # a token holds a character at least, or a part of one
-        tail = self.tokenizer.decode(row.ids[-4 * longest - 4 :], skip_special_tokens=True)
-        return any(stop in tail for stop in until)
+def _new_tokens(request: Request) -> int:
+    return request.sampling.max_tokens if request.answer is None else len(request.answer_ids)
+
+
+def _closed_up(going: Sequence[int]) -> list[int]:
+    """An order of the places `going` in which as few as possible move: last ones fill the gaps."""
+    staying = {i for i in going if i < len(going)}
+    movers = iter(i for i in going if i >= len(going))
+    return [i if i in staying else next(movers) for i in range(len(going))]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device; 4 GiB where it does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cpu":
+        return memory_bytes()[1] or 2**32
+    return 2**32
 
 
 def require_hf() -> None:
@@ -351,23 +396,6 @@ def require_hf() -> None:
             f"the hf backend needs {' and '.join(missing)}, not installed here; "
             "pip install '.[hf]' in psplit's source folder"
         )
-
-
-def _draw(rows: Sequence[_Row], logits: torch.Tensor) -> torch.Tensor:
-    """Append a token to every row; logits (rows, vocabulary) → tokens (rows,)."""
-    import torch
-
-    distribution = Distribution(logits)
-    if not torch.isfinite(distribution.entropy_bits).all():
-        raise FloatingPointError("the model gave logits that are not finite")
-    uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
-    tokens = draw(distribution, [row.request.sampling for row in rows], uniforms)
-    found = (tokens, distribution.entropy_bits, distribution.nll_nats(tokens))
-    for row, *values in zip(rows, *(tensor.tolist() for tensor in found), strict=True):
-        row.ids.append(values[0])
-        row.entropy_bits += values[1]
-        row.nll_nats += values[2]
-    return tokens
 
 
 def _device(name: str) -> torch.device:

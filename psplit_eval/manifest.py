@@ -45,7 +45,7 @@ _LIBRARIES = (
     "math-verify",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "chat_template")
+_MODEL_KEYS = ("backend", "dtype", "device", "chat_template", "thinking")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
     Manifest,
+    check_form,
     locked,
     merged_manifest,
     new_manifest,
@@ -76,19 +77,20 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     nothing is written for a usage error.
     """
     folder = options.out or _default_folder(options)
-    read_manifest(folder)  # a folder that cannot be used is found out before anything is loaded
-    check_engine(options.engine)
+    before = read_manifest(folder)  # an unusable folder is found out before anything is loaded
+    engine = _as_before(options.engine, before, folder)
+    check_engine(engine)
     chosen, pools = _chosen_tasks(options)
-    checkpoint = find_model(options.model, options.engine, screen.say)
+    checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
     tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
     for task, settings in tasks:
         for remark in _remarks(task, settings, options.data):
             screen.say(f"{task.name}: {remark}")
-    backend = open_backend(checkpoint, options.engine, screen.say)
+    backend = open_backend(checkpoint, engine, screen.say)
     whole = plan(backend, modes, tasks, options.seed)
     manifest = merged_manifest(
-        read_manifest(folder),
+        before,
         new_manifest(_parts(options, checkpoint, backend, modes, tasks) | {"pools": pools}),
         folder,
     )
@@ -97,6 +99,12 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
+
+
+def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> EngineOptions:
+    """A run that goes on decodes as many rows at once as before: sums keep their last bits."""
+    memory = check_form(before, folder)["model"].get("batch_memory") if before else None
+    return replace(engine, batch_memory=memory) if memory else engine
 
 
 def _loaded(source: TaskSource, data: Mapping[str, Path]) -> Task:

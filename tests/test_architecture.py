@@ -11,12 +11,14 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("files", "text", "thinking"),
+    ("files", "memory", "text", "thinking"),
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
     ("decoding", "kvcache", "lmtask", "rows"),
     ("measures",),
     ("backends", "harness"),
+    ("batch", "responses"),
+    ("stock",),
     ("sampling", "comparison", "hf"),
     ("engines",),
     ("leaderboard", "plots"),

@@ -1,6 +1,7 @@
 """The engine draws from the model's own distribution, whoever shares the batch."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from scipy import stats
 
 from psplit_eval.checkpoints import resolve_checkpoint
-from psplit_eval.errors import CheckpointError, TemplateError
+from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError
 from psplit_eval.hf import HFBackend
 from psplit_eval.requests import Request, Sampling
+from psplit_eval.thinking import Thinking
 
 QUESTIONS = ["What is 3 + 4?", "Name a colour.", "Hi", "How many days has a week? Answer briefly."]
 
@@ -154,6 +156,22 @@ def test_a_tokenizer_without_template_is_refused(tiny, tmp_path):
         HFBackend(resolve_checkpoint(str(folder)), device="cpu")
 
 
+def test_a_template_is_told_to_think_or_not(tiny):
+    template = (
+        "{{ messages[0]['content'] }}{% if enable_thinking is defined %}{{ enable_thinking }}"
+    )
+    said = {}
+    for switch in ("auto", "on", "off"):
+        backend = HFBackend(
+            resolve_checkpoint(str(tiny)),
+            device="cpu",
+            chat_template=template + "{% endif %}",
+            thinking=Thinking.parse(switch),
+        )
+        said[switch] = backend.render([{"role": "user", "content": "Hi"}])
+    assert said == {"auto": "Hi", "on": "HiTrue", "off": "HiFalse"}
+
+
 def test_weights_that_cannot_be_read_are_a_checkpoint_error(tiny, tmp_path):
     import shutil
 
@@ -162,3 +180,180 @@ def test_weights_that_cannot_be_read_are_a_checkpoint_error(tiny, tmp_path):
     (folder / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="cannot open it"):
         HFBackend(resolve_checkpoint(str(folder)), device="cpu")
+
+
+def some(backend, number, max_tokens=12, **settings):
+    """Requests of several prompts, lengths and seeds."""
+    sampling = Sampling(max_tokens=max_tokens, **settings)
+    asked = [QUESTIONS[i % 4] + " Be brief." * (i % 3) for i in range(number)]
+    return [request(backend, text, sampling, seed) for seed, text in enumerate(asked)]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_waiting_rows_take_the_places_of_finished_ones(tiny, rows):
+    """Few rows at a time, with others joining, give what all rows at once give."""
+    whole = HFBackend(resolve_checkpoint(str(tiny)), device="cpu", batch_size=64)
+    few = HFBackend(resolve_checkpoint(str(tiny)), device="cpu", batch_size=rows)
+    requests = some(whole, 40, max_tokens=60)
+    expected = complete(whole, requests)
+    assert len({len(c.ids) for c in expected}) > 5, "rows must finish at different times"
+    steps = []
+    found = few.complete(requests, lambda tokens, samples: steps.append(tokens))
+    assert [c.ids for c in found] == [c.ids for c in expected]
+    assert [c.entropy_sum_bits for c in found] == pytest.approx(
+        [c.entropy_sum_bits for c in expected], rel=1e-4
+    )
+    assert max(steps) <= rows
+    assert sum(steps) == sum(len(c.ids) for c in expected)
+
+
+def test_rows_of_a_group_have_settings_of_their_own(backend):
+    kinds = [{"temperature": 0}, {"top_k": 3}, {"max_tokens": 2}, {"until": ["e"]}]
+    mixed = [request(backend, "Hi", Sampling().updated({"max_tokens": 9, **k}), 5) for k in kinds]
+    together = complete(backend, mixed)
+    apart = [complete(backend, [asked])[0] for asked in mixed]
+    assert [(c.ids, c.text) for c in together] == [(c.ids, c.text) for c in apart]
+
+
+def test_one_bad_request_fails_alone(backend, monkeypatch):
+    requests = some(backend, 9)
+    good = complete(backend, requests)
+    bad = requests[4].seed
+    row = backend._responses.row
+    monkeypatch.setattr(backend._responses, "row", lambda r: _broken(row, r, bad))
+    (found,) = backend.run([requests], lambda tokens, samples: None)
+    assert [type(result).__name__ for _, result in found].count("ValueError") == 1
+    kept = [(r.seed, c.ids) for r, c in found if r.seed != bad]
+    assert kept == [(r.seed, c.ids) for r, c in zip(requests, good, strict=True) if r.seed != bad]
+
+
+def _broken(row, asked, bad):
+    if asked.seed == bad:
+        raise ValueError("this one")
+    return row(asked)
+
+
+def test_too_little_memory_means_fewer_rows_not_a_failure(tiny, monkeypatch):
+    said = []
+    backend = HFBackend(resolve_checkpoint(str(tiny)), device="cpu", say=said.append)
+    requests = some(backend, 24)
+    expected = [c.ids for c in complete(backend, requests)]
+    from psplit_eval.batch import Batch
+
+    admit = Batch.admit
+
+    def small(self, prompts, shared=()):
+        if len(prompts) > 5:
+            raise torch.OutOfMemoryError("no room")
+        admit(self, prompts, shared)
+
+    monkeypatch.setattr(Batch, "admit", small)
+    (found,) = backend.run([requests], lambda tokens, samples: None)
+    assert [c.ids for _, c in found] == expected
+    assert "out of memory" in said[0]
+    monkeypatch.setattr(Batch, "admit", lambda *_: small(None, [0] * 9))
+    with pytest.raises(InfrastructureError, match="with one row"):
+        list(backend.run([requests], lambda tokens, samples: None))
+
+
+def test_rows_are_as_many_as_memory_has_room_for(tiny):
+    roomy, tight = (
+        HFBackend(resolve_checkpoint(str(tiny)), device="cpu", batch_memory=size)
+        for size in (2**33, 2**20)
+    )
+    seen = {}
+    for name, backend in (("roomy", roomy), ("tight", tight)):
+        steps = []
+        backend.complete(some(backend, 60), lambda tokens, _, steps=steps: steps.append(tokens))
+        seen[name] = max(steps)
+    # 2 layers × keys and values × 32 numbers × 4 bytes, twice, and logits of 300 tokens
+    assert seen["roomy"] == 60
+    assert 1 <= seen["tight"] < 30
+    assert tight.describe()["batch_memory"] == 2**20
+
+
+@pytest.fixture(scope="module")
+def other_models(tiny, tmp_path_factory):
+    """Random models of other families with the tiny one's tokenizer."""
+    from transformers import (
+        AutoTokenizer,
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        MambaConfig,
+        MambaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    common = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    torch.manual_seed(0)
+    gemma = Gemma3TextConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, sliding_window=8, initializer_range=0.3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"], **common,
+    )  # fmt: skip
+    mamba = MambaConfig(hidden_size=32, state_size=4, num_hidden_layers=2, **common)
+    t5 = T5Config(
+        d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0, **common
+    )
+    made = {
+        "sliding": Gemma3ForCausalLM(gemma),
+        "recurrent": MambaForCausalLM(mamba),
+        "encoder-decoder": T5ForConditionalGeneration(t5),
+    }
+    folders = {}
+    for name, model in made.items():
+        for weights in model.parameters():
+            torch.nn.init.normal_(weights, std=0.3)
+        folders[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("kind", ["sliding", "recurrent", "encoder-decoder"])
+def test_other_models_give_their_own_greedy_tokens(other_models, kind):
+    said = []
+    backend = HFBackend(
+        resolve_checkpoint(str(other_models[kind])), device="cpu", batch_size=3, say=said.append
+    )
+    requests = some(backend, 8, max_tokens=10, temperature=0)
+    found = complete(backend, requests)
+    for asked, completion in zip(requests, found, strict=True):
+        ids = torch.tensor([asked.prompt_ids])
+        expected = backend.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False
+        )[0].tolist()
+        start = 1 if kind == "encoder-decoder" else ids.shape[1]
+        assert list(completion.ids) == expected[start : start + len(completion.ids)]
+        ended = completion.ids[-1] == 2
+        assert (completion.finish_reason == "stop") == ended
+    assert bool(said) == (kind != "sliding")
+
+
+@pytest.mark.parametrize("kind", ["sliding", "recurrent", "encoder-decoder"])
+def test_other_models_draw_by_seed_whoever_shares_the_batch(other_models, kind):
+    backend = HFBackend(resolve_checkpoint(str(other_models[kind])), device="cpu", batch_size=4)
+    requests = some(backend, 9, max_tokens=8)
+    together = complete(backend, requests)
+    assert [complete(backend, [r])[0].ids for r in requests] == [c.ids for c in together]
+    assert len({c.ids for c in together}) > 4
+    assert all(c.entropy_sum_bits > 0 for c in together)
+
+
+def test_a_recurrent_model_scores_answers(other_models):
+    backend = HFBackend(resolve_checkpoint(str(other_models["recurrent"])), device="cpu")
+    asked = request(backend, "Hi", Sampling())
+    asked = replace(asked, seed=None, answer="a b", answer_ids=backend.encode("a b"))
+    (found,) = backend.score([asked], lambda tokens, samples: None)
+    with torch.inference_mode():
+        ids = torch.tensor([[*asked.prompt_ids, *asked.answer_ids]])
+        logits = backend.model(ids).logits[0, len(asked.prompt_ids) - 1 : -1]
+    chosen = logits.log_softmax(-1)[range(len(asked.answer_ids)), list(asked.answer_ids)]
+    assert found.nll_sum_nats == pytest.approx(-float(chosen.sum()), rel=1e-4)
+
+
+def test_an_encoder_decoder_cannot_score(other_models):
+    folder = other_models["encoder-decoder"]
+    assert not HFBackend(resolve_checkpoint(str(folder)), device="cpu").can_score
