@@ -30,11 +30,11 @@ __all__ = ["HFBackend", "require_hf"]
 Ids = tuple[int, ...]
 Work = Callable[[Sequence[Request], Watch], Sequence[Completion]]
 
-_GROUP_TOKENS = {"cpu": 2**14}
-_GROUP_TOKENS_ELSEWHERE = 2**20
-_LEAST_ROWS = 16
-_MOST_ROWS = {"cpu": 64}
-_MOST_ROWS_ELSEWHERE = 512
+_GROUP_WORK, _GROUP_WORK_ELSEWHERE = 2**41, 2**50
+"""Parameters times new tokens in a work group: a minute or two on a CPU, and on an accelerator."""
+_GROUP_TOKENS, _GROUP_TOKENS_ELSEWHERE = 2**14, 2**20
+_LEAST_ROWS, _LEAST_ROWS_ELSEWHERE = 16, 64
+_MOST_ROWS, _MOST_ROWS_ELSEWHERE = 64, 512
 _PREFILL_TOKENS = 2**14
 """Prompts are run in pieces of about this many tokens: their activations take memory, too."""
 
@@ -87,7 +87,7 @@ class HFBackend:
         self._batch_size = batch_size
         # a power of two: the same the next time, though a little more or less is free
         self._batch_memory = batch_memory or 1 << (_free_bytes(self.device).bit_length() - 2)
-        self._most_rows = _MOST_ROWS.get(self.device.type, _MOST_ROWS_ELSEWHERE)
+        self._most_rows = _MOST_ROWS if self.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
         self._beginnings: dict[Ids, Any] = {}
         self._look_at_cache(checkpoint.name)
 
@@ -156,7 +156,7 @@ class HFBackend:
         template = self.tokenizer.chat_template
         return {
             "backend": "hf",
-            "device": str(self.device),
+            "device": self.device.type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
             "parameters": int(self.model.num_parameters()),
@@ -191,8 +191,14 @@ class HFBackend:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def groups(self, requests: Iterable[Request]) -> list[list[Request]]:
-        tokens = _GROUP_TOKENS.get(self.device.type, _GROUP_TOKENS_ELSEWHERE)
-        return work_groups(requests, tokens, self._batch_size or _LEAST_ROWS)
+        """At most two minutes of work, roughly; with a batch size given, at most four batches."""
+        cpu = self.device.type == "cpu"
+        work = _GROUP_WORK if cpu else _GROUP_WORK_ELSEWHERE
+        most = _GROUP_TOKENS if cpu else _GROUP_TOKENS_ELSEWHERE
+        tokens = min(most, work // int(self.model.num_parameters()))
+        if self._batch_size:
+            return work_groups(requests, tokens, self._batch_size, 4 * self._batch_size)
+        return work_groups(requests, tokens, _LEAST_ROWS if cpu else _LEAST_ROWS_ELSEWHERE)
 
     def run(self, groups: Sequence[Sequence[Request]], watch: Watch) -> Iterator[list[Result]]:
         for group in groups:

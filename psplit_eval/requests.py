@@ -126,13 +126,15 @@ def sample_seed(base: int, mode: str, task: str, doc_hash: str, sample_idx: int)
     return int(digest(base, mode, task, doc_hash, sample_idx)[:16], 16) >> 1
 
 
-def work_groups(requests: Iterable[Request], tokens: int, least: int = 1) -> list[list[Request]]:
+def work_groups(
+    requests: Iterable[Request], tokens: int, least: int = 1, most: int | None = None
+) -> list[list[Request]]:
     """Cut the plan into groups that are run and committed together.
 
     A group is closed when its work comes to `tokens` new tokens (a prompt's tokens count an eighth,
-    as they are run at once), but not below `least` requests. Long responses come first, then long
-    prompts, whatever their mode and task; samples of one prompt stand side by side. Given answers
-    are in groups of their own.
+    as they are run at once), but not below `least` requests, and at `most` requests. Long responses
+    come first, then long prompts, whatever their mode and task; samples of one prompt stand side by
+    side. Given answers are in groups of their own.
 
     Groups depend on the plan alone, not on what is already there: float results depend on a batch's
     shape, so this is what makes a resumed run equal an uninterrupted one.
@@ -140,8 +142,9 @@ def work_groups(requests: Iterable[Request], tokens: int, least: int = 1) -> lis
     groups: list[list[Request]] = []
     work = 0
     for request in sorted(requests, key=_by_length):
-        full = not groups or (work + _work(request) > tokens and len(groups[-1]) >= least)
-        if full or (groups[-1][0].answer is None) != (request.answer is None):
+        held = len(groups[-1]) if groups else 0
+        full = (work + _work(request) > tokens and held >= least) or held == most
+        if not held or full or (groups[-1][0].answer is None) != (request.answer is None):
             groups.append([])
             work = 0
         groups[-1].append(request)

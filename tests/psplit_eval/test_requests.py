@@ -80,6 +80,7 @@ def test_the_request_hash_covers_settings_and_prompt():
 )
 def test_groups_partition_the_plan_whatever_its_order(keys, tokens, least, rng: random.Random):
     plan = [request(*key, length=1 + key[2] % 4) for key in sorted(keys)]
+    assert all(len(group) <= 2 * least for group in work_groups(plan, tokens, least, 2 * least))
     groups = work_groups(plan, tokens, least)
     assert sorted(r.key for group in groups for r in group) == sorted(keys)
     assert all(len(group) <= max(least, tokens // 256) for group in groups)
