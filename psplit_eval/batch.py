@@ -40,13 +40,8 @@ class Batch:
         self._cache: Any = None
         self._beginnings: dict[Ids, Any] = {} if beginnings is None else beginnings
 
-    @property
-    def can_grow(self) -> bool:
-        """Whether rows may join those that are there."""
-        return self._cache is None or is_plain(self._cache)
-
     def admit(self, prompts: Sequence[Ids], shared: Sequence[Ids] = ()) -> None:
-        """Run prompts and put their rows behind those that are there.
+        """Run prompts and put their rows behind those that are there, if any: plain caches only.
 
         `shared`: how each prompt begins, () where that is not known to be shared with others.
         """

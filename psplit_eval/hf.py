@@ -35,6 +35,8 @@ _GROUP_WORK, _GROUP_WORK_ELSEWHERE = 2**41, 2**50
 _GROUP_TOKENS, _GROUP_TOKENS_ELSEWHERE = 2**14, 2**20
 _LEAST_ROWS, _LEAST_ROWS_ELSEWHERE = 16, 64
 _MOST_ROWS, _MOST_ROWS_ELSEWHERE = 64, 512
+_BY_COLUMN = ("mpt",)
+"""Models whose attention counts distances by cache column: shared beginnings leave gaps there."""
 _PREFILL_TOKENS = 2**14
 """Prompts are run in pieces of about this many tokens: their activations take memory, too."""
 
@@ -133,8 +135,10 @@ class HFBackend:
             token = torch.tensor([[self._padding_id()]], device=self.device)
             with torch.inference_mode():
                 cache = getattr(self.model(input_ids=token, use_cache=True), "past_key_values", 0)
-        self._shares = is_plain(cache)
-        self._stock = not (self._shares or is_selectable(cache))
+        known = type(self.model).__module__.startswith("transformers.")
+        self._plain = is_plain(cache)
+        self._shares = self._plain and known and self.model.config.model_type not in _BY_COLUMN
+        self._stock = not (self._plain or is_selectable(cache))
         layers = [layer for layer in getattr(cache, "layers", ()) if hasattr(layer, "keys")]
         self._position_bytes = sum(
             states.nbytes for layer in layers for states in (layer.keys, layer.values)
@@ -270,7 +274,7 @@ class HFBackend:
         waiting, active = deque(rows), list[Row]()
         while waiting or active:
             free = room - len(active)
-            if waiting and (not active or (free >= max(1, room // 8) and batch.can_grow)):
+            if waiting and (not active or (free >= max(1, room // 8) and self._plain)):
                 joining = [waiting.popleft() for _ in range(min(free, len(waiting)))]
                 self._admit(batch, [row.request for row in joining], shared)
                 active += joining
@@ -289,7 +293,7 @@ class HFBackend:
         pieces: list[list[Ids]] = [[]]
         for request in requests:
             tokens = len(set(pieces[-1])) * len(request.prompt_ids)
-            if batch.can_grow and self._shares and tokens >= _PREFILL_TOKENS:
+            if self._plain and tokens >= _PREFILL_TOKENS:
                 pieces.append([])
             pieces[-1].append(request.prompt_ids)
         for prompts in pieces:
