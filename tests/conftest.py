@@ -115,6 +115,30 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def adapter(tiny, tmp_path_factory) -> Path:
+    """A random LoRA adapter for `tiny`, that knows a mode."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    settings = peft.LoraConfig(
+        r=4,
+        rank_pattern={"v_proj": 5},
+        lora_alpha=16,
+        target_modules=["q_proj", "v_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), settings)
+    folder = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(folder)
+    mode = {"name": "bold", "system_prompt": "Be bold.", "role": "high"}
+    (folder / "psplit_modes.json").write_text(json.dumps({"format": 1, "modes": [mode]}))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> Any:
     """The built-in checkpoint; skips where it is neither cached nor to be had."""
     import torch
