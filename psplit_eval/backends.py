@@ -7,7 +7,7 @@ who shares its batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ class EngineOptions:
     `backend`: hf, vllm or openai. `batch_size` None: found from memory. `dtype` auto: float32 on a
     CPU (exactly repeatable), the checkpoint's own elsewhere. `adapter`: a folder with a LoRA
     adapter. `tensor_parallel` GPUs hold one copy of the model, of which there are `data_parallel`;
-    these and `engine_arguments` (vLLM's own, by name) are for vllm.
+    these and `engine_arg` (vLLM's own arguments, by name) are for vllm.
     """
 
     backend: str = "hf"
@@ -42,7 +42,7 @@ class EngineOptions:
     adapter: Path | None = None
     tensor_parallel: int = 1
     data_parallel: int = 1
-    engine_arguments: Mapping[str, Any] = field(default_factory=dict)
+    engine_arg: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -379,7 +379,7 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions:
         adapter=options.adapter,
         tensor_parallel=options.tensor_parallel,
         data_parallel=options.data_parallel,
-        engine_arguments=dict(map(_engine_argument, options.engine_arg)),
+        engine_arg=tuple(map(_engine_argument, options.engine_arg)),
     )
 
 

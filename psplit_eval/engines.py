@@ -30,7 +30,7 @@ def check_engine(options: EngineOptions) -> None:
     _REQUIRED[options.backend]()
     if options.backend == "vllm":
         _check_vllm(options)
-    elif options != replace(options, tensor_parallel=1, data_parallel=1, engine_arguments={}):
+    elif options != replace(options, tensor_parallel=1, data_parallel=1, engine_arg=()):
         raise UsageError(
             "--tensor-parallel, --data-parallel and --engine-arg are for the vllm engine; add "
             "--backend vllm, or leave them out"

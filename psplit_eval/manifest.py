@@ -47,7 +47,7 @@ _LIBRARIES = (
     "peft",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "quantization", "chat_template")
+_MODEL_KEYS = ("backend", "dtype", "device", "quantization", "chat_template", "thinking")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:

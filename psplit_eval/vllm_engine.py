@@ -97,7 +97,7 @@ class VLLMBackend:
             "quantization": config.quantization,
             "tensor_parallel": options.tensor_parallel,
             "data_parallel": options.data_parallel,
-            "engine_arguments": dict(options.engine_arguments),
+            "engine_arguments": dict(options.engine_arg),
             "parameters": None,
             "context_length": self.context_length,
             **self._template.describe(),
@@ -151,7 +151,7 @@ class VLLMBackend:
         try:
             return await work(request)
         except Exception as error:  # vLLM's own kinds, which come and go
-            if self._engine.errored:
+            if self._engine.errored or isinstance(error, InterruptedError):
                 raise InfrastructureError(
                     f"vLLM stopped ({_reason(error)}); its own messages are above: what was done "
                     "is kept, give the same command again to go on"
@@ -162,6 +162,8 @@ class VLLMBackend:
         """Draw one sample. Raises FloatingPointError for numbers that are not finite."""
         started = time.monotonic()
         output = (await self._asked(request.prompt_ids, self._drawing(request))).outputs[0]
+        if output.finish_reason == "abort":  # nobody asked for it: the engine is going down
+            raise InterruptedError("it aborted a request")
         if output.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM ended it with finish reason {output.finish_reason!r}")
         ids = tuple(output.token_ids)
@@ -193,7 +195,7 @@ class VLLMBackend:
         started, ids = time.monotonic(), request.answer_ids
         output = await self._asked((*request.prompt_ids, *ids), self._scoring())
         nll, greedy = 0.0, True
-        answered = list(output.prompt_logprobs)[len(request.prompt_ids) :]
+        answered = output.prompt_logprobs[len(request.prompt_ids) :]
         for token, known in zip(ids, answered, strict=True):
             nll -= known[token].logprob
             greedy &= all(other.logprob <= known[token].logprob for other in known.values())
@@ -273,10 +275,15 @@ def _check_sampling(sampling: Sampling) -> None:
 
 def _arguments(checkpoint: Checkpoint, options: EngineOptions) -> dict[str, Any]:
     """What vLLM is started with; raises UsageError for a name it does not know."""
-    from vllm import AsyncEngineArgs
-
+    try:
+        from vllm import AsyncEngineArgs
+    except Exception as error:  # vLLM loads CUDA libraries, which may not fit the machine's
+        raise UsageError(
+            f"vLLM is installed, but cannot be imported ({_reason(error)}); pip install '.[vllm]' "
+            "in an environment of its own"
+        ) from error
     known = [field.name for field in fields(AsyncEngineArgs)]
-    for name in options.engine_arguments:
+    for name, _ in options.engine_arg:
         if name in _OWN:
             raise UsageError(f"--engine-arg {name}: psplit sets it; give {_OWN[name]}")
         if name not in known:
@@ -285,7 +292,7 @@ def _arguments(checkpoint: Checkpoint, options: EngineOptions) -> dict[str, Any]
     rows = {} if options.batch_size is None else {"max_num_seqs": options.batch_size}
     return {
         "disable_log_stats": True,
-        **options.engine_arguments,
+        **dict(options.engine_arg),
         **adapted,
         **rows,
         "model": str(checkpoint.folder),
@@ -372,5 +379,7 @@ async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def _stop(engine: Any, runner: asyncio.Runner) -> None:
-    engine.shutdown()
-    runner.close()
+    try:
+        engine.shutdown()
+    finally:
+        runner.close()

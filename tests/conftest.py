@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,18 @@ def adapter(tiny, tmp_path_factory) -> Path:
     mode = {"name": "bold", "system_prompt": "Be bold.", "role": "high"}
     (folder / "psplit_modes.json").write_text(json.dumps({"format": 1, "modes": [mode]}))
     return folder
+
+
+@pytest.fixture
+def vllm(monkeypatch) -> Any:
+    """A stand-in for vLLM, in its place."""
+    spec = importlib.util.spec_from_file_location("vllm_standin", ROOT / "tests/vllm_standin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "vllm_standin", module)
+    spec.loader.exec_module(module)
+    return module.install(monkeypatch)
 
 
 @pytest.fixture(scope="session")

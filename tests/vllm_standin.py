@@ -230,6 +230,7 @@ class AsyncLLMEngine:
             SimpleNamespace(params=sampling_params, ids=ids, lora=lora_request, id=request_id)
         )
         async with self.turn:
+            await asyncio.sleep(0)  # others may ask meanwhile, or the caller be interrupted
             with torch.inference_mode():
                 output = self.answer(ids, sampling_params, request_id, self._adapted(lora_request))
         yield output

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import sys
-from pathlib import Path
+from itertools import count
 
 import pytest
 
@@ -27,18 +27,8 @@ from psplit_eval.store import Store
 from psplit_eval.thinking import Thinking
 from psplit_eval.vllm_engine import VLLMBackend
 
-STANDIN = Path(__file__).parent.parent / "vllm_standin.py"
 QUESTIONS = ["What is 3 + 4?", "Name a colour.", "Hi", "How many days has a week?"]
 GREEDY = Sampling(temperature=0, max_tokens=12)
-
-
-@pytest.fixture
-def vllm(monkeypatch):
-    spec = importlib.util.spec_from_file_location("vllm_standin", STANDIN)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "vllm_standin", module)
-    spec.loader.exec_module(module)
-    return module.install(monkeypatch)
 
 
 @pytest.fixture
@@ -152,7 +142,7 @@ def test_a_missing_sample_can_be_drawn_alone(opened):
 
 
 def test_the_token_limit_and_the_context_truncate(opened):
-    backend = opened(engine_arguments={"max_model_len": 40})
+    backend = opened(engine_arg=(("max_model_len", 40),))
     assert backend.context_length == 40
     short = request(backend, "Hi", Sampling(max_tokens=3), seed=1)
     long = request(backend, "Name a colour.", Sampling(max_tokens=5000), seed=7)
@@ -162,7 +152,7 @@ def test_the_token_limit_and_the_context_truncate(opened):
 
 
 def test_a_prompt_that_is_too_long_fails_alone(opened):
-    backend = opened(engine_arguments={"max_model_len": 30})
+    backend = opened(engine_arg=(("max_model_len", 30),))
     good = request(backend, "Hi")
     bad = request(backend, "How many days has a week?")
     assert len(good.prompt_ids) < 30 <= len(bad.prompt_ids)
@@ -268,7 +258,7 @@ def test_arguments_reach_the_engine(opened, vllm):
         data_parallel=4,
         batch_size=64,
         dtype="bfloat16",
-        engine_arguments={"gpu_memory_utilization": 0.5},
+        engine_arg=(("gpu_memory_utilization", 0.5),),
     )
     given = vllm.ENGINES[0].engine_args
     assert (given.tensor_parallel_size, given.data_parallel_size) == (2, 4)
@@ -285,9 +275,9 @@ def test_arguments_reach_the_engine(opened, vllm):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"engine_arguments": {"max_model_length": 9}}, UnknownNameError, "max_model_len'"),
-        ({"engine_arguments": {"logprobs_mode": "raw_logits"}}, UsageError, "psplit sets it"),
-        ({"engine_arguments": {"data_parallel_size": 2}}, UsageError, "--data-parallel"),
+        ({"engine_arg": (("max_model_length", 9),)}, UnknownNameError, "max_model_len'"),
+        ({"engine_arg": (("logprobs_mode", "raw_logits"),)}, UsageError, "psplit sets it"),
+        ({"engine_arg": (("data_parallel_size", 2),)}, UsageError, "--data-parallel"),
         ({"dtype": "float12"}, CheckpointError, "Unknown dtype"),
     ],
 )
@@ -378,10 +368,10 @@ def dying_after(requests, vllm):
 
 
 def test_an_interrupted_run_keeps_what_was_done(vllm, tiny, tmp_path, monkeypatch, capsys):
-    answer, left = vllm.AsyncLLMEngine.answer, iter(range(9))
+    answer, number = vllm.AsyncLLMEngine.answer, count()
 
     def interrupted(engine, *arguments):
-        if next(left, None) is None:
+        if next(number) == 9:
             os.kill(os.getpid(), signal.SIGINT)
         return answer(engine, *arguments)
 
@@ -393,6 +383,16 @@ def test_an_interrupted_run_keeps_what_was_done(vllm, tiny, tmp_path, monkeypatc
     assert 0 < len(stored(tmp_path / "run")) < 48
     assert evaluate(*command) == 0
     assert len(stored(tmp_path / "run")) == 48
+
+
+def test_what_a_stopping_engine_aborts_is_no_sample(opened, vllm, monkeypatch):
+    def aborted(engine, prompt, params, model):
+        return [5], [{5: vllm.Logprob(-1.0, 1)}], "abort", None
+
+    monkeypatch.setattr(vllm.AsyncLLMEngine, "_draw", aborted)
+    backend = opened()
+    with pytest.raises(InfrastructureError, match="it aborted a request"):
+        drawn(backend, [request(backend, "Hi")])
 
 
 def test_a_request_that_fails_is_stored_and_tried_again(vllm, tiny, tmp_path, monkeypatch, capsys):
@@ -443,6 +443,14 @@ def test_mistakes_are_one_line(vllm, tiny, tmp_path, capsys, arguments, words):
     assert evaluate(*command, *arguments) == 2
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "o").exists()
+
+
+def test_a_vllm_that_cannot_be_imported_is_one_line(vllm, tiny, tmp_path, monkeypatch, capsys):
+    broken = type(sys)("vllm")
+    broken.__spec__ = sys.modules["vllm"].__spec__
+    monkeypatch.setitem(sys.modules, "vllm", broken)
+    assert evaluate("--model", tiny, "--out", tmp_path / "o") == 2
+    assert "cannot be imported (ImportError" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
