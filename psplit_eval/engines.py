@@ -40,8 +40,10 @@ def check_engine(options: EngineOptions) -> None:
 
 
 def find_model(name: str, options: EngineOptions, say: Say) -> Checkpoint:
-    """What is to be measured; raises as `checkpoints.resolve_checkpoint`, CheckpointError for an
-    adapter that is none."""
+    """What is to be measured.
+
+    Raises as `checkpoints.resolve_checkpoint`, and CheckpointError for an unusable adapter.
+    """
     checkpoint = resolve_checkpoint(name, say)
     return with_adapter(checkpoint, options.adapter) if options.adapter else checkpoint
 

@@ -51,9 +51,9 @@ class ChatTemplate:
         named = tokenizer.chat_template
         text = named if isinstance(named, str) else "".join(named.values())
         self._may_think = bool(self._thinking.enabled) or any(mark in text for mark in marks)
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._hidden = special - {tokenizer.convert_tokens_to_ids(mark) for mark in marks}
-        self._special_marks = self._hidden != special
+        special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        self._hidden = {i for i, content in special.items() if content not in marks}
+        self._special_marks = len(self._hidden) < len(special)
 
     def describe(self) -> dict[str, Any]:
         """What the manifest keeps."""

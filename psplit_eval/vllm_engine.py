@@ -49,9 +49,10 @@ _OWN = {
     "data_parallel_size": "--data-parallel",
     "enable_lora": "--adapter",
     "max_lora_rank": "--adapter",
-    "logprobs_mode": "nothing else: entropy and likelihood are the model's own",
-    "max_logprobs": "nothing else: entropy is estimated from 20",
+    "logprobs_mode": "nothing: likelihoods are the model's own",
+    "max_logprobs": f"nothing: entropy is estimated from {_TOP} tokens",
 }
+"""Engine argument → where the user says it instead."""
 
 
 class VLLMBackend:
@@ -142,47 +143,45 @@ class VLLMBackend:
         """Send one request after the other, as long as there are any."""
         while waiting:
             request = waiting.popleft()
-            result = await self._attempted(request)
+            work = self._complete if request.answer is None else self._score
+            result: Completion | Exception
+            try:
+                result = await work(request)
+            except (ArithmeticError, RuntimeError) as error:
+                result = error
             done.append((request, result))
-            watch(result.tokens or 0 if isinstance(result, Completion) else 0, 1)
-
-    async def _attempted(self, request: Request) -> Completion | Exception:
-        work = self._complete if request.answer is None else self._score
-        try:
-            return await work(request)
-        except Exception as error:  # vLLM's own kinds, which come and go
-            if self._engine.errored or isinstance(error, InterruptedError):
-                raise InfrastructureError(
-                    f"vLLM stopped ({_reason(error)}); its own messages are above: what was done "
-                    "is kept, give the same command again to go on"
-                ) from error
-            return error if str(error) else RuntimeError(_reason(error))
+            watch(getattr(result, "tokens", 0), 1)
 
     async def _complete(self, request: Request) -> Completion:
-        """Draw one sample. Raises FloatingPointError for numbers that are not finite."""
-        started = time.monotonic()
-        output = (await self._asked(request.prompt_ids, self._drawing(request))).outputs[0]
-        if output.finish_reason == "abort":  # nobody asked for it: the engine is going down
-            raise InterruptedError("it aborted a request")
-        if output.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"vLLM ended it with finish reason {output.finish_reason!r}")
-        ids = tuple(output.token_ids)
-        reply = self._template.reply(
-            request.prompt, ids, output.finish_reason, request.sampling.until
+        """All that decides about a sample is said: no default of the checkpoint's is used."""
+        started, sampling = time.monotonic(), request.sampling
+        stop = [] if self._template.may_think(request.prompt) else list(sampling.until)
+        output = await self._asked(
+            request.prompt_ids,
+            temperature=float(sampling.temperature),
+            top_k=sampling.top_k,
+            top_p=float(sampling.top_p),
+            min_p=float(sampling.min_p),
+            seed=request.seed,
+            max_tokens=min(sampling.max_tokens, self.context_length - len(request.prompt_ids)),
+            stop=stop,
+            detokenize=bool(stop),  # text is made here; the engine needs it for stop strings only
+            logprobs=_TOP,
         )
+        drawn = output.outputs[0]
+        ids = tuple(drawn.token_ids)
+        reply = self._template.reply(request.prompt, ids, drawn.finish_reason, sampling.until)
         nll, entropy = 0.0, 0.0
-        for token, known in zip(ids[: reply.tokens], output.logprobs, strict=False):
+        for token, known in zip(ids[: reply.tokens], drawn.logprobs, strict=False):
             nll -= known[token].logprob
             entropy += entropy_estimate_bits([k.logprob for k in known.values() if k.rank <= _TOP])
-        if not math.isfinite(nll):
-            raise FloatingPointError("the model gave logits that are not finite")
         return Completion(
             text=reply.text,
             thought=reply.thought,
             finish_reason=reply.finish_reason,
             ids=ids[: reply.tokens],
             tokens=reply.tokens,
-            nll_sum_nats=nll,
+            nll_sum_nats=_finite(nll),
             entropy_estimate_sum_bits=entropy,
             seconds=time.monotonic() - started,
         )
@@ -193,58 +192,60 @@ class VLLMBackend:
         vLLM's ranks would not do: of two equally probable tokens none is the first.
         """
         started, ids = time.monotonic(), request.answer_ids
-        output = await self._asked((*request.prompt_ids, *ids), self._scoring())
+        output = await self._asked(
+            (*request.prompt_ids, *ids),
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=1,
+            detokenize=False,
+        )
         nll, greedy = 0.0, True
         answered = output.prompt_logprobs[len(request.prompt_ids) :]
         for token, known in zip(ids, answered, strict=True):
             nll -= known[token].logprob
             greedy &= all(other.logprob <= known[token].logprob for other in known.values())
-        if not math.isfinite(nll):
-            raise FloatingPointError("the model gave logits that are not finite")
         return Completion(
             text=request.answer or "",
             finish_reason="scored",
             ids=ids,
             tokens=len(ids),
-            nll_sum_nats=nll,
+            nll_sum_nats=_finite(nll),
             seconds=time.monotonic() - started,
             is_greedy=greedy,
         )
 
-    async def _asked(self, prompt_ids: Sequence[int], settings: Any) -> Any:
+    async def _asked(self, prompt_ids: Sequence[int], **settings: Any) -> Any:
+        """What vLLM gives back for one request, when it is done.
+
+        Raises RuntimeError for a request that failed, InfrastructureError for an engine that did.
+        """
+        from vllm import SamplingParams
         from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
 
-        prompt = tokens_input(list(prompt_ids))
-        outputs = self._engine.generate(
-            prompt, settings, str(next(self._numbers)), lora_request=self._adapter
-        )
-        return [output async for output in outputs][-1]
-
-    def _drawing(self, request: Request) -> Any:
-        """All that decides about a sample is said: no default of the checkpoint's is used."""
-        from vllm import SamplingParams
-
-        sampling = request.sampling
-        stop = [] if self._template.may_think(request.prompt) else list(sampling.until)
-        return SamplingParams(
-            temperature=float(sampling.temperature),
-            top_k=sampling.top_k,
-            top_p=float(sampling.top_p),
-            min_p=float(sampling.min_p),
-            seed=request.seed,
-            max_tokens=min(sampling.max_tokens, self.context_length - len(request.prompt_ids)),
-            stop=stop,
-            detokenize=bool(stop),  # text is made here; the engine needs it for stop strings only
-            logprobs=_TOP,
-            **_final_only(),
-        )
-
-    def _scoring(self) -> Any:
-        from vllm import SamplingParams
-
-        return SamplingParams(
-            temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False, **_final_only()
-        )
+        try:
+            params = SamplingParams(
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                flat_logprobs=True,  # an object for each of them would fill the memory
+                **settings,
+            )
+            outputs = self._engine.generate(
+                tokens_input(list(prompt_ids)),
+                params,
+                str(next(self._numbers)),
+                lora_request=self._adapter,
+            )
+            output = [output async for output in outputs][-1]
+        except Exception as error:  # vLLM's own kinds, which come and go
+            if self._engine.errored:
+                raise _stopped(_reason(error)) from error
+            raise RuntimeError(_reason(error)) from error
+        ended = output.outputs[0].finish_reason
+        if ended == "abort":  # nobody asked for it: the engine is going down
+            raise _stopped("it aborted a request")
+        if ended not in ("stop", "length"):
+            raise RuntimeError(f"vLLM ended it with finish reason {ended!r}")
+        return output
 
 
 def require_vllm() -> None:
@@ -256,11 +257,17 @@ def require_vllm() -> None:
         )
 
 
-def _final_only() -> dict[str, Any]:
-    """Whole outputs only, and log-probabilities in flat lists: a dict a token fills the memory."""
-    from vllm.sampling_params import RequestOutputKind
+def _finite(nll_nats: float) -> float:
+    if not math.isfinite(nll_nats):
+        raise FloatingPointError("the model gave logits that are not finite")
+    return nll_nats
 
-    return {"output_kind": RequestOutputKind.FINAL_ONLY, "flat_logprobs": True}
+
+def _stopped(reason: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"vLLM stopped ({reason}); its own messages are above: what was done is kept, give the "
+        "same command again to go on"
+    )
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -255,7 +255,10 @@ class AsyncLLMEngine:
         prompt_logprobs = None
         if params.prompt_logprobs is not None:
             rows = model(torch.tensor([prompt])).logits[0].float().log_softmax(-1)
-            after = [_known(r, t, params.prompt_logprobs) for r, t in zip(rows, prompt[1:])]  # noqa: B905
+            after = [
+                _known(r, t, params.prompt_logprobs)
+                for r, t in zip(rows[:-1], prompt[1:], strict=True)
+            ]
             prompt_logprobs = [None, *after]
         ids, known, finish, stop = self._draw(prompt, params, model)
         text = self.tokenizer.decode(ids, skip_special_tokens=True) if params.detokenize else ""
