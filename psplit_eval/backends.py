@@ -27,8 +27,10 @@ class EngineOptions:
     """How a model is opened and asked.
 
     `backend`: hf, vllm or openai. `batch_size` None: as many rows as fit into `batch_memory` bytes
-    (None: half of what is free). `dtype` auto: float32 on a
-    CPU (exactly repeatable), the checkpoint's own elsewhere.
+    (None: half of what is free). `dtype` auto: float32 on a CPU (exactly repeatable), the
+    checkpoint's own elsewhere. `adapter`: a folder with a LoRA adapter. `tensor_parallel` GPUs hold
+    one copy of the model, of which there are `data_parallel`; these and `engine_arg` (vLLM's own
+    arguments, by name) are for vllm.
     """
 
     backend: str = "hf"
@@ -39,6 +41,10 @@ class EngineOptions:
     chat_template: Path | None = None
     trust_remote_code: bool = False
     thinking: Thinking = field(default_factory=Thinking)
+    adapter: Path | None = None
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    engine_arg: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,10 @@ class Backend(Protocol):
         """Token ids of a rendered prompt, no special tokens added; () where a server makes them."""
 
     def groups(self, requests: Iterable[Request]) -> list[list[Request]]:
-        """Cut a plan into work groups (`requests.work_groups`), by the plan alone."""
+        """Cut a plan into work groups (`requests.work_groups`), by the plan alone.
+
+        Raises UsageError for sampling settings that the engine does not have.
+        """
 
     def run(self, groups: Sequence[Sequence[Request]], watch: Watch) -> Iterator[list[Result]]:
         """Draw, or score where a request has an answer; yields what may be committed together.

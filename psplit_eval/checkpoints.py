@@ -15,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from psplit_eval.errors import CheckpointError, InfrastructureError, UnknownNameError
 
-__all__ = ["BUILTIN_CHECKPOINTS", "Checkpoint", "cache_dir", "resolve_checkpoint"]
+__all__ = ["BUILTIN_CHECKPOINTS", "Checkpoint", "cache_dir", "file_sums", "resolve_checkpoint"]
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -32,11 +32,15 @@ _SUMS = "psplit_files.sha256.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that transformers can open, and the SHA-256 (hex) of every file that matters."""
+    """A folder that transformers can open, and the SHA-256 (hex) of every file that matters.
+
+    `adapter` is the folder of a LoRA adapter on it; its files' names begin with `adapter/`.
+    """
 
     name: str
     folder: Path
     files: Mapping[str, str]
+    adapter: Path | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -101,11 +105,12 @@ def _from_folder(name: str, folder: Path) -> Checkpoint:
                 f"model folder {name!r}: expected {what} in it; give a folder that "
                 "save_pretrained wrote for both the model and the tokenizer"
             )
-    return Checkpoint(name, folder, _sums(folder))
+    return Checkpoint(name, folder, file_sums(folder))
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    names = {path.name for pattern in _FILES for path in folder.glob(pattern)} - {_SUMS}
+def file_sums(folder: Path, patterns: Iterable[str] = _FILES) -> dict[str, str]:
+    """Name → SHA-256 (hex) of the files in `folder` that match any of the patterns."""
+    names = {path.name for pattern in patterns for path in folder.glob(pattern)} - {_SUMS}
     return {name: _sha256(folder / name) for name in sorted(names)}
 
 
@@ -145,7 +150,7 @@ def _verified(name: str, folder: Path) -> Checkpoint | None:
     """The cached checkpoint, or None where a file is missing, torn or changed."""
     try:
         expected = json.loads((folder / _SUMS).read_text())
-        files = _sums(folder)
+        files = file_sums(folder)
     except (OSError, ValueError):
         return None
     return Checkpoint(name, folder, files) if files == expected else None
@@ -161,7 +166,7 @@ def _build(folder: Path, source: _Packaged, say: Callable[[str], None]) -> None:
         say("converting it to a Hugging Face checkpoint (half a minute, once)")
         made = scratch / "made"
         _convert(gguf, made)
-        (made / _SUMS).write_text(json.dumps(_sums(made), indent=1))
+        (made / _SUMS).write_text(json.dumps(file_sums(made), indent=1))
         shutil.rmtree(folder, ignore_errors=True)
         try:
             made.rename(folder)

@@ -114,10 +114,22 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--backend", default="hf", help="engine: hf (the default)")
+    add("--backend", default="hf", help="engine: hf (the default) or vllm")
     add("--batch-size", type=int, help="samples decoded and stored together (16 to 64 by length)")
     add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--adapter", type=Path, metavar="DIR", help="LoRA adapter on the model, as PEFT saves it")
+    add(
+        "--tensor-parallel", type=int, default=1, metavar="N", help="vllm: GPUs a copy of the model"
+    )
+    add("--data-parallel", type=int, default=1, metavar="N", help="vllm: copies of the model")
+    add(
+        "--engine-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="vllm: an argument of its engine, such as max_model_len=8192",
+    )
     add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
     add("--thinking", default="auto", help="tell the chat template: on or off; auto: say nothing")
     add("--think-tags", metavar="START,END", help="marks of a thought (<think>,</think>)")
@@ -364,7 +376,26 @@ def _engine_options(options: argparse.Namespace) -> EngineOptions:
         chat_template=options.chat_template,
         trust_remote_code=options.trust_remote_code,
         thinking=Thinking.parse(options.thinking, options.think_tags),
+        adapter=options.adapter,
+        tensor_parallel=options.tensor_parallel,
+        data_parallel=options.data_parallel,
+        engine_arg=tuple(map(_engine_argument, options.engine_arg)),
     )
+
+
+def _engine_argument(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise UsageError(f"--engine-arg {text!r}: expected NAME=VALUE, VALUE as JSON or text")
+    return name.replace("-", "_"), _parsed(value)
+
+
+def _parsed(value: str) -> Any:
+    """JSON where it is such, else text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _names(option: str, text: str) -> list[str]:
@@ -416,10 +447,7 @@ def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
     task, _, name = target.rpartition(".")
     if not separator:
         raise UsageError(f"--set {text!r}: expected NAME=VALUE or TASK.NAME=VALUE")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
+    parsed = _parsed(value)
     Sampling().updated({name: parsed})
     return task, {name: parsed}
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from psplit_eval.backends import Completion, Messages, Result, Watch
 from psplit_eval.checkpoints import Checkpoint
-from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError, UsageError
+from psplit_eval.errors import CheckpointError, InfrastructureError, UsageError
 from psplit_eval.memory import memory_bytes
 from psplit_eval.requests import Request, work_groups
 from psplit_eval.responses import Responses, Row
+from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
 
 if TYPE_CHECKING:
@@ -71,21 +72,12 @@ class HFBackend:
         transformers.utils.logging.disable_progress_bar()
         self.device = _device(device)
         self._say = say
-        self._thinking = thinking or Thinking()
         self._open(checkpoint, _dtype(dtype, self.device), trust_remote_code)
-        if chat_template is not None:
-            self.tokenizer.chat_template = chat_template
-        if not self.tokenizer.chat_template:
-            raise TemplateError(
-                f"model {checkpoint.name!r}: its tokenizer has no chat template; give one with "
-                "--chat-template FILE"
-            )
+        self._template = ChatTemplate(self.tokenizer, checkpoint.name, chat_template, thinking)
         self.context_length = int(
             getattr(self.model.config, "max_position_embeddings", None) or 2**31
         )
-        self._responses = Responses(
-            self.tokenizer, self._end_tokens(), self.context_length, self._thinking
-        )
+        self._responses = Responses(self._template, self._end_tokens(), self.context_length)
         self._batch_size = batch_size
         # a power of two: the same the next time, though a little more or less is free
         self._batch_memory = batch_memory or 1 << (_free_bytes(self.device).bit_length() - 2)
@@ -157,7 +149,6 @@ class HFBackend:
     def describe(self) -> dict[str, Any]:
         import torch
 
-        template = self.tokenizer.chat_template
         return {
             "backend": "hf",
             "device": self.device.type,
@@ -165,34 +156,15 @@ class HFBackend:
             "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
             "parameters": int(self.model.num_parameters()),
             "context_length": self.context_length,
-            "chat_template": template if isinstance(template, str) else dict(template),
             "batch_memory": self._batch_memory,
-            "thinking": self._thinking.enabled,
-            "bare_prompt": self.render([{"role": "user", "content": "QUESTION"}]),
+            **self._template.describe(),
         }
 
     def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
-        import jinja2
+        return self._template.render(messages, add_generation_prompt)
 
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                    continue_final_message=not add_generation_prompt,
-                    **self._thinking.arguments(),
-                )
-            )
-        except jinja2.exceptions.TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise TemplateError(
-                f"the chat template rejects messages of the roles {roles} ({error}); give one that "
-                "takes a system message with --chat-template FILE"
-            ) from error
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def encode(self, text: str) -> Ids:
+        return self._template.encode(text)
 
     def groups(self, requests: Iterable[Request]) -> list[list[Request]]:
         """At most two minutes of work, roughly; with a batch size given, at most four batches."""
@@ -213,11 +185,9 @@ class HFBackend:
         self, work: Work, requests: Sequence[Request], watch: Watch
     ) -> Sequence[Completion | Exception]:
         """The requests' completions. Where one fails, halves go on alone, so it fails alone."""
-        import torch
 
         try:
-            with torch.inference_mode():
-                return work(requests, watch)
+            return work(requests, watch)
         except (ArithmeticError, RuntimeError, ValueError) as error:
             if _is_out_of_memory(error):
                 self._take_fewer_rows(requests, error)

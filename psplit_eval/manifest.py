@@ -43,9 +43,11 @@ _LIBRARIES = (
     "scipy",
     "nltk",
     "math-verify",
+    "vllm",
+    "peft",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "chat_template", "thinking")
+_MODEL_KEYS = ("backend", "dtype", "device", "quantization", "chat_template", "thinking")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:

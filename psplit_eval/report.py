@@ -300,7 +300,7 @@ def _origin(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple
     if model["backend"] == "lm-eval":
         return [("samples", "imported: logged by lm_eval, not drawn by psplit")]
     return [
-        ("parameters", f"{model['parameters']:,}"),
+        *([("parameters", f"{model['parameters']:,}")] if model.get("parameters") else []),
         ("files' fingerprint", manifest["checkpoint"]["fingerprint"]),
         ("precision and device", f"{model['dtype']} on {model['device']} ({model['backend']})"),
         ("base seed", str(manifest["base_seed"])),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from psplit_eval.backends import Completion, cut_at_stops
+from psplit_eval.backends import Completion
 from psplit_eval.decoding import Distribution, draw
 from psplit_eval.requests import Request
-from psplit_eval.thinking import Thinking
+from psplit_eval.templates import ChatTemplate
 
 if TYPE_CHECKING:
     import torch
@@ -43,31 +43,20 @@ class Row:
 
 
 class Responses:
-    """Draws tokens for rows and makes completions of them, for one tokenizer."""
+    """Draws tokens for rows and makes completions of them, for one model."""
 
     def __init__(
-        self,
-        tokenizer: Any,
-        end_tokens: frozenset[int],
-        context_length: int,
-        thinking: Thinking,
+        self, template: ChatTemplate, end_tokens: frozenset[int], context_length: int
     ) -> None:
-        self._tokenizer = tokenizer
+        self._template = template
         self._end_tokens = end_tokens
         self._context_length = context_length
-        self._thinking = thinking
-        template = tokenizer.chat_template
-        self._may_think = bool(thinking.enabled) or thinking.end in str(template)
-        special = set(tokenizer.all_special_ids)
-        tags = {tokenizer.convert_tokens_to_ids(tag) for tag in (thinking.start, thinking.end)}
-        self._shown = special & tags
-        self._hidden = special - tags
 
     def row(self, request: Request) -> Row:
         """A row that has nothing yet."""
-        opened = self._may_think and self._thinking.opens(request.prompt)
         random = np.random.Generator(np.random.Philox(request.seed))
-        return Row(request, random, opened, None if self._may_think else 0)
+        opened = self._template.thinking.opens(request.prompt)
+        return Row(request, random, opened, None if self._template.may_think(request.prompt) else 0)
 
     def draw(self, rows: Sequence[Row], logits: torch.Tensor) -> torch.Tensor:
         """Append a token to every row; logits (rows, vocabulary) → tokens (rows,).
@@ -91,17 +80,19 @@ class Responses:
 
     def completion(self, row: Row, seconds: float) -> Completion:
         """What a finished row says. A thought that was cut off is a truncated answer."""
-        opened = self._thinking.opens(row.request.prompt)
-        found = self._thinking.split(self._text(row.ids), opened)
+        request = row.request
+        reply = self._template.reply(
+            request.prompt, row.ids, row.finish_reason, request.sampling.until
+        )
         return Completion(
-            text=cut_at_stops(found.answer, row.request.sampling.until),
-            finish_reason=row.finish_reason if found.ended else "length",
+            text=reply.text,
+            thought=reply.thought,
+            finish_reason=reply.finish_reason,
             ids=tuple(row.ids),
             tokens=len(row.ids),
             nll_sum_nats=row.nll_nats,
             seconds=seconds,
             entropy_sum_bits=row.entropy_bits,
-            thought=found.thought,
         )
 
     def _finish_reason(self, row: Row) -> str:
@@ -120,23 +111,17 @@ class Responses:
         if row.answer_at is None:
             return False
         longest = max(map(len, until))  # a token holds a character at least, or a part of one
-        tail = self._text(row.ids[max(row.answer_at, len(row.ids) - 4 * longest - 4) :])
+        tail = self._template.decode(row.ids[max(row.answer_at, len(row.ids) - 4 * longest - 4) :])
         return any(stop in tail for stop in until)
 
     def _look_for_answer(self, row: Row) -> None:
         """Note where the answer begins, if it has: stop strings mean nothing in a thought."""
         if row.in_thought:
-            tail = self._text(row.ids[-4 * len(self._thinking.end) - 4 :])
-            row.answer_at = len(row.ids) if self._thinking.end in tail else None
+            tail = self._template.decode(row.ids[-4 * len(self._template.thinking.end) - 4 :])
+            row.answer_at = len(row.ids) if self._template.thinking.end in tail else None
             return
-        begun = self._text(row.ids).lstrip()
-        if begun.startswith(self._thinking.start):
+        begun = self._template.decode(row.ids).lstrip()
+        if begun.startswith(self._template.thinking.start):
             row.in_thought = True
-        elif not self._thinking.start.startswith(begun):
+        elif not self._template.thinking.start.startswith(begun):
             row.answer_at = 0
-
-    def _text(self, ids: Sequence[int]) -> str:
-        if not self._shown:
-            return str(self._tokenizer.decode(ids, skip_special_tokens=True))
-        shown = [i for i in ids if i not in self._hidden]
-        return str(self._tokenizer.decode(shown, skip_special_tokens=False))

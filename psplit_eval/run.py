@@ -30,7 +30,7 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
-from psplit_eval.requests import digest
+from psplit_eval.requests import Request, digest
 from psplit_eval.sampling import Plan, Tally, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
@@ -82,7 +82,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     check_engine(engine)
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
-    modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
+    modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))
     tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
     for task, settings in tasks:
         for remark in _remarks(task, settings, options.data):
@@ -94,8 +94,9 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         new_manifest(_parts(options, checkpoint, backend, modes, tasks) | {"pools": pools}),
         folder,
     )
+    groups = backend.groups(whole.requests)
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        tally = _sample(store, folder, manifest, whole, backend, tasks, options, screen)
+        tally = _sample(store, folder, manifest, whole, groups, backend, tasks, screen)
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
@@ -105,6 +106,12 @@ def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> 
     """A run that goes on decodes as many rows at once as before: sums keep their last bits."""
     memory = check_form(before, folder)["model"].get("batch_memory") if before else None
     return replace(engine, batch_memory=memory) if memory else engine
+
+
+def _declared(checkpoint: Checkpoint) -> dict[str, Mode]:
+    """Modes of the checkpoint, and of its adapter, which wins."""
+    folders = [checkpoint.folder, *([checkpoint.adapter] if checkpoint.adapter else [])]
+    return {name: mode for folder in folders for name, mode in checkpoint_modes(folder).items()}
 
 
 def _loaded(source: TaskSource, data: Mapping[str, Path]) -> Task:
@@ -129,9 +136,9 @@ def _sample(
     folder: Path,
     manifest: Manifest,
     whole: Plan,
+    groups: Sequence[Sequence[Request]],
     backend: Backend,
     tasks: Sequence[tuple[Task, TaskSettings]],
-    options: RunOptions,
     screen: Screen,
 ) -> Tally:
     wanted = missing(store, whole.requests)
@@ -146,7 +153,7 @@ def _sample(
     wall, cpu = time.monotonic(), time.process_time()
     try:
         with screen.sampling(len(wanted), len(whole.requests) - len(wanted)) as watch:
-            return fill(store, backend, backend.groups(whole.requests), watch)
+            return fill(store, backend, groups, watch)
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
@@ -214,6 +221,8 @@ def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None
 
 def _default_folder(options: RunOptions) -> Path:
     model = Path(options.model).name or "model"
+    if options.engine.adapter:
+        model += f"+{options.engine.adapter.resolve().name}"
     what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
     name = re.sub(r"[^\w.-]+", "_", f"{model}-{what}")
     return Path("runs") / (name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}")
@@ -233,6 +242,7 @@ def _parts(
             "path": str(checkpoint.folder.resolve()),
             "fingerprint": checkpoint.fingerprint,
             "files": dict(checkpoint.files),
+            "adapter": str(checkpoint.adapter.resolve()) if checkpoint.adapter else None,
         },
         "model": backend.describe(),
         "modes": [mode.to_dict() for mode in modes],

@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,42 @@ def tiny(tmp_path_factory) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny, tmp_path_factory) -> Path:
+    """A random LoRA adapter for `tiny`, that knows a mode."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    settings = peft.LoraConfig(
+        r=4,
+        rank_pattern={"v_proj": 5},
+        lora_alpha=16,
+        target_modules=["q_proj", "v_proj"],
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny), settings)
+    folder = tmp_path_factory.mktemp("adapter")
+    model.save_pretrained(folder)
+    mode = {"name": "bold", "system_prompt": "Be bold.", "role": "high"}
+    (folder / "psplit_modes.json").write_text(json.dumps({"format": 1, "modes": [mode]}))
+    return folder
+
+
+@pytest.fixture
+def vllm(monkeypatch) -> Any:
+    """A stand-in for vLLM, in its place."""
+    spec = importlib.util.spec_from_file_location("vllm_standin", ROOT / "tests/vllm_standin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "vllm_standin", module)
+    spec.loader.exec_module(module)
+    return module.install(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -54,10 +54,11 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 
 
 @pytest.fixture(scope="module")
-def workplace(tiny, tmp_path_factory):
+def workplace(tiny, adapter, tmp_path_factory):
     """What a reader of the README has: files, a task folder, two runs, logs of lm_eval."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "my_prompt.txt").write_text("Be bold.")
+    shutil.copytree(adapter, folder / "path/to/adapter")
     (folder / "my_tasks").mkdir()
     (folder / "my_tasks" / "my_task.yaml").write_text(MY_TASK)
     for name, row in ROWS.items():  # a few-shot task takes its examples from the same rows
@@ -98,8 +99,10 @@ def file(name):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command, workplace, tiny, tmp_path, monkeypatch):
-    """On the tiny model, with local rows, fewer docs and shorter responses."""
+def test_a_command_of_the_readme_runs(command, workplace, tiny, tmp_path, monkeypatch, request):
+    """On the tiny model, with local rows, fewer docs, shorter responses and vLLM's stand-in."""
+    if "vllm" in command.split():
+        request.getfixturevalue("vllm")
     here = tmp_path / "here"
     shutil.copytree(workplace, here)
     monkeypatch.chdir(here)

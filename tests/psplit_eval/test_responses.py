@@ -5,6 +5,7 @@ import torch
 
 from psplit_eval.requests import Request, Sampling
 from psplit_eval.responses import Responses
+from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
 
 THINKING_TEMPLATE = "{{ messages }}{% if x %}<think></think>{% endif %}"
@@ -20,7 +21,8 @@ def tokenizer(tiny):
 def respond(tokenizer, text, prompt="Hi", context=1000, thinking=None, **settings):
     """A row that is made to draw the tokens of `text` and then the end token."""
     ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], 2]
-    responses = Responses(tokenizer, frozenset({2}), context, thinking or Thinking())
+    template = ChatTemplate(tokenizer, "tiny", thinking=thinking)
+    responses = Responses(template, frozenset({2}), context)
     sampling = Sampling(**{"max_tokens": 500, **settings})
     row = responses.row(
         Request("m", "t", 0, 0, "d", "p", (5,) * 7, sampling, seed=1, prompt=prompt)
