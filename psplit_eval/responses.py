@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from psplit_eval.backends import Completion
-from psplit_eval.decoding import Distribution, draw
+from psplit_eval.decoding import Distribution, draw, noise_size
 from psplit_eval.requests import Request
 from psplit_eval.templates import ChatTemplate
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Responses", "Row"]
-
-_UNIFORMS_AT_ONCE = 256
 
 
 @dataclass
@@ -29,17 +27,10 @@ class Row:
     random: np.random.Generator
     in_thought: bool
     answer_at: int | None
-    uniforms: list[float] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     entropy_bits: float = 0.0
     nll_nats: float = 0.0
     finish_reason: str = ""
-
-    def uniform(self) -> float:
-        position = len(self.ids)
-        if position == len(self.uniforms):
-            self.uniforms += self.random.random(_UNIFORMS_AT_ONCE).tolist()
-        return self.uniforms[position]
 
 
 class Responses:
@@ -68,8 +59,9 @@ class Responses:
         distribution = Distribution(logits)
         if not torch.isfinite(distribution.entropy_bits).all():
             raise FloatingPointError("the model gave logits that are not finite")
-        uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
-        tokens = draw(distribution, [row.request.sampling for row in rows], uniforms)
+        size = noise_size(logits.shape[-1])
+        noise = np.stack([row.random.standard_exponential(size, np.float32) for row in rows])
+        tokens = draw(distribution, [row.request.sampling for row in rows], torch.from_numpy(noise))
         found = (tokens, distribution.entropy_bits, distribution.nll_nats(tokens))
         for row, *values in zip(rows, *(tensor.tolist() for tensor in found), strict=True):
             row.ids.append(values[0])

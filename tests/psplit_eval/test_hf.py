@@ -119,7 +119,7 @@ def _softmax(logits, sampling):
 
 
 def test_the_token_limit_truncates(backend):
-    (found,) = complete(backend, [request(backend, "Hi", Sampling(max_tokens=3), 1)])
+    (found,) = complete(backend, [request(backend, "Hi", Sampling(max_tokens=3), 2)])
     assert (len(found.ids), found.finish_reason) == (3, "length")
 
 
