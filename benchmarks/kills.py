@@ -3,8 +3,9 @@
     python benchmarks/kills.py 20
 
 Each of the given number of times: start the same evaluation (SmolLM2-135M, float32, CPU), send it
-SIGKILL at a moment drawn uniformly from the time it needs (moments after its end do not count), give the same command again, and compare
-all that the store holds of every sample, sums of entropies included, with the undisturbed run.
+SIGKILL at a moment drawn uniformly from the time it needs (moments after its end do not count),
+give the same command again, and compare all that the store holds of every sample, sums of entropies
+included, with the undisturbed run.
 """
 
 from __future__ import annotations
