@@ -1,6 +1,6 @@
 """What an engine is: it turns requests into completions.
 
-The engines are `hf` (a Hugging Face model in process), `vllm` and `served` (a server that speaks
+The engines are `hf` (a Hugging Face model in process), `vllm` and `served` (servers that speak
 OpenAI's protocol). Every sample has random numbers of its own, so what it says does not depend on
 who shares its batch.
 """
@@ -27,7 +27,8 @@ class EngineOptions:
     """How a model is opened and asked.
 
     `backend`: hf, vllm or openai. `batch_size` None: found from memory. `dtype` auto: float32 on a
-    CPU (exactly repeatable), the checkpoint's own elsewhere.
+    CPU (exactly repeatable), the checkpoint's own elsewhere. From `base_url` on: for servers; None
+    is the default of `served.ServedBackend`.
     """
 
     backend: str = "hf"
@@ -37,6 +38,11 @@ class EngineOptions:
     chat_template: Path | None = None
     trust_remote_code: bool = False
     thinking: Thinking = field(default_factory=Thinking)
+    base_url: tuple[str, ...] = ()
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,23 @@ _SUMS = "psplit_files.sha256.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that transformers can open, and the SHA-256 (hex) of every file that matters."""
+    """A folder that transformers can open, and the SHA-256 (hex) of every file that matters.
+
+    `folder` None: a server has it, and only its name is known.
+    """
 
     name: str
-    folder: Path
+    folder: Path | None
     files: Mapping[str, str]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over names and sums of all files: equal for equal checkpoints anywhere."""
-        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+        """SHA-256 over names and sums of all files: equal for equal checkpoints anywhere.
+
+        Of a model on a server, over its name, which promises less.
+        """
+        known: object = sorted(self.files.items()) if self.folder else ["served", self.name]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
+from psplit_eval.cli_engine import add_engine_options, engine_options
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.backends import EngineOptions
     from psplit_eval.run import RunOptions
     from psplit_eval.stored import RunResult
     from psplit_eval.suites import TaskSettings
@@ -114,16 +114,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--backend", default="hf", help="engine: hf (the default)")
-    add("--batch-size", type=int, help="samples decoded and stored together (16 to 64 by length)")
-    add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
-    add("--thinking", default="auto", help="tell the chat template: on or off; auto: say nothing")
-    add("--think-tags", metavar="START,END", help="marks of a thought (<think>,</think>)")
-    add("--trust-remote-code", action="store_true", help="let the checkpoint run its own code")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
+    add_engine_options(parser)
 
 
 def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
@@ -346,24 +339,9 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
         settings=_settings(options),
         seed=options.seed,
         out=options.out,
-        engine=_engine_options(options),
+        engine=engine_options(options),
         allow_missing=options.allow_missing,
         command=["psplit-eval", *given],
-    )
-
-
-def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    from psplit_eval.backends import EngineOptions
-    from psplit_eval.thinking import Thinking
-
-    return EngineOptions(
-        backend=options.backend,
-        batch_size=options.batch_size,
-        dtype=options.dtype,
-        device=options.device,
-        chat_template=options.chat_template,
-        trust_remote_code=options.trust_remote_code,
-        thinking=Thinking.parse(options.thinking, options.think_tags),
     )
 
 

@@ -2,36 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from psplit_eval.backends import Backend, EngineOptions
 from psplit_eval.checkpoints import Checkpoint, resolve_checkpoint
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.hf import HFBackend, require_hf
+from psplit_eval.served import ServedBackend
+from psplit_eval.servers import api_key, check_url, shown_url
 
 __all__ = ["check_engine", "find_model", "open_backend"]
 
 Say = Callable[[str], None]
 
+_LOCAL = ("batch_size", "dtype", "device", "chat_template", "trust_remote_code")
+_LIMITS = ("concurrency", "requests_per_minute", "timeout", "retries")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {"hf": _LOCAL, "openai": ("base_url", *_LIMITS)}
+"""Backend → the options that not every backend has."""
+
 
 def check_engine(options: EngineOptions) -> None:
     """Raise UsageError for an engine that is not there or options that cannot be honoured."""
-    if options.backend != "hf":
-        raise UnknownNameError("backend", options.backend, ["hf"])
+    if options.backend not in _OPTIONS:
+        raise UnknownNameError("backend", options.backend, _OPTIONS)
+    _check_fits(options)
+    if options.backend == "openai":
+        _check_servers(options)
+        return
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size {options.batch_size}: expected 1 or more")
     _template(options.chat_template)
     require_hf()
 
 
+def _check_fits(options: EngineOptions) -> None:
+    """Refuse what another backend's option says."""
+    own = _OPTIONS[options.backend]
+    others = {name for names in _OPTIONS.values() for name in names if name not in own}
+    for option in fields(options):
+        if option.name in others and getattr(options, option.name) != option.default:
+            able = " or ".join(name for name, names in _OPTIONS.items() if option.name in names)
+            raise UsageError(
+                f"--{option.name.replace('_', '-')} is for the {able} backend, not for "
+                f"{options.backend}; leave it out, or give --backend {able}"
+            )
+
+
+def _check_servers(options: EngineOptions) -> None:
+    if not options.base_url:
+        raise UsageError(
+            "--backend openai: expected a server; give --base-url, such as http://localhost:8000/v1"
+        )
+    for url in options.base_url:
+        check_url(url)
+        if urlsplit(url).query or urlsplit(url).fragment:
+            raise UsageError(f"--base-url {shown_url(url)!r}: expected it without ? and #")
+    if len(set(options.base_url)) < len(options.base_url):
+        raise UsageError("--base-url: one server is named twice; name it once")
+    for name in _LIMITS:
+        value, least = getattr(options, name), 0 if name == "retries" else 1e-3
+        if value is not None and not least <= value < 1e9:
+            allowed = "0 or more" if name == "retries" else "more than 0"
+            raise UsageError(f"--{name.replace('_', '-')} {value}: expected {allowed}")
+    api_key()
+
+
 def find_model(name: str, options: EngineOptions, say: Say) -> Checkpoint:
     """What is to be measured; raises as `checkpoints.resolve_checkpoint`."""
+    if options.backend == "openai":
+        return Checkpoint(name, None, {})
     return resolve_checkpoint(name, say)
 
 
 def open_backend(checkpoint: Checkpoint, options: EngineOptions, say: Say) -> Backend:
-    """Load the model, or reach its servers. Raises UsageError or InfrastructureError."""
+    """Load the model, or make ready to ask servers. Raises UsageError or InfrastructureError."""
+    if options.backend == "openai":
+        given = {name: getattr(options, name) for name in _LIMITS}
+        limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        thinking = options.thinking
+        return ServedBackend(
+            checkpoint.name, options.base_url, thinking=thinking, say=say, **limits
+        )
     say(f"loading {checkpoint.name}")
     return HFBackend(
         checkpoint,

@@ -43,9 +43,10 @@ _LIBRARIES = (
     "scipy",
     "nltk",
     "math-verify",
+    "openai",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "chat_template")
+_MODEL_KEYS = ("backend", "dtype", "device", "chat_template", "thinking")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:
@@ -149,7 +150,15 @@ def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manife
         tasks[name] = {**entry, **grown}
     kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
     pools = {**old.get("pools", {}), **new.get("pools", {})}
-    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks, "pools": pools}
+    model = {**old["model"], **new["model"]}  # with what was found out while sampling
+    return {
+        **new,
+        **kept,
+        "model": model,
+        "modes": list(modes.values()),
+        "tasks": tasks,
+        "pools": pools,
+    }
 
 
 def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:

@@ -80,7 +80,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     check_engine(options.engine)
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, options.engine, screen.say)
-    modes = resolve_modes(options.modes, options.given_modes, checkpoint_modes(checkpoint.folder))
+    modes = resolve_modes(options.modes, options.given_modes, _declared_modes(checkpoint))
     tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
     for task, settings in tasks:
         for remark in _remarks(task, settings, options.data):
@@ -97,6 +97,10 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
+
+
+def _declared_modes(checkpoint: Checkpoint) -> Mapping[str, Mode]:
+    return checkpoint_modes(checkpoint.folder) if checkpoint.folder else {}
 
 
 def _loaded(source: TaskSource, data: Mapping[str, Path]) -> Task:
@@ -143,6 +147,7 @@ def _sample(
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
         manifest["tokens"] = store.tokens()
+        manifest["model"] |= backend.describe()  # with what was found out while sampling
         write_json(folder / "manifest.json", manifest)
 
 
@@ -222,7 +227,7 @@ def _parts(
         "command": list(options.command),
         "checkpoint": {
             "name": checkpoint.name,
-            "path": str(checkpoint.folder.resolve()),
+            "path": str(checkpoint.folder.resolve()) if checkpoint.folder else None,
             "fingerprint": checkpoint.fingerprint,
             "files": dict(checkpoint.files),
         },
