@@ -50,7 +50,9 @@ _LEAST_LOGPROB = -9000.0  # some servers write -9999 for 'not known' or minus in
 
 _BAD_REQUEST = (400, 404, 422)
 _ABOUT_LENGTH = re.compile(r"context|too (long|large)|maximum.{0,20}length", re.IGNORECASE)
-_NOT_TAKEN = re.compile(r"support|unknown|unrecogni[sz]ed|unexpected|not permitted|validation", re.IGNORECASE)
+_NOT_TAKEN = re.compile(
+    r"support|unknown|unrecogni[sz]ed|unexpected|not permitted|validation", re.IGNORECASE
+)
 _RETRIED = (408, 409, 425, 429)
 
 _FINISHED = {

@@ -13,7 +13,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -22,7 +23,8 @@ FAULTS = (
     *("429", "429-after", "500", "cut", "cut-body", "html", "broken-json", "null", "no-choices"),
     "stall",
 )
-WORDS = [f" {word}" for word in "red blue stone river seven sings 3 12 over under night and".split()]
+NAMES = (" red", " blue", " stone", " river", " seven", " sings")
+WORDS = (*NAMES, " 3", " 12", " over", " under", " night", " and")
 
 
 @dataclass
@@ -69,13 +71,15 @@ class FaultServer:
     retry_after: tuple[str, str] = ("retry-after-ms", "300")
     port: int = 0
     takes: float = 0.0
+    busiest: int = 0
     seen: list[Seen] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._script = deque(self.script)
         self._random = random.Random(self.seed)
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._server = _Server(("127.0.0.1", self.port), _handler(self))
+        self._in_flight = 0
+        self._server = _Server(self)
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._thread = threading.Thread(
@@ -101,8 +105,27 @@ class FaultServer:
             fault = self._script.popleft() if self._script else None
             if self.rate and self._random.random() < self.rate:
                 fault = self._random.choice(self.kinds)
-            self.seen.append(Seen(time.monotonic(), body, dict(headers), fault, self.port))
+            self.seen.append(
+                Seen(
+                    time.monotonic(),
+                    body,
+                    {k.lower(): v for k, v in headers.items()},
+                    fault,
+                    self.port,
+                )
+            )
             return fault
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        with self._lock:
+            self._in_flight += 1
+            self.busiest = max(self.busiest, self._in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
 
     def stall(self) -> None:
         self._stop.wait(60)
@@ -170,9 +193,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, owner: FaultServer) -> None:
+        self.owner = owner
         self._open: set[socket.socket] = set()
-        super().__init__(*arguments)
+        super().__init__(("127.0.0.1", owner.port), _Handler)
 
     def process_request(self, request: Any, address: Any) -> None:
         self._open.add(request)
@@ -191,64 +215,66 @@ class _Server(ThreadingHTTPServer):
         """A client that has gone is nothing to talk about."""
 
 
-def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def do_GET(self) -> None:  # noqa: N802
-            listed = {"data": [{"id": name} for name in server.models]}
-            self.reply(*((200, listed) if self.path == "/v1/models" else (404, _error("no"))))
+    def do_GET(self) -> None:
+        listed = {"data": [{"id": name} for name in self.server.owner.models]}
+        self.reply(*((200, listed) if self.path == "/v1/models" else (404, _error("no"))))
 
-        def do_POST(self) -> None:  # noqa: N802
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path != "/v1/chat/completions":
-                return self.reply(404, {"detail": "Not Found"})
-            given = self.headers.get("Authorization")
-            if server.key is not None and given != f"Bearer {server.key}":
-                return self.reply(401, _error(f"Incorrect API key provided: {given}"))
-            fault = server.arrived(body, self.headers)
+    def do_POST(self) -> None:
+        owner = self.server.owner
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/v1/chat/completions":
+            return self.reply(404, {"detail": "Not Found"})
+        given = self.headers.get("Authorization")
+        if owner.key is not None and given != f"Bearer {owner.key}":
+            return self.reply(401, _error(f"Incorrect API key provided: {given}"))
+        fault = owner.arrived(body, self.headers)
+        with owner.busy():
             if fault is None:
-                return self.reply(*server.answer(body))
-            return self.fail(fault)
-
-        def fail(self, fault: str) -> None:
-            if fault == "stall":
-                server.stall()
-            if fault in ("stall", "cut"):
-                self.cut()
-            elif fault == "cut-body":
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
-                self.cut()
-            elif fault == "html":
-                self.reply(200, b"<html>busy</html>", "text/html")
-            elif fault == "broken-json":
-                self.reply(200, b'{"choices": [')
-            elif fault in ("null", "no-choices"):
-                message = {"role": "assistant", "content": None}
-                choices = [{"message": message, "finish_reason": "stop"}] * (fault == "null")
-                self.reply(200, {"choices": choices})
-            elif fault == "429-after":
-                self.reply(429, _error("slow down"), more=server.retry_after)
+                reply = owner.answer(body)
             else:
-                self.reply(int(fault), _error(f"made to fail with {fault}"))
+                return self.fail(fault)
+        return self.reply(*reply)
 
-        def cut(self) -> None:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+    def fail(self, fault: str) -> None:
+        if fault == "stall":
+            self.server.owner.stall()
+        if fault in ("stall", "cut"):
+            self.cut()
+        elif fault == "cut-body":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{")
+            self.cut()
+        elif fault == "html":
+            self.reply(200, b"<html>busy</html>", "text/html")
+        elif fault == "broken-json":
+            self.reply(200, b'{"choices": [')
+        elif fault in ("null", "no-choices"):
+            message = {"role": "assistant", "content": None}
+            choices = [{"message": message, "finish_reason": "stop"}] * (fault == "null")
+            self.reply(200, {"choices": choices})
+        elif fault == "429-after":
+            self.reply(429, _error("slow down"), more=self.server.owner.retry_after)
+        else:
+            self.reply(int(fault), _error(f"made to fail with {fault}"))
 
-        def reply(
-            self,
-            status: int,
-            content: Any,
-            kind: str = "application/json",
-            more: tuple[str, str] | None = None,
-        ) -> None:
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            fields = [("Content-Type", kind), ("Content-Length", str(len(data)))]
-            head = "".join(f"{k}: {v}\r\n" for k, v in [*fields, *([more] if more else [])])
-            self.wfile.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + data)
+    def cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
-        def log_message(self, *_: Any) -> None:
-            """Silent."""
+    def reply(
+        self,
+        status: int,
+        content: Any,
+        kind: str = "application/json",
+        more: tuple[str, str] | None = None,
+    ) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        fields = [("Content-Type", kind), ("Content-Length", str(len(data)))]
+        head = "".join(f"{k}: {v}\r\n" for k, v in [*fields, *([more] if more else [])])
+        self.wfile.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + data)
 
-    return Handler
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
