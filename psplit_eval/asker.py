@@ -26,7 +26,8 @@ from psplit_eval.thinking import Thinking
 __all__ = ["Asker", "Needs"]
 
 _QUESTION = "Tell the beginning of an unusual story."
-_STORY = Sampling(temperature=2.0, max_tokens=48)
+_STORY = Sampling(temperature=2.0, max_tokens=32)
+_FEW_TOKENS = 16  # enough to see a thought begin
 _GIVEN_WAY = ("return_token_ids", "repeat_penalty", "repetition_penalty", "min_p", "top_k")
 _GIVEN_UP = (*_GIVEN_WAY, "logprobs", "stop", "seed")
 _LONG_ENOUGH = 24
@@ -181,7 +182,7 @@ class Asker:
 
     async def _discover(self) -> int | None:
         """Find the form that is taken; gives the tokens of the question without a system prompt."""
-        sampling = replace(self._needs.samplings[0], max_tokens=_STORY.max_tokens, until=())
+        sampling = replace(self._needs.samplings[0], max_tokens=_FEW_TOKENS, until=())
         try:
             return await self._prompt_tokens(self._messages(), sampling)
         except FailedRequestError as error:
@@ -292,17 +293,18 @@ class Asker:
     async def _story(self, server: Server, seed: int) -> str:
         """The beginning of an answer that hardly any two seeds share."""
         sampling = _STORY
+
+        def body() -> dict[str, Any]:
+            body = self._body(self._messages(), sampling, seed)
+            return {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
+
         try:
-            sign, _ = await self._fleet.ask(
-                lambda: self._body(self._messages(), sampling, seed), self._sign_with_text, server
-            )
+            sign, _ = await self._fleet.ask(body, self._sign_with_text, server)
         except FailedRequestError as error:
             if error.status is None or error.retry:
                 raise
             sampling = replace(_STORY, temperature=1.0)  # the most that some take
-            sign, _ = await self._ask(
-                lambda: self._body(self._messages(), sampling, seed), self._sign_with_text, server
-            )
+            sign, _ = await self._ask(body, self._sign_with_text, server)
         return str(sign.text)
 
     def _sign_with_text(self, answer: Mapping[str, Any]) -> Any:

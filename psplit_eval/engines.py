@@ -81,6 +81,7 @@ def find_model(name: str, options: EngineOptions, say: Say) -> Checkpoint:
 def open_backend(checkpoint: Checkpoint, options: EngineOptions, say: Say) -> Backend:
     """Load the model, or make ready to ask servers. Raises UsageError or InfrastructureError."""
     if options.backend == "openai":
+        say(f"asking {checkpoint.name} at {', '.join(map(shown_url, options.base_url))}")
         given = {name: getattr(options, name) for name in _LIMITS}
         limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         thinking = options.thinking
