@@ -26,7 +26,8 @@ from psplit_eval.thinking import Thinking
 __all__ = ["Asker", "Needs"]
 
 _QUESTION = "Tell the beginning of an unusual story."
-_STORY = Sampling(temperature=2.0, max_tokens=32)
+_HOT, _WARM = 2.0, 1.0  # the most that some servers take
+_STORY_TOKENS = 32
 _FEW_TOKENS = 16  # enough to see a thought begin
 _GIVEN_WAY = ("return_token_ids", "repeat_penalty", "repetition_penalty", "min_p", "top_k")
 _GIVEN_UP = (*_GIVEN_WAY, "logprobs", "stop", "seed")
@@ -71,11 +72,14 @@ class Asker:
         thinking: Thinking,
         needs: Needs,
         say: Callable[[str], None],
+        form: Form,
     ) -> None:
-        self.form = Form()
+        """Nothing is asked yet; `form` is the best way of asking."""
+        self.form = form
         self._fleet, self._model, self._thinking = fleet, model, thinking
         self._needs, self._say = needs, say
         self._thinks = thinking.enabled is True
+        self._heat: dict[str, float] = {}
         fleet.check = lambda: self._body(self._messages(), Sampling(max_tokens=1), 1)
 
     async def sample(self, request: Request) -> Completion:
@@ -120,7 +124,7 @@ class Asker:
             try:
                 return await self._fleet.ask(body, read, at)
             except FailedRequestError as error:
-                if error.status in (401, 403, 404):
+                if error.status in (401, 403, 404) and not error.parameters:
                     await self._check_hopeless(error)
                 if self.form is form and not self._adapt(error):
                     raise
@@ -182,7 +186,8 @@ class Asker:
 
     async def _discover(self) -> int | None:
         """Find the form that is taken; gives the tokens of the question without a system prompt."""
-        sampling = replace(self._needs.samplings[0], max_tokens=_FEW_TOKENS, until=())
+        until = next((s.until for s in self._needs.samplings if s.until), ())
+        sampling = replace(self._needs.samplings[0], max_tokens=_FEW_TOKENS, until=until)
         try:
             return await self._prompt_tokens(self._messages(), sampling)
         except FailedRequestError as error:
@@ -292,9 +297,10 @@ class Asker:
 
     async def _story(self, server: Server, seed: int) -> str:
         """The beginning of an answer that hardly any two seeds share."""
-        sampling = _STORY
 
         def body() -> dict[str, Any]:
+            heat = self._heat.get(server.url, _HOT)
+            sampling = Sampling(temperature=heat, max_tokens=_STORY_TOKENS)
             body = self._body(self._messages(), sampling, seed)
             return {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
 
@@ -303,7 +309,7 @@ class Asker:
         except FailedRequestError as error:
             if error.status is None or error.retry:
                 raise
-            sampling = replace(_STORY, temperature=1.0)  # the most that some take
+            self._heat[server.url] = _WARM
             sign, _ = await self._ask(body, self._sign_with_text, server)
         return str(sign.text)
 

@@ -43,6 +43,7 @@ class EngineOptions:
     requests_per_minute: float | None = None
     timeout: float | None = None
     retries: int | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,14 @@ _STEPS: Mapping[str, int] = {
 }
 """Parameter → how often it can be asked for in another way, the last of which is not at all."""
 
-_TOP_LOGPROBS = (20, 5, 0, None)
+_FEWER_LOGPROBS = (5, 0, None)
 _LENGTH_NAMES = ("max_tokens", "max_completion_tokens")
 _ALIASES = {"top_logprobs": "logprobs"}
 _STOPS_SENT = 4
 _SEEDS = 2**31 - 1
 _LEAST_LOGPROB = -9000.0  # some servers write -9999 for 'not known' or minus infinity
 
-_BAD_REQUEST = (400, 404, 422)
+_BAD_REQUEST = (400, 403, 422)
 _ABOUT_LENGTH = re.compile(r"context|too (long|large)|maximum.{0,20}length", re.IGNORECASE)
 _NOT_TAKEN = re.compile(
     r"support|unknown|unrecogni[sz]ed|unexpected|not permitted|validation", re.IGNORECASE
@@ -137,8 +137,12 @@ def server_seed(seed: int) -> int:
 
 @dataclass(frozen=True)
 class Form:
-    """How a server wants to be asked: parameter → steps taken from the best way of asking."""
+    """How a server wants to be asked: parameter → steps taken from the best way of asking.
 
+    `top_logprobs`: log-probabilities to list by token, 0 for none.
+    """
+
+    top_logprobs: int = 20
     steps: Mapping[str, int] = field(default_factory=dict)
 
     def body(
@@ -164,7 +168,7 @@ class Form:
             "return_token_ids": True,
         }
         sent = {k: v for k, v in values.items() if self.takes(k) and v is not None and v != []}
-        tops = _TOP_LOGPROBS[self._step("logprobs")]
+        tops = (self.top_logprobs or None, *_FEWER_LOGPROBS)[self._step("logprobs")]
         listed = (
             {} if tops is None else {"logprobs": True} | ({"top_logprobs": tops} if tops else {})
         )
@@ -268,8 +272,8 @@ def read_sign(answer: Answer, thinking: Thinking) -> Sign:
     content = message.get("content")
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     parts = [part for part in (reasoning, content) if isinstance(part, str)]
-    begun = isinstance(content, str) and content.lstrip().startswith(thinking.start)
-    thinks = bool(reasoning) or begun
+    text = content if isinstance(content, str) else ""
+    thinks = bool(reasoning) or text.lstrip().startswith(thinking.start) or thinking.end in text
     return Sign("".join(parts) if parts else None, _usage(answer, "prompt_tokens"), thinks)
 
 

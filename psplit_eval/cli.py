@@ -84,7 +84,11 @@ def _parser() -> _Parser:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     add = parser.add_argument
-    add("--model", required=True, help="folder, hub id OWNER/NAME, or smollm2-135m")
+    add(
+        "--model",
+        required=True,
+        help="folder, hub id OWNER/NAME, smollm2-135m, or a server's name for it",
+    )
     add("--modes", default="", help="names, separated by commas, such as normal,high")
     add(
         "--mode",

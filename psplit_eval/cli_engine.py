@@ -36,6 +36,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add("--requests-per-minute", type=float, metavar="N", help="sent at most, to all URLs together")
     add("--timeout", type=float, metavar="SECONDS", help="for one answer (600)")
     add("--retries", type=int, metavar="N", help="further tries of a request that failed (10)")
+    add(
+        "--top-logprobs",
+        type=int,
+        metavar="N",
+        help="listed by token, for the entropy (20; 0: none)",
+    )
 
 
 def engine_options(options: argparse.Namespace) -> EngineOptions:
@@ -57,4 +63,5 @@ def engine_options(options: argparse.Namespace) -> EngineOptions:
         requests_per_minute=options.requests_per_minute,
         timeout=options.timeout,
         retries=options.retries,
+        top_logprobs=options.top_logprobs,
     )

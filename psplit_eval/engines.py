@@ -20,8 +20,9 @@ __all__ = ["check_engine", "find_model", "open_backend"]
 Say = Callable[[str], None]
 
 _LOCAL = ("batch_size", "dtype", "device", "chat_template", "trust_remote_code")
-_LIMITS = ("concurrency", "requests_per_minute", "timeout", "retries")
-_OPTIONS: Mapping[str, tuple[str, ...]] = {"hf": _LOCAL, "openai": ("base_url", *_LIMITS)}
+_SERVED = ("concurrency", "requests_per_minute", "timeout", "retries", "top_logprobs")
+_MAY_BE_ZERO = ("retries", "top_logprobs")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {"hf": _LOCAL, "openai": ("base_url", *_SERVED)}
 """Backend → the options that not every backend has."""
 
 
@@ -63,10 +64,10 @@ def _check_servers(options: EngineOptions) -> None:
             raise UsageError(f"--base-url {shown_url(url)!r}: expected it without ? and #")
     if len(set(options.base_url)) < len(options.base_url):
         raise UsageError("--base-url: one server is named twice; name it once")
-    for name in _LIMITS:
-        value, least = getattr(options, name), 0 if name == "retries" else 1e-3
+    for name in _SERVED:
+        value, least = getattr(options, name), 0 if name in _MAY_BE_ZERO else 1e-3
         if value is not None and not least <= value < 1e9:
-            allowed = "0 or more" if name == "retries" else "more than 0"
+            allowed = "more than 0" if least else "0 or more"
             raise UsageError(f"--{name.replace('_', '-')} {value}: expected {allowed}")
     api_key()
 
@@ -82,7 +83,7 @@ def open_backend(checkpoint: Checkpoint, options: EngineOptions, say: Say) -> Ba
     """Load the model, or make ready to ask servers. Raises UsageError or InfrastructureError."""
     if options.backend == "openai":
         say(f"asking {checkpoint.name} at {', '.join(map(shown_url, options.base_url))}")
-        given = {name: getattr(options, name) for name in _LIMITS}
+        given = {name: getattr(options, name) for name in _SERVED}
         limits: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         thinking = options.thinking
         return ServedBackend(

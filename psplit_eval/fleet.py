@@ -237,15 +237,16 @@ class Fleet:
                 server = min(free, key=lambda s: (s is avoid, s.in_flight))
                 server.in_flight += 1
                 return server
-            wait = min((s.ready_at for s in room), default=None)
-            if wait is not None and wait - now > _LONGEST_PAUSE:
+            waits = [s.ready_at - now for s in asked if not s.out]
+            if waits and min(waits) > _LONGEST_PAUSE:
                 raise InfrastructureError(
-                    f"{room[0].url}: wants to be left alone for {wait - now:.0f} s; give the same "
+                    f"{asked[0].url}: wants to be left alone for {min(waits):.0f} s; give the same "
                     "command again then"
                 )
+            wait = min((s.ready_at - now for s in room), default=None)
             changed = self._changed
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if wait is None else wait - now):
+                async with asyncio.timeout(wait):
                     await changed.wait()
 
     def _wake(self) -> None:

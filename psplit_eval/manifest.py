@@ -46,7 +46,7 @@ _LIBRARIES = (
     "openai",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "chat_template", "thinking")
+_MODEL_KEYS = ("backend", "dtype", "device", "chat_template", "thinking", "top_logprobs")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:

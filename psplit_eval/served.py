@@ -16,6 +16,7 @@ from typing import Any
 
 from psplit_eval.asker import Asker, Needs
 from psplit_eval.backends import Completion, Messages, Result, Watch
+from psplit_eval.chat import Form
 from psplit_eval.errors import PsplitError, TemplateError
 from psplit_eval.fleet import Fleet
 from psplit_eval.requests import Request, work_groups
@@ -48,6 +49,7 @@ class ServedBackend:
         requests_per_minute: float | None = None,
         timeout: float = 600.0,
         retries: int = 10,
+        top_logprobs: int = 20,
         thinking: Thinking | None = None,
         say: Callable[[str], None] = lambda _: None,
         scale: float = 1.0,
@@ -56,12 +58,13 @@ class ServedBackend:
 
         `concurrency`: requests in flight by URL. `requests_per_minute`: sent at most, over all
         URLs. `timeout`: seconds for one try, of which a sample has `retries` more; waits between
-        them begin at `scale` seconds and grow to 60 times that. `say` hears notices.
+        them begin at `scale` seconds and grow to 60 times that. `top_logprobs` are listed by token,
+        for the entropy; each takes some 80 bytes of an answer. `say` hears notices.
         """
         self._model, self._urls = model, tuple(urls)
         self._thinking = thinking or Thinking()
         self._say = say
-        self._fleet: dict[str, Any] = {
+        self._limits: dict[str, Any] = {
             "concurrency": concurrency,
             "requests_per_minute": requests_per_minute,
             "timeout": timeout,
@@ -69,16 +72,18 @@ class ServedBackend:
             "scale": scale,
             "say": say,
         }
-        self._left_out: list[str] = []
+        self._form = Form(top_logprobs)
 
     def describe(self) -> dict[str, Any]:
         """`left_out` are parameters that the servers turned out not to take."""
-        found = {"left_out": self._left_out} if self._left_out else {}
+        left_out = self._form.left_out()
+        found = {"left_out": left_out} if left_out else {}
         return {
             "backend": "openai",
             "urls": [shown_url(url) for url in self._urls],
+            "top_logprobs": self._form.top_logprobs,
             "thinking": self._thinking.arguments().get("enable_thinking"),
-            **{name: self._fleet[name] for name in ("concurrency", "timeout", "retries")},
+            **{name: self._limits[name] for name in ("concurrency", "timeout", "retries")},
             **found,
         }
 
@@ -117,12 +122,13 @@ class ServedBackend:
                     yield ready
                 raise
             finally:
-                self._left_out = work.asker.form.left_out()
+                self._form = work.asker.form
                 runner.run(work.end())
 
     async def _begun(self, requests: Sequence[Request]) -> _Work:
-        fleet = Fleet(self._urls, **self._fleet)
-        asker = Asker(fleet, self._model, self._thinking, Needs.of(requests), self._say)
+        fleet = Fleet(self._urls, **self._limits)
+        needs = Needs.of(requests)
+        asker = Asker(fleet, self._model, self._thinking, needs, self._say, self._form)
         return _Work(requests, fleet, asker, self._say)
 
 

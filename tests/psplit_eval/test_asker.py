@@ -98,6 +98,18 @@ def test_of_several_servers_one_that_ignores_seeds_is_found_out():
     assert found.startswith(f"{two.url} gives the same answer")
 
 
+def test_a_server_that_takes_no_high_temperature_is_asked_at_a_lower_one():
+    def judge(body):
+        return refusal("temperature is at most 1") if body["temperature"] > 1 else None
+
+    with FaultServer(judge=judge) as server:
+        found, said, manifest = prepared(server, asked_for(4, 2, temperature=0.6))
+        assert {body["temperature"] for body in questions(server)} == {0.6}
+        assert len(server.seen) == 8 + 1 + 3 + 1
+    assert (len(found), said) == (8, [])
+    assert "left_out" not in manifest
+
+
 def test_a_server_that_does_not_repeat_itself_is_said():
     with FaultServer(repeats=False) as server:
         _, said, _ = prepared(server, asked_for(2, 2))

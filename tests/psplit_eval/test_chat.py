@@ -97,6 +97,13 @@ def test_a_form_goes_down_step_by_step_to_nothing():
     assert asked[3:] == [[None, None, None]]
 
 
+@pytest.mark.parametrize(("asked", "sent"), [(0, None), (3, 3), (20, 20)])
+def test_as_many_log_probabilities_are_asked_for_as_wanted(asked, sent):
+    body = Form(asked).body("m", MESSAGES, Sampling(), 1)
+    assert (body.get("top_logprobs"), "logprobs" in body) == (sent, bool(asked))
+    assert Form(asked).left_out() == []
+
+
 def test_tokens_are_always_limited():
     form = Form().without(["max_tokens"])
     assert form.body("m", MESSAGES, Sampling(max_tokens=3), 1)["max_completion_tokens"] == 3
@@ -125,6 +132,8 @@ def openai_error(message, **more):
         (500, openai_error("logprobs is not supported for models created without logits_all"), 1),
         (500, openai_error("seed mismatch in worker"), 0),
         (503, "no seed", 0),
+        (403, openai_error("You are not allowed to request logprobs from this model"), 1),
+        (404, openai_error("The model `seed` does not exist"), 0),
         (429, "seed", 0),
         (None, "seed", 0),
         (400, openai_error("This model's maximum context length is 8 tokens, max_tokens 9"), 0),

@@ -30,6 +30,7 @@ URL = ("--base-url", "http://localhost:1/v1")
         ((*SERVED, *URL, "--concurrency", "0"), "--concurrency 0: expected"),
         ((*SERVED, *URL, "--timeout", "-1"), "--timeout -1.0: expected"),
         ((*SERVED, *URL, "--timeout", "nan"), "--timeout nan: expected"),
+        ((*SERVED, *URL, "--top-logprobs", "-1"), "--top-logprobs -1: expected 0 or more"),
         ((*SERVED, *URL, "--retries", "-1"), "--retries -1: expected"),
         (
             (*SERVED, *URL, "--tasks", "arc_easy", "--data", "arc_easy=rows"),
@@ -63,7 +64,8 @@ def test_servers_need_no_torch():
         "from psplit_eval.engines import check_engine, find_model, open_backend\n"
         "options = EngineOptions(backend='openai', base_url=('http://localhost:1/v1',))\n"
         "check_engine(options)\n"
-        "print(open_backend(find_model('m', options, print), options, print).describe()['backend'])"
+        "backend = open_backend(find_model('m', options, str), options, str)\n"
+        "print(backend.describe()['backend'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("openai", "")

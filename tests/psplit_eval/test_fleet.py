@@ -76,6 +76,15 @@ def test_a_pause_without_end_ends_the_run():
         assert len(server.seen) == 2
 
 
+def test_a_server_that_wants_a_long_pause_is_left_to_it_where_there_are_others():
+    pause = ("Retry-After", "7200")
+    script = [None, None, "429-after"]
+    with FaultServer(script=script, retry_after=pause) as one, FaultServer(takes=0.01) as two:
+        found = drawn(asked_for(40), one, two, concurrency=2)
+        assert len(one.seen) <= 4
+    assert len(texts(found)) == 40
+
+
 def test_several_servers_share_the_work():
     with FaultServer(takes=0.02) as one, FaultServer(takes=0.02) as two:
         found = drawn(asked_for(60, 2), one, two, concurrency=3)
