@@ -11,7 +11,7 @@ import asyncio
 import http.client
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,10 @@ from psplit_eval.servers import list_models, shown_text, status_fix
 from psplit_eval.thinking import Thinking
 
 __all__ = ["Asker", "Needs"]
+
+Body = Callable[[], Mapping[str, Any]]
+Read = Callable[[Mapping[str, Any]], Any]
+Ask = Callable[[Body, Read], Awaitable[Any]]
 
 _QUESTION = "Tell the beginning of an unusual story."
 _HOT, _WARM = 2.0, 1.0  # the most that some servers take
@@ -80,7 +84,8 @@ class Asker:
         self._needs, self._say = needs, say
         self._thinks = thinking.enabled is True
         self._heat: dict[str, float] = {}
-        fleet.check = lambda: self._body(self._messages(), Sampling(max_tokens=1), 1)
+        self._examined: set[str] = set()
+        fleet.check = self._check
 
     async def sample(self, request: Request) -> Completion:
         """Draw one sample. Raises FailedRequestError, or what would fail all others, too."""
@@ -114,23 +119,22 @@ class Asker:
 
     async def _ask(
         self,
-        body: Callable[[], Mapping[str, Any]],
-        read: Callable[[Mapping[str, Any]], Any],
-        at: Server | None = None,
+        body: Body,
+        read: Read,
     ) -> tuple[Any, float]:
         """Ask; where a server does not take a parameter, in another form from then on."""
         while True:
             form = self.form
             try:
-                return await self._fleet.ask(body, read, at)
+                return await self._fleet.ask(body, read)
             except FailedRequestError as error:
                 if error.status in (401, 403, 404) and not error.parameters:
                     await self._check_hopeless(error)
-                if self.form is form and not self._adapt(error):
+                if self.form is form and not self._adapt(error.parameters):
                     raise
 
-    def _adapt(self, error: FailedRequestError) -> bool:
-        form = self.form.adapted(error.parameters, self._needs.samplings)
+    def _adapt(self, parameters: Iterable[str]) -> bool:
+        form = self.form.adapted(parameters, self._needs.samplings)
         if form is None:
             return False
         self._change(form)
@@ -271,20 +275,34 @@ class Asker:
 
     async def _examine(self, server: Server) -> None:
         """Whether one server draws by seed; left out where it does not answer."""
+
+        async def ask(body: Body, read: Read) -> Any:
+            return (await self._fleet.ask(body, read, server))[0]
+
         try:
             if self._needs.seeded:
-                await self._check_seeds(server)
+                await self._check_seeds(server, ask)
             elif len(self._fleet.servers) > 1:
-                await self._story(server, 1)
+                await self._story(server, 1, ask)
         except FailedRequestError as error:
-            if not error.retry:
+            if not (error.retry or server.out):
                 raise UsageError(f"{server.url} refuses a plain question ({error})") from error
             self._fleet.leave_out(server, error)
 
-    async def _check_seeds(self, server: Server) -> None:
-        first = await self._story(server, 1)
+    async def _check(self, server: Server) -> None:
+        """Whether a server that was left out may come back; asked once, past its turn."""
+
+        async def ask(body: Body, read: Read) -> Any:
+            return read(await server.ask(body()))
+
+        await ask(lambda: self._body(self._messages(), Sampling(max_tokens=1), 1), self._sign)
+        if self._needs.seeded and server.url not in self._examined:
+            await self._check_seeds(server, ask)
+
+    async def _check_seeds(self, server: Server, ask: Ask) -> None:
+        first = await self._story(server, 1, ask)
         for seed in (2, 3):
-            other = await self._story(server, seed)
+            other = await self._story(server, seed, ask)
             if other != first or len(first) < _LONG_ENOUGH:
                 break
         else:
@@ -292,10 +310,11 @@ class Asker:
                 f"{server.url} gives the same answer for every seed, so several samples of a doc "
                 "would be one; take a server that draws by seed, or give --samples 1"
             )
-        if self.form.takes("seed") and await self._story(server, 1) != first:
+        if self.form.takes("seed") and await self._story(server, 1, ask) != first:
             self._say(f"{server.url} does not repeat an answer: a repeated run will differ")
+        self._examined.add(server.url)
 
-    async def _story(self, server: Server, seed: int) -> str:
+    async def _story(self, server: Server, seed: int, ask: Ask) -> str:
         """The beginning of an answer that hardly any two seeds share."""
 
         def body() -> dict[str, Any]:
@@ -304,14 +323,17 @@ class Asker:
             body = self._body(self._messages(), sampling, seed)
             return {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
 
-        try:
-            sign, _ = await self._fleet.ask(body, self._sign_with_text, server)
-        except FailedRequestError as error:
-            if error.status is None or error.retry:
-                raise
-            self._heat[server.url] = _WARM
-            sign, _ = await self._ask(body, self._sign_with_text, server)
-        return str(sign.text)
+        while True:
+            try:
+                return str((await ask(body, self._sign_with_text)).text)
+            except FailedRequestError as error:
+                if error.retry or error.status is None:
+                    raise
+                if self._adapt(set(error.parameters) - {"temperature"}):
+                    continue
+                if self._heat.get(server.url) == _WARM:
+                    raise
+                self._heat[server.url] = _WARM
 
     def _sign_with_text(self, answer: Mapping[str, Any]) -> Any:
         sign = self._sign(answer)

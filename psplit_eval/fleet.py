@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from psplit_eval.chat import FailedRequestError, message_of
-from psplit_eval.errors import InfrastructureError
+from psplit_eval.errors import InfrastructureError, PsplitError
 from psplit_eval.servers import api_key, shown_text, shown_url
 
 __all__ = ["Fleet", "Server", "pause_seconds"]
@@ -33,6 +33,9 @@ __all__ = ["Fleet", "Server", "pause_seconds"]
 Answer = Mapping[str, Any]
 Body = Callable[[], Mapping[str, Any]]
 T = TypeVar("T")
+Check = Callable[["Server"], Awaitable[None]]
+"""Asks a server that is left out whether it may come back; raises FailedRequestError if not,
+PsplitError to end the work."""
 
 _LONGEST_WAIT = 60.0
 _LONGEST_PAUSE = 600.0
@@ -145,7 +148,7 @@ class Fleet:
         self._changed = asyncio.Event()
         self._healing: set[asyncio.Task[None]] = set()
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.check: Body | None = None
+        self.check: Check | None = None
 
     async def close(self) -> None:
         """Give up what runs in the background, and close all connections."""
@@ -178,10 +181,10 @@ class Fleet:
             reraise=True,
         ):
             with attempt:
-                await self._turn()
                 server = await self._slot(last, at)
                 last = server
                 try:
+                    await self._turn()
                     return await self._asked(server, body(), read)
                 finally:
                     server.in_flight -= 1
@@ -230,6 +233,10 @@ class Fleet:
         """Take a place at the least busy server that may be asked, another than `avoid` if any."""
         asked = [at] if at else self.servers
         while True:
+            if self.failure.done():
+                self.failure.result()
+            if at and at.out:
+                raise FailedRequestError("it is left out", retry=False, url=at.url)
             now = time.monotonic()
             room = [s for s in asked if not s.out and s.in_flight < self._concurrency]
             free = [s for s in room if s.ready_at <= now]
@@ -258,11 +265,13 @@ class Fleet:
         if error.pause is not None:
             server.ready_at = max(server.ready_at, time.monotonic() + error.pause)
         server.failures = server.failures + 1 if error.retry else 0
-        if server.failures >= 2 * max(self._concurrency, 4) and not server.out and self.check:
+        if server.failures >= 2 * max(self._concurrency, 4):
             self.leave_out(server, error)
 
     def leave_out(self, server: Server, error: FailedRequestError) -> None:
-        """Ask a server no more until it answers `check` again."""
+        """Ask a server no more until it passes `check`."""
+        if server.out:
+            return
         server.out = True
         self._say(f"{server.url} is left out until it answers again ({error})")
         self._background(self._heal(server))
@@ -275,29 +284,35 @@ class Fleet:
     async def _heal(self, server: Server) -> None:
         while True:
             pause = server.ready_at - time.monotonic()
-            grown = self._scale * min(2.0**server.trials, _LONGEST_WAIT)
-            await asyncio.sleep(max(pause, grown))
+            await asyncio.sleep(max(pause, self._scale * min(2.0**server.trials, _LONGEST_WAIT)))
             assert self.check is not None
             try:
-                await server.ask(self.check())
+                await self.check(server)
                 break
+            except PsplitError as error:
+                self._end(error)
+                return
             except FailedRequestError as error:
                 if not error.retry:
                     break
                 server.trials += 1
                 if error.pause is not None:
                     server.ready_at = time.monotonic() + error.pause
-                self._end_without_servers(error)
+                if all(server.out and server.trials >= _TRIALS for server in self.servers):
+                    self._end(_no_servers(error))
+                    return
         server.out, server.failures, server.trials = False, 0, 0
         self._say(f"{server.url} answers again")
         self._wake()
 
-    def _end_without_servers(self, error: FailedRequestError) -> None:
-        lost = all(server.out and server.trials >= _TRIALS for server in self.servers)
-        if lost and not self.failure.done():
-            self.failure.set_exception(
-                InfrastructureError(
-                    f"no server answers any more, {error.url} says: {error}; what was done is "
-                    "kept: give the same command again when one is back"
-                )
-            )
+    def _end(self, error: PsplitError) -> None:
+        if not self.failure.done():
+            self.failure.set_exception(error)
+            self._wake()
+
+
+def _no_servers(error: FailedRequestError) -> InfrastructureError:
+    return InfrastructureError(
+        f"no server answers any more, {error.url} says: {error}; what was done is kept: give the "
+        "same command again when one is back"
+    )

@@ -70,6 +70,7 @@ class FaultServer:
     honours_stop: bool = True
     retry_after: tuple[str, str] = ("retry-after-ms", "300")
     port: int = 0
+    url: str = ""
     takes: float = 0.0
     busiest: int = 0
     seen: list[Seen] = field(default_factory=list)

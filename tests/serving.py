@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 from faultserver import FaultServer
@@ -65,6 +66,13 @@ def texts(results) -> dict[Any, str]:
     """Key → text; fails where a sample is an error."""
     assert all(isinstance(result, Completion) for result in results.values()), results
     return {key: result.text for key, result in results.items()}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def quiet(tokens, samples):

@@ -2,7 +2,7 @@
 
 import pytest
 from faultserver import FaultServer
-from serving import PROMPT, asked_for, backend_of, drawn, questions, quiet, texts
+from serving import PROMPT, asked_for, backend_of, drawn, free_port, questions, quiet, texts
 
 from psplit_eval.errors import InfrastructureError, TemplateError, UsageError
 from psplit_eval.thinking import Thinking
@@ -96,6 +96,40 @@ def test_of_several_servers_one_that_ignores_seeds_is_found_out():
     with FaultServer() as one, FaultServer(ignores_seed=True) as two:
         found = refused(UsageError, asked_for(4, 2), one, two)
     assert found.startswith(f"{two.url} gives the same answer")
+
+
+def test_a_server_that_comes_later_is_tried_out_before_it_is_asked():
+    """It is not there at the start, so what it does with seeds is found out when it comes."""
+    port = free_port()
+    later = FaultServer(ignores_seed=True, port=port)
+
+    def judge(body):
+        if "Question" in body["messages"][-1]["content"] and not later.url:
+            later.__enter__()
+
+    with FaultServer(judge=judge, takes=0.01) as server:
+        urls = (f"http://127.0.0.1:{port}/v1", server.url)
+        try:
+            with pytest.raises(UsageError, match="same answer for every seed"):
+                drawn(asked_for(600, 2), *urls, concurrency=2)
+        finally:
+            later.__exit__()
+    assert questions(later) == []
+
+
+def test_a_server_of_several_that_always_fails_is_left_out():
+    said = []
+    with FaultServer(script=["500"] * 999) as bad, FaultServer() as good:
+        found = drawn(asked_for(40, 2), bad, good, concurrency=1, say=said.append)
+    assert len(texts(found)) == 80
+    assert f"{bad.url} is left out" in said[0]
+
+
+def test_a_server_that_always_fails_is_given_up():
+    with FaultServer(script=["500"] * 999) as server:
+        with pytest.raises(InfrastructureError, match="no server answers any more"):
+            drawn(asked_for(), server, concurrency=1, retries=99, scale=0.001)
+        assert len(server.seen) <= 8 + 10
 
 
 def test_a_server_that_takes_no_high_temperature_is_asked_at_a_lower_one():

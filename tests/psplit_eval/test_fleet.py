@@ -1,6 +1,5 @@
 """Which server is asked next, which is left alone, which is given up."""
 
-import socket
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -9,7 +8,7 @@ import pytest
 from faultserver import FAULTS, FaultServer
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import PROMPT, asked_for, backend_of, collect, drawn, questions, texts
+from serving import PROMPT, asked_for, backend_of, collect, drawn, free_port, questions, texts
 
 from psplit_eval.errors import InfrastructureError
 from psplit_eval.fleet import pause_seconds
@@ -18,9 +17,7 @@ NOW = 1_800_000_000.0
 
 
 def dead_url():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    return f"http://127.0.0.1:{free_port()}/v1"
 
 
 @pytest.mark.parametrize(
