@@ -1,6 +1,6 @@
 """What an engine is: it turns requests into completions.
 
-The engines are `hf` (a Hugging Face model in process), `vllm` and `served` (a server that speaks
+The engines are `hf` (a Hugging Face model in process), `vllm` and `served` (servers that speak
 OpenAI's protocol). Every sample has random numbers of its own, so what it says does not depend on
 who shares its batch.
 """
@@ -30,7 +30,8 @@ class EngineOptions:
     (None: half of what is free). `dtype` auto: float32 on a CPU (exactly repeatable), the
     checkpoint's own elsewhere. `adapter`: a folder with a LoRA adapter. `tensor_parallel` GPUs hold
     one copy of the model, of which there are `data_parallel`; these and `engine_arg` (vLLM's own
-    arguments, by name) are for vllm.
+    arguments, by name) are for vllm. From `base_url` on: for servers; None is the default of
+    `served.ServedBackend`.
     """
 
     backend: str = "hf"
@@ -45,6 +46,12 @@ class EngineOptions:
     tensor_parallel: int = 1
     data_parallel: int = 1
     engine_arg: tuple[tuple[str, Any], ...] = ()
+    base_url: tuple[str, ...] = ()
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    top_logprobs: int | None = None
 
 
 @dataclass(frozen=True)

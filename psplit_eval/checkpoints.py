@@ -34,18 +34,23 @@ _SUMS = "psplit_files.sha256.json"
 class Checkpoint:
     """A folder that transformers can open, and the SHA-256 (hex) of every file that matters.
 
-    `adapter` is the folder of a LoRA adapter on it; its files' names begin with `adapter/`.
+    `folder` None: a server has it, and only its name is known. `adapter` is the folder of a LoRA
+    adapter on it; its files' names begin with `adapter/`.
     """
 
     name: str
-    folder: Path
+    folder: Path | None
     files: Mapping[str, str]
     adapter: Path | None = None
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over names and sums of all files: equal for equal checkpoints anywhere."""
-        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()
+        """SHA-256 over names and sums of all files: equal for equal checkpoints anywhere.
+
+        Of a model on a server, over its name, which promises less.
+        """
+        known: object = sorted(self.files.items()) if self.folder else ["served", self.name]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
+from psplit_eval.cli_engine import add_engine_options, engine_options, json_or_text
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.backends import EngineOptions
     from psplit_eval.run import RunOptions
     from psplit_eval.stored import RunResult
     from psplit_eval.suites import TaskSettings
@@ -84,7 +84,11 @@ def _parser() -> _Parser:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
     add = parser.add_argument
-    add("--model", required=True, help="folder, hub id OWNER/NAME, or smollm2-135m")
+    add(
+        "--model",
+        required=True,
+        help="folder, hub id OWNER/NAME, smollm2-135m, or a server's name for it",
+    )
     add("--modes", default="", help="names, separated by commas, such as normal,high")
     add(
         "--mode",
@@ -114,28 +118,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--backend", default="hf", help="engine: hf (the default) or vllm")
-    add("--batch-size", type=int, help="samples decoded and stored together (16 to 64 by length)")
-    add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    add("--adapter", type=Path, metavar="DIR", help="LoRA adapter on the model, as PEFT saves it")
-    add(
-        "--tensor-parallel", type=int, default=1, metavar="N", help="vllm: GPUs a copy of the model"
-    )
-    add("--data-parallel", type=int, default=1, metavar="N", help="vllm: copies of the model")
-    add(
-        "--engine-arg",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="vllm: an argument of its engine, such as max_model_len=8192",
-    )
-    add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
-    add("--thinking", default="auto", help="tell the chat template: on or off; auto: say nothing")
-    add("--think-tags", metavar="START,END", help="marks of a thought (<think>,</think>)")
-    add("--trust-remote-code", action="store_true", help="let the checkpoint run its own code")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
+    add_engine_options(parser)
 
 
 def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
@@ -358,44 +343,10 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
         settings=_settings(options),
         seed=options.seed,
         out=options.out,
-        engine=_engine_options(options),
+        engine=engine_options(options),
         allow_missing=options.allow_missing,
         command=["psplit-eval", *given],
     )
-
-
-def _engine_options(options: argparse.Namespace) -> EngineOptions:
-    from psplit_eval.backends import EngineOptions
-    from psplit_eval.thinking import Thinking
-
-    return EngineOptions(
-        backend=options.backend,
-        batch_size=options.batch_size,
-        dtype=options.dtype,
-        device=options.device,
-        chat_template=options.chat_template,
-        trust_remote_code=options.trust_remote_code,
-        thinking=Thinking.parse(options.thinking, options.think_tags),
-        adapter=options.adapter,
-        tensor_parallel=options.tensor_parallel,
-        data_parallel=options.data_parallel,
-        engine_arg=tuple(map(_engine_argument, options.engine_arg)),
-    )
-
-
-def _engine_argument(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not (name and separator):
-        raise UsageError(f"--engine-arg {text!r}: expected NAME=VALUE, VALUE as JSON or text")
-    return name.replace("-", "_"), _parsed(value)
-
-
-def _parsed(value: str) -> Any:
-    """JSON where it is such, else text."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _names(option: str, text: str) -> list[str]:
@@ -447,7 +398,7 @@ def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
     task, _, name = target.rpartition(".")
     if not separator:
         raise UsageError(f"--set {text!r}: expected NAME=VALUE or TASK.NAME=VALUE")
-    parsed = _parsed(value)
+    parsed = json_or_text(value)
     Sampling().updated({name: parsed})
     return task, {name: parsed}
 

@@ -17,13 +17,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from psplit_eval import __version__
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, cache_dir
 from psplit_eval.errors import UsageError
 from psplit_eval.memory import memory_bytes
-from psplit_eval.text import shortened
+from psplit_eval.servers import (
+    check_url,
+    http_answer,
+    list_models,
+    shown_text,
+    shown_url,
+    status_fix,
+)
 
 __all__ = ["LIBRARIES", "Finding", "examine"]
 
@@ -74,7 +81,7 @@ def examine(base_urls: Sequence[str] = ()) -> Iterator[Finding]:
     none before anything is looked at.
     """
     for url in base_urls:
-        _check_url(url)
+        check_url(url)
     return _findings(base_urls)
 
 
@@ -117,7 +124,7 @@ def _devices() -> Iterator[Finding]:
         yield Finding("note", "accelerator", "not looked for: torch cannot be imported")
         return
     except OSError as error:  # a CUDA library that is missing or of another version
-        yield Finding("problem", "torch", f"does not load: {_plain(error)}", "install it again")
+        yield Finding("problem", "torch", f"does not load: {shown_text(error)}", "install it again")
         return
     found = False
     for i in range(torch.cuda.device_count()):
@@ -135,7 +142,7 @@ def _cuda(cuda: Any, i: int) -> Finding:
         free, total = cuda.mem_get_info(i)
         text = f"{cuda.get_device_name(i)}, {_gb(free)} of {_gb(total)} free"
     except RuntimeError as error:  # torch's, for a device that it cannot take
-        return Finding("note", f"cuda:{i}", f"cannot be used now: {_plain(error)}")
+        return Finding("note", f"cuda:{i}", f"cannot be used now: {shown_text(error)}")
     return Finding("ok", f"cuda:{i}", text, details={"free_bytes": free, "total_bytes": total})
 
 
@@ -184,10 +191,10 @@ def _hub() -> Finding:
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES:
         return Finding("note", "model hub", "not asked: HF_HUB_OFFLINE is set")
-    shown = _shown(endpoint)
+    shown = shown_url(endpoint)
     try:
-        _check_url(endpoint)
-        _answer(urllib.request.Request(endpoint, method="HEAD"))
+        check_url(endpoint)
+        http_answer(urllib.request.Request(endpoint, method="HEAD"), _SECONDS)
     except urllib.error.HTTPError as error:
         if error.code < 500:  # whatever it thinks of the page: it is there
             return Finding("ok", "model hub", f"{shown} answers")
@@ -204,101 +211,29 @@ def _hub() -> Finding:
 
 def _server(url: str) -> Finding:
     """Ask an OpenAI-compatible server for its models."""
-    shown = _shown(url)
+    shown = shown_url(url)
     try:
-        models = _models(url)
+        models = list_models(url, _SECONDS)
     except urllib.error.HTTPError as error:
         text = f"{shown}/models answers with status {error.code}"
-        return Finding("problem", "server", text, _fix_of_status(error.code, url))
+        return Finding("problem", "server", text, status_fix(error.code, url))
     except (json.JSONDecodeError, UnicodeDecodeError):
         text = f"{shown}/models answers, but not with a list of models"
         return Finding("problem", "server", text, "give the base URL, which mostly ends in /v1")
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException, UsageError) as error:
         fix = "start it, or correct the host and the port"
         return Finding("problem", "server", f"{shown} cannot be reached ({_why(error)})", fix)
-    few = ", ".join(_plain(name) for name in models[:5]) or "none"
+    few = ", ".join(shown_text(name) for name in models[:5]) or "none"
     more = f" and {len(models) - 5} more" if len(models) > 5 else ""
     details = {"url": shown, "models": models}
     return Finding("ok", "server", f"{shown} has {few}{more}", details=details)
-
-
-def _models(url: str) -> list[str]:
-    headers = {"Accept": "application/json"}
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if key:
-        if not (key.isascii() and key.isprintable()):  # http.client would quote it in its error
-            raise ValueError("OPENAI_API_KEY holds characters that cannot be sent")
-        headers["Authorization"] = f"Bearer {key}"
-    parts = urllib.parse.urlsplit(url)
-    asked = parts._replace(path=f"{parts.path.rstrip('/')}/models", fragment="").geturl()
-    content = json.loads(_answer(urllib.request.Request(asked, headers=headers)))
-    try:
-        return [str(model["id"]) for model in content["data"]]
-    except (KeyError, TypeError):
-        raise json.JSONDecodeError("no list of models", "", 0) from None
-
-
-def _fix_of_status(code: int, url: str) -> str:
-    if code in (401, 403):
-        known = "another" if os.environ.get("OPENAI_API_KEY") else "a"
-        return f"it wants {known} key: set OPENAI_API_KEY"
-    if code == 404 and not urllib.parse.urlsplit(url).path.rstrip("/").endswith("/v1"):
-        return f"try {_shown(url)}/v1"
-    if 300 <= code < 400:
-        return "it sends you elsewhere: give that address"
-    return "look at the server's own log"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another server."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _answer(request: urllib.request.Request) -> bytes:
-    opener = urllib.request.build_opener(_NoRedirect)
-    with opener.open(request, timeout=_SECONDS) as response:
-        return bytes(response.read(_MOST_BYTES))
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            _no_url(url)
-        if parts.username is not None:
-            raise UsageError(
-                f"--base-url {_shown(url)!r}: given with a user, expected none; leave it out, and "
-                "put a key into OPENAI_API_KEY"
-            )
-    except ValueError:
-        _no_url(url)
-
-
-def _no_url(url: str) -> NoReturn:
-    raise UsageError(f"--base-url {_shown(url)!r}: expected a URL such as http://localhost:8000/v1")
-
-
-def _shown(url: str) -> str:
-    """Without user, password and query, in which keys are hidden at times."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "(no URL)"
-    return _plain(parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/"))
 
 
 def _why(error: Exception) -> str:
     reason = getattr(error, "reason", error)
     if isinstance(reason, TimeoutError):
         return f"no answer in {_SECONDS:.0f} s"
-    return _plain(getattr(reason, "strerror", None) or reason)
-
-
-def _plain(value: object) -> str:
-    return shortened(value, 120)
+    return shown_text(getattr(reason, "strerror", None) or reason)
 
 
 def _gb(size: float) -> str:

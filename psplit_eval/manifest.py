@@ -43,11 +43,15 @@ _LIBRARIES = (
     "scipy",
     "nltk",
     "math-verify",
+    "openai",
     "vllm",
     "peft",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "device", "quantization", "chat_template", "thinking")
+_MODEL_KEYS = (
+    *("backend", "dtype", "device", "quantization"),
+    *("chat_template", "thinking", "top_logprobs"),
+)
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:
@@ -151,7 +155,15 @@ def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manife
         tasks[name] = {**entry, **grown}
     kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
     pools = {**old.get("pools", {}), **new.get("pools", {})}
-    return {**new, **kept, "modes": list(modes.values()), "tasks": tasks, "pools": pools}
+    model = {**old["model"], **new["model"]}  # with what was found out while sampling
+    return {
+        **new,
+        **kept,
+        "model": model,
+        "modes": list(modes.values()),
+        "tasks": tasks,
+        "pools": pools,
+    }
 
 
 def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:

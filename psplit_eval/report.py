@@ -299,6 +299,10 @@ def _shots(task: Mapping[str, Any]) -> str:
 def _origin(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, str]]:
     if model["backend"] == "lm-eval":
         return [("samples", "imported: logged by lm_eval, not drawn by psplit")]
+    if "urls" in model:
+        rows = [("servers", ", ".join(model["urls"])), ("base seed", str(manifest["base_seed"]))]
+        left_out = ", ".join(model.get("left_out", ()))
+        return [*rows, ("not taken by the servers", left_out)] if left_out else rows
     return [
         *([("parameters", f"{model['parameters']:,}")] if model.get("parameters") else []),
         ("files' fingerprint", manifest["checkpoint"]["fingerprint"]),

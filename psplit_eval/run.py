@@ -110,7 +110,7 @@ def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> 
 
 def _declared(checkpoint: Checkpoint) -> dict[str, Mode]:
     """Modes of the checkpoint, and of its adapter, which wins."""
-    folders = [checkpoint.folder, *([checkpoint.adapter] if checkpoint.adapter else [])]
+    folders = [folder for folder in (checkpoint.folder, checkpoint.adapter) if folder]
     return {name: mode for folder in folders for name, mode in checkpoint_modes(folder).items()}
 
 
@@ -158,6 +158,7 @@ def _sample(
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
         manifest["tokens"] = store.tokens()
+        manifest["model"] |= backend.describe()  # with what was found out while sampling
         write_json(folder / "manifest.json", manifest)
 
 
@@ -239,7 +240,7 @@ def _parts(
         "command": list(options.command),
         "checkpoint": {
             "name": checkpoint.name,
-            "path": str(checkpoint.folder.resolve()),
+            "path": str(checkpoint.folder.resolve()) if checkpoint.folder else None,
             "fingerprint": checkpoint.fingerprint,
             "files": dict(checkpoint.files),
             "adapter": str(checkpoint.adapter.resolve()) if checkpoint.adapter else None,

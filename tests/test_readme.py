@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from faultserver import FaultServer
 
 from psplit_eval.catalog import Catalog
 from psplit_eval.cli import main
@@ -98,9 +99,19 @@ def file(name):
     return "test.jsonl" if name == "psplit_gsm8k" else f"{name}.jsonl"
 
 
+@pytest.fixture
+def servers():
+    """URL in the README → one that is there."""
+    with FaultServer(models=("NAME",)) as one, FaultServer(models=("NAME",)) as two:
+        urls = {"http://localhost:8000/v1": one.url, "http://gpu1:8000/v1": one.url}
+        yield {**urls, "http://gpu2:8000/v1": two.url}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command, workplace, tiny, tmp_path, monkeypatch, request):
-    """On the tiny model, with local rows, fewer docs, shorter responses and vLLM's stand-in."""
+def test_a_command_of_the_readme_runs(
+    command, workplace, tiny, servers, tmp_path, monkeypatch, request
+):
+    """On the tiny model, the tests' servers or vLLM's stand-in, with local rows, few and short."""
     if "vllm" in command.split():
         request.getfixturevalue("vllm")
     here = tmp_path / "here"
@@ -108,6 +119,7 @@ def test_a_command_of_the_readme_runs(command, workplace, tiny, tmp_path, monkey
     monkeypatch.chdir(here)
     models = {"path/to/checkpoint", "owner/name", "CKPT", "smollm2-135m"}
     words = [str(tiny) if word in models else word for word in shlex.split(command)[1:]]
+    words = [",".join(servers.get(part, part) for part in word.split(",")) for word in words]
     if words[0] == "run":
         small = ["--limit", "2", "--set", "max_tokens=8"]
         if "--suite" in words or "--tasks" in words:

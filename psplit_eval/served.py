@@ -1,0 +1,239 @@
+"""The `openai` engine: chat servers that speak OpenAI's protocol, one or many.
+
+Before the first sample a few small questions are asked: what a server takes, whether it draws by
+seed, whether a mode's system prompt reaches the model. Then requests go out side by side, and
+every sample ends as text or as an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+from psplit_eval.asker import Asker, Needs
+from psplit_eval.backends import Completion, Messages, Result, Watch
+from psplit_eval.chat import Form
+from psplit_eval.errors import PsplitError, TemplateError
+from psplit_eval.fleet import Fleet
+from psplit_eval.requests import Request, work_groups
+from psplit_eval.servers import shown_url
+from psplit_eval.thinking import Thinking
+
+__all__ = ["ServedBackend"]
+
+_GROUP_REQUESTS = _MOST_TOGETHER = 64
+_SECONDS_TOGETHER = 1.0
+_DOCS_ALIKE = 3
+_ALIKE = (
+    "every doc with several samples got the same text each time: a very sharp policy, or a server "
+    "that keeps answers; look at some samples before you believe the diversity"
+)
+
+
+class ServedBackend:
+    """A model behind one or more servers."""
+
+    can_score = False
+    context_length = 2**31  # not known
+
+    def __init__(
+        self,
+        model: str,
+        urls: Sequence[str],
+        *,
+        concurrency: int = 32,
+        requests_per_minute: float | None = None,
+        timeout: float = 600.0,
+        retries: int = 10,
+        top_logprobs: int = 20,
+        thinking: Thinking | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        scale: float = 1.0,
+    ) -> None:
+        """Nothing is sent yet.
+
+        `concurrency`: requests in flight by URL. `requests_per_minute`: sent at most, over all
+        URLs. `timeout`: seconds for one try, of which a sample has `retries` more; waits between
+        them begin at `scale` seconds and grow to 60 times that. `top_logprobs` are listed by token,
+        for the entropy; each takes some 80 bytes of an answer. `say` hears notices.
+        """
+        self._model, self._urls = model, tuple(urls)
+        self._thinking = thinking or Thinking()
+        self._say = say
+        self._limits: dict[str, Any] = {
+            "concurrency": concurrency,
+            "requests_per_minute": requests_per_minute,
+            "timeout": timeout,
+            "retries": retries,
+            "scale": scale,
+            "say": say,
+        }
+        self._form = Form(top_logprobs)
+
+    def describe(self) -> dict[str, Any]:
+        """`left_out` are parameters that the servers turned out not to take."""
+        left_out = self._form.left_out()
+        found = {"left_out": left_out} if left_out else {}
+        return {
+            "backend": "openai",
+            "urls": [shown_url(url) for url in self._urls],
+            "top_logprobs": self._form.top_logprobs,
+            "thinking": self._thinking.arguments().get("enable_thinking"),
+            **{name: self._limits[name] for name in ("concurrency", "timeout", "retries")},
+            **found,
+        }
+
+    def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:
+        """The messages as JSON: the server's own template makes the prompt."""
+        if not add_generation_prompt:
+            raise TemplateError(
+                "the task begins the answer itself, which a chat server cannot continue; take "
+                "--backend hf"
+            )
+        return json.dumps(messages, ensure_ascii=False)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return ()
+
+    def groups(self, requests: Iterable[Request]) -> list[list[Request]]:
+        return work_groups(requests, 1, _GROUP_REQUESTS)
+
+    def run(self, groups: Sequence[Sequence[Request]], watch: Watch) -> Iterator[list[Result]]:
+        requests = list(chain.from_iterable(groups))
+        if not requests:
+            return
+        with asyncio.Runner() as runner:
+            work = runner.run(self._begun(requests))
+            ready: list[Result] = []
+            try:
+                runner.run(work.prepare())
+                while ready := runner.run(work.some()):
+                    tokens = sum(r.tokens or 0 for _, r in ready if isinstance(r, Completion))
+                    watch(tokens, len(ready))
+                    together, ready = ready, []
+                    yield together
+            except (KeyboardInterrupt, PsplitError):
+                ready += work.take()
+                if ready:
+                    yield ready
+                raise
+            finally:
+                self._form = work.asker.form
+                runner.run(work.end())
+
+    async def _begun(self, requests: Sequence[Request]) -> _Work:
+        fleet = Fleet(self._urls, **self._limits)
+        needs = Needs.of(requests)
+        asker = Asker(fleet, self._model, self._thinking, needs, self._say, self._form)
+        return _Work(requests, fleet, asker, self._say)
+
+
+class _Work:
+    """Requests on their way: as many workers as the servers have places pull them one by one."""
+
+    def __init__(
+        self, requests: Sequence[Request], fleet: Fleet, asker: Asker, say: Callable[[str], None]
+    ) -> None:
+        self.asker = asker
+        self._left, self._size = iter(requests), len(requests)
+        self._fleet, self._say = fleet, say
+        self._workers: set[asyncio.Task[None]] = set()
+        self._done: list[Result] = []
+        self._more = asyncio.Event()
+        self._texts = _Texts()
+
+    async def prepare(self) -> None:
+        await self.asker.prepare()
+        for _ in range(min(self._fleet.places, self._size)):
+            worker = asyncio.get_running_loop().create_task(self._pull())
+            self._workers.add(worker)
+            worker.add_done_callback(self._ended)
+        self._fleet.failure.add_done_callback(lambda _: self._more.set())
+
+    async def _pull(self) -> None:
+        for request in self._left:
+            result = await self._result(request)
+            self._done.append((request, result))
+            if len(self._done) >= _MOST_TOGETHER:
+                self._more.set()
+
+    async def _result(self, request: Request) -> Completion | Exception:
+        try:
+            completion = await self.asker.sample(request)
+        except PsplitError:
+            raise  # it would be so with every other request
+        except Exception as error:  # whatever it is, the neighbours go on
+            return error
+        self._texts.see(request, completion.text)
+        return completion
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        if worker.cancelled():
+            return
+        error = worker.exception()
+        if error is not None and not self._fleet.failure.done():
+            self._fleet.failure.set_exception(error)
+        self._workers.discard(worker)
+        if error is not None or not self._workers:
+            self._more.set()
+
+    async def some(self) -> list[Result]:
+        """What has completed in a second, sooner where it is much or all; [] at the end.
+
+        Raises what ended the work; `take` has the rest then.
+        """
+        while True:
+            if len(self._done) < _MOST_TOGETHER and self._workers:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SECONDS_TOGETHER):
+                        await self._more.wait()
+            self._more.clear()
+            if self._fleet.failure.done():
+                self._fleet.failure.result()
+            if self._done or not self._workers:
+                break
+        if not self._workers and self._texts.all_alike:
+            self._say(_ALIKE)
+            self._texts = _Texts()
+        return self.take()
+
+    def take(self) -> list[Result]:
+        """All that has completed and was not taken yet."""
+        taken, self._done = self._done, []
+        return taken
+
+    async def end(self) -> None:
+        """Cancel what is on its way."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await self._fleet.close()
+
+
+class _Texts:
+    """Whether the samples of every doc are alike, which is what an ignored seed looks like."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str, int], int] = {}
+        self._alike: set[tuple[str, str, int]] = set()
+        self._differ = False
+
+    def see(self, request: Request, text: str) -> None:
+        if self._differ or not request.sampling.temperature:
+            return
+        doc = request.key[:3]
+        if doc not in self._first:
+            self._first[doc] = hash(text)
+        elif self._first[doc] == hash(text):
+            self._alike.add(doc)
+        else:
+            self._differ = True
+            self._first.clear()
+
+    @property
+    def all_alike(self) -> bool:
+        return not self._differ and len(self._alike) >= _DOCS_ALIKE
