@@ -161,7 +161,8 @@ def test_a_whole_run_and_all_that_follows_it(tmp_path, capsys):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"]["urls"] == [server.url]
     assert manifest["checkpoint"] == {
-        "name": "m", "path": None, "files": {}, "fingerprint": manifest["checkpoint"]["fingerprint"]
+        "name": "m", "path": None, "files": {}, "adapter": None,
+        "fingerprint": manifest["checkpoint"]["fingerprint"],
     }  # fmt: skip
     page = (folder / "report.md").read_text()
     assert "entropy_bits_estimate" in page

@@ -430,11 +430,11 @@ def test_an_adapter_is_part_of_what_was_measured(vllm, tiny, adapter, tmp_path, 
     ("arguments", "words"),
     [
         (["--tensor-parallel", "0"], "expected 1 or more"),
-        (["--device", "cuda:1"], "CUDA_VISIBLE_DEVICES"),
+        (["--device", "cuda:1"], "--device is for the hf backend"),
         (["--engine-arg", "max_model_len"], "expected NAME=VALUE"),
         (["--engine-arg", "max-model-length=9"], "did you mean 'max_model_len'"),
         (["--adapter", "nowhere"], "give a folder in which PEFT's save_pretrained"),
-        (["--backend", "hf", "--data-parallel", "2"], "add --backend vllm"),
+        (["--backend", "hf", "--data-parallel", "2"], "--data-parallel is for the vllm backend"),
         (["--set", "temperature=3"], "vLLM knows 0 and 0.01 to 2"),
     ],
 )
