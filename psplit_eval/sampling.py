@@ -30,6 +30,17 @@ class Plan:
     prompts: tuple[Prompt, ...]
     docs: tuple[tuple[str, int], ...]
 
+    def part(self, groups: Iterable[Iterable[Request]]) -> Plan:
+        """What some of its work groups need: their requests, prompts and docs."""
+        requests = tuple(request for group in groups for request in group)
+        prompts = {(request.prompt_hash, request.mode) for request in requests}
+        docs = {(request.task, request.doc_id) for request in requests}
+        return Plan(
+            requests,
+            tuple(p for p in self.prompts if (p.prompt_hash, p.mode) in prompts),
+            tuple(doc for doc in self.docs if doc in docs),
+        )
+
     def asked(self, stored: Iterable[SampleKey]) -> dict[str, dict[str, int]]:
         """Task → mode → samples that the run now has: those planned, and others that are there."""
         keys = {request.key for request in self.requests}

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from psplit_eval.errors import CorruptStoreError, InfrastructureError
+from psplit_eval.errors import CorruptStoreError, InfrastructureError, RunMismatchError
 
 __all__ = [
     "MIGRATIONS",
@@ -262,6 +262,32 @@ class Store:
                 + " WHERE samples.error IS NOT NULL",
                 (_sample_row(sample) for sample in samples),
             )
+
+    def absorb(self, path: Path) -> None:
+        """Copy prompts, docs and samples of another store, in one transaction.
+
+        It is brought to the newest version, else only read. Raises RunMismatchError where both
+        have the same sample.
+        """
+        with Store(path):
+            pass
+        with _explained(path):
+            self._db.execute("ATTACH ? AS part", (str(path),))
+        try:
+            with self._transaction() as db:
+                for table in ("prompts", "docs"):
+                    db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM part.{table}")
+                db.execute(
+                    f"INSERT INTO samples ({_SAMPLE_COLUMNS}) "
+                    f"SELECT {_SAMPLE_COLUMNS} FROM part.samples"
+                )
+        except sqlite3.IntegrityError as error:
+            raise RunMismatchError(
+                f"store {path}: has samples that {self.path} has, too; give every shard with the "
+                "store that its own run wrote"
+            ) from error
+        finally:
+            self._db.execute("DETACH part")
 
     def replace_metrics(self, task: str, metrics: Iterable[Metric]) -> None:
         """Put `metrics` in the place of all that are stored for `task`."""

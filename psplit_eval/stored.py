@@ -22,10 +22,9 @@ from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
 from psplit_eval.manifest import (
     Manifest,
-    check_form,
     locked,
     new_manifest,
-    open_manifest,
+    open_run,
     read_manifest,
 )
 from psplit_eval.measures import stored_scorer, working_scorer
@@ -48,7 +47,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the run lies and what it found."""
+    """Where the run lies and what it found; a part of a run has no report."""
 
     folder: Path
     verdict: str
@@ -56,6 +55,7 @@ class RunResult:
     failed: int
     summary: str
     notes: Sequence[str] = ()
+    report: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path]
     `include`, and measured as it is defined now, which the manifest then says. Raises UsageError
     where there is no run, or no such task.
     """
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     catalog, notes = Catalog(include), []
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
@@ -105,7 +105,7 @@ def _nothing_drawn(store: Store) -> UsageError:
 
 def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
     """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         return _reported(store, folder, manifest, allow_missing, Tally())
 
@@ -184,7 +184,7 @@ def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[StoredRun]:
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     with Store(folder / "samples.sqlite") as store:
         yield StoredRun(folder, manifest, store, _arms(store, manifest))
 

@@ -23,7 +23,7 @@ LAYERS = (
     ("importing", "report"),
     ("paired_runs",),
     ("stored",),
-    ("run",),
+    ("merging", "run"),
     ("cli",),
 )
 
