@@ -70,6 +70,10 @@ class HarnessScorer:
         plain = any(re.match(rf"{name}(_|$)", metric) for name in _FRACTIONS)
         return MetricInfo("fraction" if plain else "number", self.directions.get(metric))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process builds lm-eval's task by itself."""
+        return {**self.__dict__, "_built": None}
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "kind": self.kind,

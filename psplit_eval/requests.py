@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Self, TypeVar
 
 from psplit_eval.errors import UnknownNameError, UsageError
@@ -119,7 +120,13 @@ class Request:
         """SHA-256 over all that determines the response but the weights."""
         if self.answer is not None:
             return digest(self.prompt_hash, self.doc_hash, self.answer)
-        return digest(self.prompt_hash, self.doc_hash, self.sampling.to_dict(), self.seed)
+        return digest(self.prompt_hash, self.doc_hash, _settings(self.sampling), self.seed)
+
+
+@lru_cache(maxsize=64)
+def _settings(sampling: Sampling) -> dict[str, Any]:
+    """Made once, not a million times."""
+    return sampling.to_dict()
 
 
 def digest(*parts: object) -> str:

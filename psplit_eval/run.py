@@ -30,7 +30,7 @@ from psplit_eval.manifest import (
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.requests import Request, Shard, digest, plan_sum
-from psplit_eval.sampling import Plan, Tally, fill, missing, plan
+from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
 from psplit_eval.suites import TaskSettings, suite_named
@@ -119,7 +119,7 @@ class _Work:
 
 def _work(whole: Plan, backend: Backend, shard: Shard | None) -> _Work:
     groups = backend.groups(whole.requests)
-    asked = whole.asked(())
+    asked = whole.counts()
     if shard is None:
         return _Work(whole, groups, asked, {})
     entry = {**asdict(shard), "plan": plan_sum(groups), "asked": asked}
@@ -177,9 +177,9 @@ def _sample(
 ) -> Tally:
     requests = work.plan.requests
     wanted = missing(store, requests)
-    counts = work.plan.asked(store.attempts())
+    counts = asked_for(store, wanted)
     for name, modes in work.cells.items():
-        asked = {mode: counts.get(name, {}).get(mode, 0) for mode in modes}
+        asked = {mode: counts[mode, name] for mode in modes}
         manifest["tasks"][name].setdefault("asked", {}).update(asked)
     write_json(folder / "manifest.json", manifest)
     planned = set(work.plan.docs)
@@ -190,7 +190,7 @@ def _sample(
     wall, cpu = time.monotonic(), time.process_time()
     try:
         with screen.sampling(len(wanted), len(requests) - len(wanted)) as watch:
-            return fill(store, backend, work.groups, watch)
+            return fill(store, backend, work.groups, watch, wanted)
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)

@@ -13,9 +13,10 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from psplit_eval.errors import CorruptStoreError, InfrastructureError, RunMismatchError
 
@@ -23,6 +24,7 @@ __all__ = [
     "MIGRATIONS",
     "Doc",
     "Metric",
+    "Outcome",
     "Prompt",
     "Sample",
     "SampleCount",
@@ -174,6 +176,19 @@ class Metric:
     value: float
 
 
+class Outcome(NamedTuple):
+    """What became of one sample, without its text; the fields are those of `Sample`."""
+
+    doc_id: int
+    good: bool
+    finish_reason: str | None
+    completion_tokens: int | None
+    entropy_sum_bits: float | None
+    entropy_estimate_sum_bits: float | None
+
+
+_METRIC = attrgetter(*(field.name for field in fields(Metric)))
+_OF_CELL = "WHERE task = ? AND mode = ?"
 _SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
 _SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
 _IDS_COLUMN, _GREEDY_COLUMN = (
@@ -291,17 +306,38 @@ class Store:
 
     def replace_metrics(self, task: str, metrics: Iterable[Metric]) -> None:
         """Put `metrics` in the place of all that are stored for `task`."""
+        cells = self._cells("metrics", task)
         with self._transaction() as db:
-            db.execute("DELETE FROM metrics WHERE task = ?", (task,))
-            db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", map(astuple, metrics))
+            db.executemany("DELETE FROM metrics WHERE task = ? AND mode = ?", cells)
+            db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", map(_METRIC, metrics))
 
-    def attempts(self) -> dict[SampleKey, tuple[int, bool, str]]:
-        """For every stored key: attempts made, whether it succeeded, and its request hash."""
+    def attempts(self) -> Iterator[tuple[SampleKey, int, bool, str]]:
+        """Of every sample: its key, attempts made, whether one succeeded, and its request hash."""
         rows = self._rows(
             "SELECT mode, task, doc_id, sample_idx, attempt, error IS NULL, request_hash "
             "FROM samples"
         )
-        return {row[:4]: (row[4], bool(row[5]), row[6]) for row in rows}
+        for row in rows:
+            yield row[:4], row[4], bool(row[5]), row[6]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(mode, task) → samples, failed ones included."""
+        rows = self._rows("SELECT mode, task, count(*) FROM samples GROUP BY mode, task")
+        return {row[:2]: row[2] for row in rows}
+
+    def _cells(
+        self, table: str, task: str | None = None, mode: str | None = None
+    ) -> list[tuple[str, str]]:
+        """(task, mode) of what is stored, sorted; found by leaps, so a big table costs nothing."""
+        found, last = [], ("", "")
+        query = (
+            f"SELECT mode, task FROM {table} WHERE (mode, task) > (?, ?) ORDER BY mode, task "
+            "LIMIT 1"
+        )
+        while row := next(self._rows(query, last), None):
+            found.append((row[1], row[0]))
+            last = row
+        return sorted(c for c in found if task in (None, c[0]) and mode in (None, c[1]))
 
     def samples(
         self, task: str | None = None, mode: str | None = None, ids: bool = True
@@ -311,17 +347,23 @@ class Store:
         Without `ids` their token ids are left out (None): they are most of what a sample weighs.
         """
         columns = _SAMPLE_COLUMNS if ids else _SAMPLE_COLUMNS.replace("completion_ids", "NULL")
+        query = f"SELECT {columns} FROM samples {_OF_CELL} ORDER BY doc_id, sample_idx"
+        for cell in self._cells("samples", task, mode):
+            for row in self._rows(query, cell):
+                values = list(row)
+                values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
+                greedy = values[_GREEDY_COLUMN]
+                values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
+                yield Sample(*values)
+
+    def outcomes(self, task: str, mode: str) -> Iterator[Outcome]:
+        """What became of every sample of a task in a mode, by (doc_id, sample_idx)."""
         rows = self._rows(
-            f"SELECT {columns} FROM samples WHERE task = ifnull(?, task) "
-            "AND mode = ifnull(?, mode) ORDER BY task, mode, doc_id, sample_idx",
+            "SELECT doc_id, error IS NULL, finish_reason, completion_tokens, entropy_sum_bits, "
+            f"entropy_estimate_sum_bits FROM samples {_OF_CELL} ORDER BY doc_id, sample_idx",
             (task, mode),
         )
-        for row in rows:
-            values = list(row)
-            values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
-            greedy = values[_GREEDY_COLUMN]
-            values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
-            yield Sample(*values)
+        return map(Outcome._make, rows)
 
     def doc_prompts(self, task: str, mode: str) -> dict[int, tuple[str, str]]:
         """Of every doc of a task in a mode: the doc's hash, and what names its prompts.
@@ -340,41 +382,48 @@ class Store:
         """Completion tokens of all samples, as far as their number is known."""
         return int(self._db.execute("SELECT total(completion_tokens) FROM samples").fetchone()[0])
 
-    def unscored(self, task: str) -> int:
-        """Docs (counted once a mode) that have a good sample and no number of their own."""
-        query = (
-            "SELECT count(*) FROM (SELECT mode, doc_id FROM samples WHERE task = ?1 "
-            "AND error IS NULL EXCEPT SELECT mode, doc_id FROM metrics WHERE task = ?1 "
-            "AND sample_idx IS NULL)"
-        )
-        return int(self._db.execute(query, (task,)).fetchone()[0])
-
     def docs(self, task: str | None = None) -> Iterator[Doc]:
         """Docs by (task, doc_id)."""
-        rows = self._rows(
-            "SELECT * FROM docs WHERE task = ifnull(?, task) ORDER BY task, doc_id", (task,)
-        )
+        where, values = ("", ()) if task is None else ("WHERE task = ?", (task,))
+        rows = self._rows(f"SELECT * FROM docs {where} ORDER BY task, doc_id", values)
         for name, doc_id, doc_hash, doc, target in rows:
             yield Doc(name, doc_id, doc_hash, json.loads(doc), target)
 
     def prompts(self, mode: str | None = None) -> Iterator[Prompt]:
-        """Rendered prompts, by mode."""
+        """Rendered prompts, by mode; all of them: `prompt_text` has one."""
         rows = self._rows(
             "SELECT * FROM prompts WHERE mode = ifnull(?, mode) ORDER BY mode, prompt_hash", (mode,)
         )
         for prompt_hash, name, text, ids in rows:
             yield Prompt(prompt_hash, name, text, _unpack(ids) or ())
 
-    def metrics(self, task: str | None = None) -> Iterator[Metric]:
-        """Stored numbers by (task, metric, mode, doc_id, sample_idx); SQL NULL reads as NaN."""
-        rows = self._rows(
-            "SELECT mode, task, doc_id, sample_idx, metric, value FROM metrics "
-            "WHERE task = ifnull(?, task) ORDER BY task, metric, mode, doc_id, sample_idx",
-            (task,),
+    def prompt_text(self, prompt_hash: str, mode: str) -> str:
+        """One rendered prompt; empty where there is none."""
+        query = "SELECT text FROM prompts WHERE prompt_hash = ? AND mode = ?"
+        return str(next(self._rows(query, (prompt_hash, mode)), ("",))[0])
+
+    def metrics(
+        self, task: str | None = None, mode: str | None = None, of_docs: bool = False
+    ) -> Iterator[Metric]:
+        """Stored numbers by (task, mode, metric, doc_id, sample_idx); SQL NULL reads as NaN.
+
+        `of_docs`: only those of whole docs, not of single samples.
+        """
+        query = (
+            f"SELECT mode, task, doc_id, sample_idx, metric, value FROM metrics {_OF_CELL} "
+            f"{'AND sample_idx IS NULL ' if of_docs else ''}"
+            "ORDER BY metric, doc_id, ifnull(sample_idx, -1)"
         )
-        for row in rows:
-            mode, name, doc_id, idx, metric, value = row
-            yield Metric(mode, name, doc_id, idx, metric, math.nan if value is None else value)
+        for cell in self._cells("metrics", task, mode):
+            for name, of_task, doc_id, idx, metric, value in self._rows(query, cell):
+                number = math.nan if value is None else value
+                yield Metric(name, of_task, doc_id, idx, metric, number)
+
+    def right(self, task: str, mode: str) -> int | None:
+        """Samples of a task in a mode that are graded as right; None where none is graded."""
+        query = f"SELECT sum(value) FROM metrics {_OF_CELL} AND metric = 'correct'"
+        (total,) = next(self._rows(query, (task, mode)))
+        return None if total is None else int(total)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,15 +227,25 @@ def _reported(
 
 def _arms(store: Store, manifest: Manifest) -> list[Arm]:
     scorers = {name: stored_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
-    for name, scorer in scorers.items():
-        unscored = store.unscored(name)
-        if unscored and (scorer.kind != "lm-eval" or not any(store.metrics(name))):
-            raise UsageError(
-                f"store {store.path}: {unscored} docs of task {name!r} are not scored yet (the run "
-                f"was stopped before); psplit-eval score {store.path.parent}"
-            )
-    if next(store.samples(ids=False), None) is None:
-        raise _nothing_drawn(store)
     modes = [mode["name"] for mode in manifest["modes"]]
     asked = {name: task.get("asked", {}) for name, task in manifest["tasks"].items()}
-    return read_arms(store, scorers, modes, asked)
+    arms = read_arms(store, scorers, modes, asked)
+    if not arms:
+        raise _nothing_drawn(store)
+    for name in scorers:
+        _check_scored(store, [arm for arm in arms if arm.task == name])
+    return arms
+
+
+def _check_scored(store: Store, arms: Sequence[Arm]) -> None:
+    """Raise UsageError where docs of a task (counted once a mode) have no number of their own.
+
+    lm-eval's metrics may say nothing of some docs, but not of all.
+    """
+    unscored = sum(len(arm.good.keys() - set().union(*arm.values.values())) for arm in arms)
+    partly = any(arm.values for arm in arms) and arms[0].scorer.kind == "lm-eval"
+    if unscored and not partly:
+        raise UsageError(
+            f"store {store.path}: {unscored} docs of task {arms[0].task!r} are not scored yet (the "
+            f"run was stopped before); psplit-eval score {store.path.parent}"
+        )

@@ -15,7 +15,7 @@ LAYERS = (
     ("accuracy", "checkpoints", "diversity", "manifest", "modes", "stats", "store", "suites"),
     ("catalog", "doctor", "export", "inventory", "requests", "scoring"),
     ("decoding", "kvcache", "lmtask", "rows"),
-    ("measures",),
+    ("measures", "workers"),
     ("backends", "harness"),
     ("sampling", "comparison", "hf"),
     ("engines",),
