@@ -329,15 +329,19 @@ class Store:
         self, table: str, task: str | None = None, mode: str | None = None
     ) -> list[tuple[str, str]]:
         """(task, mode) of what is stored, sorted; found by leaps, so a big table costs nothing."""
-        found, last = [], ("", "")
-        query = (
-            f"SELECT mode, task FROM {table} WHERE (mode, task) > (?, ?) ORDER BY mode, task "
-            "LIMIT 1"
-        )
-        while row := next(self._rows(query, last), None):
-            found.append((row[1], row[0]))
-            last = row
-        return sorted(c for c in found if task in (None, c[0]) and mode in (None, c[1]))
+        if task is not None and mode is not None:
+            return [(task, mode)]
+        every = self._leaps(f"SELECT min(mode) FROM {table} WHERE mode > ?")
+        modes = every if mode is None else [mode]
+        tasks = f"SELECT min(task) FROM {table} WHERE mode = ? AND task > ?"
+        found = [(name, of_mode) for of_mode in modes for name in self._leaps(tasks, of_mode)]
+        return sorted(cell for cell in found if task in (None, cell[0]))
+
+    def _leaps(self, query: str, *fixed: str) -> Iterator[str]:
+        """Every value that a column has: what the query finds after the one before."""
+        last: str | None = ""
+        while (last := next(self._rows(query, (*fixed, last)))[0]) is not None:
+            yield last
 
     def samples(
         self, task: str | None = None, mode: str | None = None, ids: bool = True
