@@ -16,8 +16,8 @@ from typing import Any
 
 from psplit_eval.errors import InfrastructureError, PsplitError, RunMismatchError, UsageError
 from psplit_eval.files import disk_errors
+from psplit_eval.glance import SampleCount, count_samples
 from psplit_eval.manifest import Manifest, locked, open_manifest
-from psplit_eval.store import SampleCount, count_samples
 from psplit_eval.text import columns, one_line, shortened
 
 __all__ = [

@@ -16,6 +16,7 @@ from typing import Any
 from psplit_eval.catalog import Catalog
 from psplit_eval.errors import RunMismatchError, UsageError
 from psplit_eval.files import disk_errors, write_json
+from psplit_eval.glance import count_samples
 from psplit_eval.manifest import (
     Manifest,
     check_form,
@@ -25,13 +26,13 @@ from psplit_eval.manifest import (
     unlike,
 )
 from psplit_eval.measures import source_of
-from psplit_eval.store import Store, count_samples
+from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, score_run
 
 __all__ = ["merge_shards"]
 
-_SUMMED = ("wall_seconds", "cpu_seconds", "tokens")
-_SAID = ("command", "created_at", *_SUMMED, "machine")
+_SUMMED = ("wall_seconds", "cpu_seconds")
+_SAID = ("command", "created_at", *_SUMMED, "tokens", "machine")
 """What the merged manifest says of every shard."""
 
 
@@ -160,7 +161,8 @@ def _join(parts: Sequence[_Part], out: Path, command: Sequence[str]) -> None:
         with Store(partial) as store:
             for part in parts:
                 store.absorb(part.folder / "samples.sqlite")
-        write_json(out / "manifest.json", _manifest(parts, command))
+            tokens = int(store.tokens())
+        write_json(out / "manifest.json", _manifest(parts, command, tokens))
         with disk_errors(out):
             os.replace(partial, out / "samples.sqlite")
     finally:
@@ -173,7 +175,7 @@ def _remove(partial: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _manifest(parts: Sequence[_Part], command: Sequence[str]) -> Manifest:
+def _manifest(parts: Sequence[_Part], command: Sequence[str], tokens: int) -> Manifest:
     """That of the run which was never split, but for times, command and the list of shards."""
     ordered = sorted(parts, key=lambda part: part.index)
     manifests = [part.manifest for part in ordered]
@@ -189,6 +191,7 @@ def _manifest(parts: Sequence[_Part], command: Sequence[str]) -> Manifest:
         "tasks": tasks,
         "created_at": min(manifest["created_at"] for manifest in manifests),
         **{key: round(sum(m[key] for m in manifests), 2) for key in _SUMMED},
+        "tokens": tokens,
         "shards": [_said(part) for part in ordered],
     }
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from psplit_eval.errors import UnknownNameError, UsageError
@@ -82,6 +82,11 @@ class Sampling:
         """The form used in manifests."""
         return {**asdict(self), "until": list(self.until)}
 
+    @cached_property
+    def _dict(self) -> Mapping[str, Any]:
+        """`to_dict`, made once: a million requests may share these settings."""
+        return self.to_dict()
+
 
 def _stops(until: Any) -> tuple[Any, ...]:
     """Stop texts as a tuple; null and empty ones, which lm-eval ignores, are none."""
@@ -120,13 +125,7 @@ class Request:
         """SHA-256 over all that determines the response but the weights."""
         if self.answer is not None:
             return digest(self.prompt_hash, self.doc_hash, self.answer)
-        return digest(self.prompt_hash, self.doc_hash, _settings(self.sampling), self.seed)
-
-
-@lru_cache(maxsize=64)
-def _settings(sampling: Sampling) -> dict[str, Any]:
-    """Made once, not a million times."""
-    return sampling.to_dict()
+        return digest(self.prompt_hash, self.doc_hash, self.sampling._dict, self.seed)
 
 
 def digest(*parts: object) -> str:

@@ -15,7 +15,7 @@ from psplit_eval.backends import Backend, Completion, Watch
 from psplit_eval.errors import RunMismatchError, TemplateError, UsageError
 from psplit_eval.harness import Question, Task
 from psplit_eval.modes import Mode
-from psplit_eval.requests import Request, digest, sample_seed
+from psplit_eval.requests import Request, Sampling, digest, sample_seed
 from psplit_eval.store import Doc, Prompt, Sample, SampleKey, Store
 from psplit_eval.suites import TaskSettings
 
@@ -77,12 +77,15 @@ def plan(
         chosen = task.docs[: settings.limit]
         docs += [(task.name, doc.doc_id) for doc in chosen]
         for mode in modes:
+            sampling = _sampling(task, settings, mode)
             for doc, questions in task.questions(chosen, mode, backend.render):
                 asked = [_asked(backend, mode, question) for question in questions]
                 for prompt, _, answer_ids in asked:
                     _check_room(prompt, answer_ids, doc, backend.context_length)
                     prompts.setdefault((prompt.prompt_hash, mode.name), prompt)
-                requests += _requests(task, settings, mode, doc, asked, base_seed)
+                if not task.scored:
+                    asked = [asked[0]] * (settings.samples or task.samples)
+                requests += _requests(mode, doc, asked, sampling, base_seed)
     return Plan(tuple(requests), tuple(prompts.values()), tuple(docs))
 
 
@@ -99,25 +102,21 @@ def _asked(backend: Backend, mode: Mode, question: Question) -> _Asked:
     return prompt, answer, backend.encode(text + answer)[len(prompt.token_ids) :]
 
 
+def _sampling(task: Task, settings: TaskSettings, mode: Mode) -> Sampling:
+    if task.scored:
+        return task.sampling
+    return task.sampling.updated(settings.effective(mode.sampling))
+
+
 def _requests(
-    task: Task,
-    settings: TaskSettings,
-    mode: Mode,
-    doc: Doc,
-    asked: Sequence[_Asked],
-    base_seed: int,
+    mode: Mode, doc: Doc, asked: Sequence[_Asked], sampling: Sampling, base_seed: int
 ) -> Iterator[Request]:
-    """A request a sample of the only prompt, or one for each answer to score."""
-    if not task.scored:
-        asked = [asked[0]] * (settings.samples or task.samples)
-    sampling = task.sampling
-    if not task.scored:
-        sampling = sampling.updated(settings.effective(mode.sampling))
+    """A request a sample, or one for each answer to score."""
     for index, (prompt, answer, answer_ids) in enumerate(asked):
-        seed = sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index)
+        seed = sample_seed(base_seed, mode.name, doc.task, doc.doc_hash, index)
         yield Request(
             mode=mode.name,
-            task=task.name,
+            task=doc.task,
             doc_id=doc.doc_id,
             sample_idx=index,
             doc_hash=doc.doc_hash,

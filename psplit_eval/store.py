@@ -11,7 +11,7 @@ import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -27,12 +27,11 @@ __all__ = [
     "Outcome",
     "Prompt",
     "Sample",
-    "SampleCount",
     "SampleKey",
     "Store",
-    "count_samples",
-    "sample_metrics",
-    "stored_rows",
+    "damaged",
+    "store_errors",
+    "unpack_ids",
 ]
 
 SampleKey = tuple[str, str, int, int]
@@ -202,7 +201,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open `path`, creating or migrating it to the newest version."""
         self.path = path
-        with _explained(path):
+        with store_errors(path):
             self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._migrate()
@@ -225,10 +224,10 @@ class Store:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _migrate(self) -> None:
-        with _explained(self.path):
+        with store_errors(self.path):
             (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
-                raise CorruptStoreError(_corrupt(self.path, state))
+                raise CorruptStoreError(damaged(self.path, state))
             if self.version > len(MIGRATIONS):
                 raise CorruptStoreError(
                     f"store {self.path}: version {self.version}, expected at most "
@@ -241,7 +240,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _explained(self.path):
+        with store_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -252,7 +251,7 @@ class Store:
                 raise
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        with _explained(self.path):
+        with store_errors(self.path):
             yield from self._db.execute(query, values)
 
     def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
@@ -286,7 +285,7 @@ class Store:
         """
         with Store(path):
             pass
-        with _explained(path):
+        with store_errors(path):
             self._db.execute("ATTACH ? AS part", (str(path),))
         try:
             with self._transaction() as db:
@@ -355,7 +354,7 @@ class Store:
         for cell in self._cells("samples", task, mode):
             for row in self._rows(query, cell):
                 values = list(row)
-                values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
+                values[_IDS_COLUMN] = unpack_ids(values[_IDS_COLUMN])
                 greedy = values[_GREEDY_COLUMN]
                 values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
                 yield Sample(*values)
@@ -399,7 +398,7 @@ class Store:
             "SELECT * FROM prompts WHERE mode = ifnull(?, mode) ORDER BY mode, prompt_hash", (mode,)
         )
         for prompt_hash, name, text, ids in rows:
-            yield Prompt(prompt_hash, name, text, _unpack(ids) or ())
+            yield Prompt(prompt_hash, name, text, unpack_ids(ids) or ())
 
     def prompt_text(self, prompt_hash: str, mode: str) -> str:
         """One rendered prompt; empty where there is none."""
@@ -430,166 +429,6 @@ class Store:
         return None if total is None else int(total)
 
 
-@dataclass(frozen=True, slots=True)
-class SampleCount:
-    """What is stored of one mode on one task.
-
-    `good` samples have no error; `truncated` and `scored` ones are among them. `tokens` sums their
-    lengths as far as these are known. `docs` have a sample, good or failed.
-    """
-
-    mode: str
-    task: str
-    docs: int
-    stored: int
-    good: int
-    truncated: int
-    scored: int
-    tokens: int
-
-
-def count_samples(path: Path) -> list[SampleCount]:
-    """Count by (task, mode), reading only: no sample is loaded, no store migrated.
-
-    Empty for a store in which nothing was written yet. Each cell is a query of its own, so that a
-    run that is writing is never held up for long. Raises CorruptStoreError, InfrastructureError.
-    """
-    with _reading(path) as db:
-        cells = _few_rows(db, "SELECT DISTINCT task, mode FROM samples ORDER BY task, mode")
-        return [
-            SampleCount(*row)
-            for cell in cells
-            for row in _few_rows(
-                db,
-                "SELECT mode, task, count(DISTINCT doc_id), count(*), "
-                "count(*) FILTER (WHERE error IS NULL), "
-                "count(*) FILTER (WHERE finish_reason = 'length'), "
-                "count(*) FILTER (WHERE finish_reason = 'scored'), "
-                "ifnull(sum(completion_tokens), 0) FROM samples WHERE task = ? AND mode = ?",
-                cell,
-            )
-        ]
-
-
-def sample_metrics(path: Path) -> list[str]:
-    """Names of the metrics that single samples have, sorted. Reads only, like `count_samples`."""
-    with _reading(path) as db:
-        query = "SELECT DISTINCT metric FROM metrics WHERE sample_idx IS NOT NULL ORDER BY metric"
-        return [str(name) for (name,) in _few_rows(db, query)]
-
-
-# What `stored_rows` gives: a table's columns, where they come from, and its key.
-_TABLES: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
-    "samples": (
-        (
-            *("s.mode", "s.task", "s.doc_id", "s.sample_idx", "d.doc", "d.target", "p.text"),
-            *("s.text", "s.thought", "s.finish_reason", "s.finish_reason = 'length'", "s.error"),
-            *("s.prompt_tokens", "s.completion_tokens", "s.entropy_sum_bits", "s.nll_sum_nats"),
-            *("s.seed", "s.attempt", "s.seconds", "s.created_at", "s.doc_hash", "s.prompt_hash"),
-            *("s.request_hash", "s.completion_ids", "s.is_greedy", "s.entropy_estimate_sum_bits"),
-        ),
-        "samples s LEFT JOIN docs d ON d.task = s.task AND d.doc_id = s.doc_id "
-        "LEFT JOIN prompts p ON p.prompt_hash = s.prompt_hash AND p.mode = s.mode",
-        ("s.mode", "s.task", "s.doc_id", "s.sample_idx"),
-    ),
-    "metrics": (
-        ("mode", "task", "doc_id", "sample_idx", "metric", "value"),
-        "metrics",
-        ("mode", "task", "metric", "doc_id", "ifnull(sample_idx, -1)"),
-    ),
-    "prompts": (
-        ("mode", "prompt_hash", "text", "token_ids"),
-        "prompts",
-        ("prompt_hash", "mode"),
-    ),
-}
-_METRIC_OF_SAMPLE = (
-    "(SELECT value FROM metrics m WHERE m.mode = s.mode AND m.task = s.task AND m.metric = ? "
-    "AND m.doc_id = s.doc_id AND ifnull(m.sample_idx, -1) = s.sample_idx)"
-)
-_PAGE = 256
-
-
-def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
-    """Rows of 'samples', 'metrics' or 'prompts' in the order of their key, reading only.
-
-    A sample comes with doc (JSON text), target and prompt beside its own columns, and then its
-    value of each of `metrics` (None where there is none). Token ids are JSON text. A page is read
-    at a time: memory is bounded, and a run that is writing is never held up for long.
-    Raises CorruptStoreError, InfrastructureError.
-    """
-    columns, source, key = _TABLES[table]
-    selected = ", ".join((*key, *columns, *(_METRIC_OF_SAMPLE for _ in metrics)))
-    order = ", ".join(key)
-    place = f"WHERE ({order}) > ({', '.join('?' for _ in key)})"
-    last: tuple[Any, ...] = ()
-    with _reading(path) as db:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        for since, column in ((2, "s.is_greedy"), (3, "s.entropy_estimate_sum_bits")):
-            if version < since:
-                selected = selected.replace(column, "NULL")
-        while page := _few_rows(
-            db,
-            f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "
-            f"LIMIT {_PAGE}",
-            (*metrics, *last),
-        ):
-            last = page[-1][: len(key)]
-            yield from (tuple(map(_ids_as_text, row[len(key) :])) for row in page)
-
-
-def _ids_as_text(value: Any) -> Any:
-    return json.dumps(_unpack(value)) if isinstance(value, bytes) else value
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write; text comes as it is, lone surrogates included."""
-    with _explained(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        db.text_factory = _text
-        try:
-            _check_readable(db, path)
-            yield db
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise InfrastructureError(
-                    f"store {path}: its run was killed in the middle of a write; give the run's "
-                    "command again, or psplit-eval report RUN: both put it right"
-                ) from error
-            raise
-        finally:
-            db.close()
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as error:
-        raise sqlite3.DatabaseError(f"text that is not UTF-8: {error.reason}") from error
-
-
-def _check_readable(db: sqlite3.Connection, path: Path) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version > len(MIGRATIONS):
-        raise CorruptStoreError(
-            f"store {path}: version {version}, expected at most {len(MIGRATIONS)}; open it with a "
-            "newer psplit"
-        )
-    if (tables or version) and not {"samples", "docs", "prompts", "metrics"} <= tables:
-        raise CorruptStoreError(_corrupt(path, "tables are missing"))
-
-
-def _few_rows(
-    db: sqlite3.Connection, query: str, values: Sequence[object] = ()
-) -> list[tuple[Any, ...]]:
-    """All rows at once, so that no lock stays; none from a store that has no tables yet."""
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        return []
-    return db.execute(query, values).fetchall()
-
-
 def _sample_row(sample: Sample) -> list[Any]:
     values: list[Any] = [getattr(sample, field.name) for field in fields(sample)]
     ids = values[_IDS_COLUMN]
@@ -601,7 +440,8 @@ def _pack(ids: Iterable[int]) -> bytes:
     return zlib.compress(array("i", ids).tobytes())
 
 
-def _unpack(blob: bytes | None) -> tuple[int, ...] | None:
+def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
+    """Token ids as the store keeps them."""
     if blob is None:
         return None
     ids = array("i")
@@ -613,7 +453,8 @@ def _to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
-def _corrupt(path: Path, reason: object) -> str:
+def damaged(path: Path, reason: object) -> str:
+    """What is said of a store that cannot be read."""
     return (
         f"store {path}: damaged or not a psplit store ({reason}); "
         "restore it from a copy, or delete the run folder and run again"
@@ -621,7 +462,7 @@ def _corrupt(path: Path, reason: object) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def store_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one line that says what to do."""
     try:
         yield
@@ -633,4 +474,4 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:  # psplit's own mistake: the file is as good as before
         raise
     except (sqlite3.DatabaseError, zlib.error) as error:
-        raise CorruptStoreError(_corrupt(path, error)) from error
+        raise CorruptStoreError(damaged(path, error)) from error

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psplit_eval.errors import UnknownNameError, UsageError
-from psplit_eval.requests import Request, Sampling, Shard, plan_sum, sample_seed, work_groups
+from psplit_eval.requests import (
+    Request,
+    Sampling,
+    Shard,
+    digest,
+    plan_sum,
+    sample_seed,
+    work_groups,
+)
 
 
 def request(mode, task, doc, index, length):
@@ -66,6 +74,14 @@ def test_the_request_hash_covers_settings_and_prompt():
     hotter = Request("m", "t", 0, 0, "h", "p", (1,) * 3, Sampling(temperature=0.5), 0)
     other = Request("m", "t", 0, 0, "h", "q", (1,) * 3, Sampling(), 0)
     assert len({r.request_hash for r in (one, hotter, other)}) == 3
+
+
+def test_the_request_hash_is_that_of_its_own_settings_whatever_came_before():
+    """1 and 1.0 are equal, but not written alike: old runs have the hash of what was written."""
+    for temperature in (1.0, 1, 1.0):
+        settings = Sampling(temperature=temperature)
+        made = Request("m", "t", 0, 0, "h", "p", (1,), settings, 7)
+        assert made.request_hash == digest("p", "h", settings.to_dict(), 7)
 
 
 @given(
