@@ -138,7 +138,7 @@ def open_run(folder: Path) -> Manifest:
     Raises UsageError where there is none and for a shard, RunMismatchError for a form of its own.
     """
     content = check_form(open_manifest(folder), folder)
-    if "shard" in content:
+    if content.get("shard"):
         raise UsageError(
             f"{str(folder)!r}: shard {_shard(content)} of a run, expected a whole run; join all "
             "shards first: psplit-eval merge SHARD... --out RUN"
