@@ -71,6 +71,7 @@ def _parser() -> _Parser:
     _add_run(commands.add_parser("run", help="sample, score, compare and report"))
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
+    _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
     _add_compare(commands.add_parser("compare", help="two runs in the same mode, paired by doc"))
     _add_import(commands.add_parser("import", help="make a run of samples that lm_eval logged"))
     _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
@@ -117,6 +118,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="sampling setting: temperature, top_k, top_p, min_p, max_tokens or until",
     )
     add("--seed", type=int, default=0, help="base seed (0)")
+    add("--shard", metavar="I/N", help="draw only part I of N; psplit-eval merge joins the parts")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
@@ -134,6 +136,20 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
         "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_merge)
+    add = parser.add_argument
+    add("shards", nargs="+", type=Path, metavar="SHARD", help="folder of a run with --shard")
+    add("--out", type=Path, required=True, metavar="RUN", help="folder of the whole run")
+    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="join what is there; test even if over 1 %% of samples is missing",
+    )
+    add("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -259,6 +275,21 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
+def _merge(options: argparse.Namespace, given: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.merging import merge_shards
+
+    result = merge_shards(
+        options.shards,
+        options.out,
+        [Path(folder) for folder in options.include_path],
+        options.allow_missing,
+        ["psplit-eval", *given],
+    )
+    _print_result(result, options.json)
+    return 0
+
+
 def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
     from psplit_eval.paired_runs import ALLOWABLE
@@ -314,7 +345,8 @@ def _print_result(
         print(json.dumps(content))
         return
     print(f"\n{result.summary}\n\n{result.verdict}\n")
-    print(f"report: {result.folder / 'report.html'}")
+    if result.report:
+        print(f"report: {result.folder / 'report.html'}")
 
 
 def _prepare() -> None:
@@ -330,6 +362,7 @@ def _prepare() -> None:
 
 def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions:
     from psplit_eval.modes import parse_mode
+    from psplit_eval.requests import Shard
     from psplit_eval.run import RunOptions
 
     return RunOptions(
@@ -346,6 +379,7 @@ def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOption
         engine=engine_options(options),
         allow_missing=options.allow_missing,
         command=["psplit-eval", *given],
+        shard=None if options.shard is None else Shard.parse(options.shard),
     )
 
 
@@ -505,7 +539,12 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     import shtab
 
     parser = _parser()
-    kinds = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY}
+    kinds = {
+        "FILE": shtab.FILE,
+        "DIR": shtab.DIRECTORY,
+        "RUN": shtab.DIRECTORY,
+        "SHARD": shtab.DIRECTORY,
+    }
     kinds |= {"ROOT": shtab.DIRECTORY, "out": shtab.DIRECTORY, "model": shtab.DIRECTORY}
     for action in _actions(parser):
         kind = kinds.get(str(action.metavar or action.dest))

@@ -28,7 +28,8 @@ from psplit_eval.stats import (
     paired_ratio_difference,
     ratio_estimate,
 )
-from psplit_eval.store import Metric, Sample, Store
+from psplit_eval.store import Outcome, Store
+from psplit_eval.workers import Answered, scoring_by
 
 __all__ = [
     "ALPHA",
@@ -183,19 +184,20 @@ class Comparison:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in entry.items()}
 
 
-def score_store(store: Store, scorers: Mapping[str, Scorer], watch: Any = lambda _: None) -> None:
+def score_store(store: Store, scorers: Mapping[str, Scorer]) -> None:
     """Compute every metric of every task again from the stored samples, and store it."""
-    for task, scorer in scorers.items():
-        store.replace_metrics(task, _scored(store, task, scorer, watch))
+    with scoring_by(scorers, sum(store.counts().values())) as score:
+        for task in scorers:
+            store.replace_metrics(task, score(task, _answered(store, task)))
 
 
-def _scored(store: Store, task: str, scorer: Scorer, watch: Any) -> Iterator[Metric]:
+def _answered(store: Store, task: str) -> Iterator[Answered]:
     """Doc by doc, so that a task of any size fits into memory."""
-    docs = {doc.doc_id: doc for doc in store.docs(task)}
     good = (sample for sample in store.samples(task, ids=False) if sample.error is None)
-    for (_, doc_id), samples in groupby(good, key=lambda sample: (sample.mode, sample.doc_id)):
-        yield from scorer.score(docs[doc_id], list(samples))
-        watch(1)
+    for _, of_mode in groupby(good, key=lambda sample: sample.mode):
+        docs = store.docs(task)
+        for doc_id, samples in groupby(of_mode, key=lambda sample: sample.doc_id):
+            yield next(doc for doc in docs if doc.doc_id == doc_id), list(samples)
 
 
 def read_arms(
@@ -241,36 +243,30 @@ def with_pools(arms: Sequence[Arm], pools: Mapping[str, Sequence[str]]) -> list[
 def _task_arms(
     store: Store, task: str, scorer: Scorer, modes: Sequence[str], asked: Mapping[str, int]
 ) -> list[Arm]:
-    values: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    right: dict[str, int] = defaultdict(int)
-    graded = set()
-    for metric in store.metrics(task):
-        if metric.sample_idx is None:
-            values[metric.mode][metric.metric][metric.doc_id] = metric.value
-        elif metric.metric == "correct":
-            graded.add(metric.mode)
-            right[metric.mode] += int(metric.value)
     arms = []
     for mode in modes:
         tally = _Tally()
-        for sample in store.samples(task, mode, ids=False):
-            tally.add(sample)
+        for outcome in store.outcomes(task, mode):
+            tally.add(outcome)
         if not tally.docs:  # a mode that was never asked for on this task
             continue
+        values: dict[str, dict[int, float]] = defaultdict(dict)
+        for metric in store.metrics(task, mode, of_docs=True):
+            values[metric.metric][metric.doc_id] = metric.value
         planned = max(asked.get(mode, 0), tally.stored)
         arms.append(
             Arm(
                 task=task,
                 mode=mode,
                 scorer=scorer,
-                values={name: dict(docs) for name, docs in values[mode].items()},
+                values=dict(values),
                 bits=dict(tally.bits[tally.entropy]),
                 tokens=dict(tally.tokens[tally.entropy]),
                 entropy=tally.entropy,
                 planned=planned,
                 missing=planned - sum(tally.good.values()),
                 truncated=tally.truncated if tally.ends_known or not tally.good else None,
-                right=right[mode] if mode in graded else None,
+                right=store.right(task, mode),
                 docs=frozenset(tally.docs),
                 good=dict(tally.good),
             )
@@ -290,13 +286,13 @@ class _Tally:
         self.tokens: dict[str, Counter[int]] = {name: Counter() for name in self.bits}
         self.stored = self.truncated = self.ends_known = 0
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Outcome) -> None:
         self.docs.add(sample.doc_id)
         self.stored += 1
-        if sample.error is not None:
+        if not sample.good:
             return
         self.good[sample.doc_id] += 1
-        self.truncated += sample.truncated
+        self.truncated += sample.finish_reason == "length"
         self.ends_known += sample.finish_reason is not None
         sums = {_EXACT: sample.entropy_sum_bits, _ESTIMATED: sample.entropy_estimate_sum_bits}
         for name, bits in sums.items():

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
-from psplit_eval.store import sample_metrics, stored_rows
+from psplit_eval.glance import sample_metrics, stored_rows
 
 __all__ = ["ENDINGS", "TABLES", "Exported", "export_run"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from psplit_eval.errors import InfrastructureError, PsplitError, RunMismatchError, UsageError
 from psplit_eval.files import disk_errors
+from psplit_eval.glance import SampleCount, count_samples
 from psplit_eval.manifest import Manifest, locked, open_manifest
-from psplit_eval.store import SampleCount, count_samples
 from psplit_eval.text import columns, one_line, shortened
 
 __all__ = [
@@ -76,7 +76,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder at a glance; `problem` says why one cannot be read, `cells` is None then."""
+    """A run folder at a glance; `problem` says why one cannot be read, `cells` is None then.
+
+    `shard`: 'I/N' of a part that `psplit-eval merge` joins with the others.
+    """
 
     folder: Path
     size_bytes: int
@@ -86,6 +89,7 @@ class Run:
     tasks: tuple[str, ...] = ()
     cells: tuple[Cell, ...] | None = None
     problem: str | None = None
+    shard: str | None = None
 
     @property
     def good(self) -> int | None:
@@ -106,6 +110,7 @@ class Run:
             "created_at": self.created.isoformat() if self.created else None,
             "size_bytes": self.size_bytes,
             "problem": self.problem,
+            "shard": self.shard,
         }
 
 
@@ -174,12 +179,18 @@ def _readable(folder: Path, size: int, manifest: Manifest, counts: Iterable[Samp
             modes=tuple(str(mode["name"]) for mode in manifest["modes"]),
             tasks=tuple(manifest["tasks"]),
             cells=tuple(_cells(manifest, counts)),
+            shard=_shard(manifest),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunMismatchError(
             f"{folder / 'manifest.json'}: not of the form that psplit writes ({error!r}); restore "
             "it from a copy"
         ) from error
+
+
+def _shard(manifest: Manifest) -> str | None:
+    shard = manifest.get("shard")
+    return f"{int(shard['index'])}/{int(shard['count'])}" if shard else None
 
 
 def _created(manifest: Manifest) -> datetime | None:
@@ -231,7 +242,7 @@ def _run_row(run: Run) -> tuple[str, ...]:
     entry = run.to_dict()
     missing = str(entry["missing"]) + (f" ({entry['failed']} failed)" if entry["failed"] else "")
     return (
-        str(run.folder),
+        f"{run.folder} (shard {run.shard})" if run.shard else str(run.folder),
         run.model if len(run.model) <= 28 else f"…{run.model[-27:]}",
         shortened(",".join(run.modes), 28),
         shortened(",".join(run.tasks), 40),
@@ -294,6 +305,7 @@ def description_text(found: Mapping[str, Any]) -> str:
 def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     checkpoint, backend, machine = found["checkpoint"], found["backend"], found["machine"]
     yield "run", f"{found['run']} ({_size_text(found['size_bytes'])})"
+    yield "shard", _shard_text(found["shard"])
     yield "created", str(found["created_at"] or "")
     yield "command", shortened(" ".join(map(str, found["command"])), 400)
     yield "checkpoint", shortened(checkpoint.get("name"), 80)
@@ -313,6 +325,10 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     about = [machine.get("system"), machine.get("cpus") and f"{machine['cpus']} CPUs"]
     python = machine.get("python")
     yield "machine", ", ".join(filter(None, [*about, python and f"Python {python}"]))
+
+
+def _shard_text(shard: str | None) -> str:
+    return f"{shard} of a run; psplit-eval merge joins all shards" if shard else ""
 
 
 def _times(found: Mapping[str, Any]) -> str:

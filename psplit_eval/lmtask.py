@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from psplit_eval.errors import DataError, PsplitError
@@ -86,6 +87,7 @@ def build(name: str, config: Mapping[str, Any], fix: str) -> Any:
     if without_prompt(config):
         config = {**config, "metric_list": metrics}
     datasets.disable_progress_bars()
+    _keep_templates()
     random.seed(0)  # as lm-eval does: some tasks shuffle options by the global generator
     try:
         return TaskManager(include_defaults=False).load([dict(config)])["tasks"][name]
@@ -96,6 +98,14 @@ def build(name: str, config: Mapping[str, Any], fix: str) -> Any:
             f"task {name!r}: lm-eval cannot build it on {origin or 'its own rows'} "
             f"({error.__class__.__name__}: {shortened(error, 160)}); {fix}"
         ) from error
+
+
+def _keep_templates() -> None:
+    """Have lm-eval compile a task's template once, not for every doc: most of a plan's time."""
+    from lm_eval.utils import env
+
+    if not hasattr(env.from_string, "cache_info"):
+        env.from_string = lru_cache(maxsize=256)(env.from_string)
 
 
 def without_prompt(config: Mapping[str, Any]) -> tuple[str, ...]:

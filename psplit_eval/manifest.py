@@ -29,7 +29,9 @@ __all__ = [
     "merged_manifest",
     "new_manifest",
     "open_manifest",
+    "open_run",
     "read_manifest",
+    "unlike",
 ]
 
 Manifest = dict[str, Any]
@@ -48,10 +50,8 @@ _LIBRARIES = (
     "peft",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = (
-    *("backend", "dtype", "device", "quantization"),
-    *("chat_template", "thinking", "top_logprobs"),
-)
+_MODEL_KEYS = ("backend", "dtype", "quantization", "chat_template", "thinking", "top_logprobs")
+_KEPT = ("created_at", "wall_seconds", "cpu_seconds", "tokens", "shards")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:
@@ -125,6 +125,8 @@ def check_form(content: Manifest, folder: Path) -> Manifest:
         for task in content["tasks"].values():
             task["scorer"]["kind"], task["sampling"], int(task["samples"]), int(task["docs"])
         content["checkpoint"]["name"], content["model"]["backend"], content["machine"]
+        if shard := content.get("shard"):
+            int(shard["index"]), int(shard["count"]), shard["plan"], shard["asked"].items()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunMismatchError(
             f"{folder / 'manifest.json'}: not of the form that psplit writes ({error!r}); restore "
@@ -133,18 +135,31 @@ def check_form(content: Manifest, folder: Path) -> Manifest:
     return content
 
 
+def open_run(folder: Path) -> Manifest:
+    """The checked manifest of a run that can be scored and compared.
+
+    Raises UsageError where there is none and for a shard, RunMismatchError for a form of its own.
+    """
+    content = check_form(open_manifest(folder), folder)
+    if content.get("shard"):
+        raise UsageError(
+            f"{str(folder)!r}: shard {_shard(content)} of a run, expected a whole run; join all "
+            "shards first: psplit-eval merge SHARD... --out RUN"
+        )
+    return content
+
+
 def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manifest:
     """The manifest of a run that is continued or extended; refuses what would mix settings."""
     if old is None:
         return new
     check_form(old, folder)
-    for what, before, after in _fixed(old, new):
-        if before != after:
-            raise RunMismatchError(
-                f"run folder {str(folder)!r}: made with {what} {shortened(repr(before), 60)}, "
-                f"this command has {shortened(repr(after), 60)}; give another --out, or the same "
-                "settings"
-            )
+    found = unlike(old, new) or _other_shard(old, new)
+    if found:
+        raise RunMismatchError(
+            f"run folder {str(folder)!r}: made with {found[0]} {found[1]}, this command has "
+            f"{found[2]}; give another --out, or the same settings"
+        )
     modes = {mode["name"]: mode for mode in [*old["modes"], *new["modes"]]}
     tasks = {**old["tasks"]}
     for name, entry in new["tasks"].items():
@@ -153,7 +168,7 @@ def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manife
         for key in ("asked", "sampling_by_mode"):
             grown[key] = {**known.get(key, {}), **entry.get(key, {})}
         tasks[name] = {**entry, **grown}
-    kept = {key: old[key] for key in ("created_at", "wall_seconds", "cpu_seconds", "tokens")}
+    kept = {key: old[key] for key in _KEPT if key in old}
     pools = {**old.get("pools", {}), **new.get("pools", {})}
     model = {**old["model"], **new["model"]}  # with what was found out while sampling
     return {
@@ -166,6 +181,32 @@ def merged_manifest(old: Manifest | None, new: Manifest, folder: Path) -> Manife
     }
 
 
+def unlike(one: Manifest, other: Manifest) -> tuple[str, str, str] | None:
+    """The first thing that samples of one run have in common but these two manifests have not.
+
+    As (what, in the one, in the other); modes and tasks of only one of them are no such thing.
+    """
+    for what, before, after in _fixed(one, other):
+        if before != after:
+            return what, shortened(repr(before), 60), shortened(repr(after), 60)
+    return None
+
+
+def _other_shard(old: Manifest, new: Manifest) -> tuple[str, str, str] | None:
+    """A shard is dealt its groups from one plan: another deals out everything anew."""
+    if _shard(old) != _shard(new):
+        return "shard", _shard(old), _shard(new)
+    plans = [str((manifest.get("shard") or {}).get("plan"))[:12] for manifest in (old, new)]
+    if plans[0] != plans[1]:
+        return "a shard of plan", plans[0], f"{plans[1]} (other docs, samples, modes or tasks)"
+    return None
+
+
+def _shard(manifest: Manifest) -> str:
+    shard = manifest.get("shard")
+    return f"{shard['index']}/{shard['count']}" if shard else "none"
+
+
 def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:
     """(what, before, after) of everything that one run folder has only one of."""
     prints = [manifest["checkpoint"]["fingerprint"] for manifest in (old, new)]
@@ -173,6 +214,8 @@ def _fixed(old: Manifest, new: Manifest) -> Iterator[tuple[str, Any, Any]]:
     yield "seed", old["base_seed"], new["base_seed"]
     for key in _MODEL_KEYS:
         yield key, old["model"].get(key), new["model"].get(key)
+    kinds = [str(manifest["model"].get("device")).split(":")[0] for manifest in (old, new)]
+    yield "device", kinds[0], kinds[1]  # cuda:1 is as good as cuda:0
     before = {mode["name"]: mode for mode in old["modes"]}
     for mode in new["modes"]:
         known = before.get(mode["name"], mode)

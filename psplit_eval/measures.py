@@ -27,6 +27,7 @@ __all__ = [
     "HarnessScorer",
     "over_all_docs",
     "scorer_of",
+    "source_of",
     "stored_scorer",
     "voters",
     "working_scorer",
@@ -68,6 +69,10 @@ class HarnessScorer:
             return MetricInfo("fraction", False)
         plain = any(re.match(rf"{name}(_|$)", metric) for name in _FRACTIONS)
         return MetricInfo("fraction" if plain else "number", self.directions.get(metric))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process builds lm-eval's task by itself."""
+        return {**self.__dict__, "_built": None}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -137,16 +142,14 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
     return HarnessScorer(*(content[part] for part in parts))
 
 
-def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Scorer:
-    """The scorer that a manifest describes, able to score by the task as it is defined now.
+def source_of(content: Mapping[str, Any], catalog: Catalog) -> TaskSource | None:
+    """Where the task lies that a manifest's scorer measures by; None where psplit's own does.
 
-    The task is looked up by its name: a run may come from elsewhere, and no code is run but that
-    of lm-eval, of psplit and of the folders that the user named. Raises UsageError for a task that
-    is in none of them.
+    Raises UsageError for a task that is in no task folder.
     """
     stored = stored_scorer(content)
     if not isinstance(stored, HarnessScorer):
-        return stored
+        return None
     try:
         found = catalog.task(stored.name)
     except UnknownNameError as error:
@@ -154,7 +157,19 @@ def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Sc
             f"task {stored.name!r}: its file is in no task folder, and psplit needs it to score; "
             "give the folder by --include-path DIR"
         ) from error
-    source = TaskSource(stored.name, found.path, stored.overrides)
+    return TaskSource(stored.name, found.path, stored.overrides)
+
+
+def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Scorer:
+    """The scorer that a manifest describes, able to score by the task as it is defined now.
+
+    The task is looked up by its name: a run may come from elsewhere, and no code is run but that
+    of lm-eval, of psplit and of the folders that the user named. Raises UsageError for a task that
+    is in none of them.
+    """
+    source = source_of(content, catalog)
+    if source is None:
+        return stored_scorer(content)
     config = source.config()
     return scorer_of(source, config, build(source.name, on_docs(config, doc), "correct its file"))
 

@@ -323,17 +323,16 @@ def _shown(store: Store, arms: Sequence[Arm], tasks: Iterable[str]) -> Iterable[
     """
     for task in tasks:
         docs = [doc for doc, _ in zip(store.docs(task), range(_SHOWN_DOCS), strict=False)]
-        prompts = {prompt.prompt_hash: prompt.text for prompt in store.prompts()}
         first: dict[tuple[int, str], tuple[str, str, str]] = {}
         for mode in [arm.mode for arm in arms if arm.task == task]:
-            for sample in store.samples(task, mode):
+            for sample in store.samples(task, mode, ids=False):
                 if sample.doc_id > docs[-1].doc_id:
                     break
                 if sample.sample_idx or sample.finish_reason == "scored":
                     continue
                 if sample.text is not None:
                     text = _shortened(sample.text)
-                    prompt = _shortened(prompts.get(sample.prompt_hash, ""))
+                    prompt = _shortened(store.prompt_text(sample.prompt_hash, mode))
                     first[sample.doc_id, mode] = (mode, prompt, text)
         for doc in docs:
             samples = tuple(s for (doc_id, _), s in first.items() if doc_id == doc.doc_id)

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, Self, TypeVar
 
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.store import SampleKey
 
-__all__ = ["Request", "Sampling", "digest", "sample_seed", "work_groups"]
+__all__ = [
+    "Request",
+    "Sampling",
+    "Shard",
+    "digest",
+    "plan_sum",
+    "sample_seed",
+    "work_groups",
+]
+
+_Item = TypeVar("_Item")
 
 _RANGES: Mapping[str, tuple[Any, float, float]] = {
     "temperature": (int | float, 0, 100),
@@ -70,6 +82,11 @@ class Sampling:
         """The form used in manifests."""
         return {**asdict(self), "until": list(self.until)}
 
+    @cached_property
+    def _dict(self) -> Mapping[str, Any]:
+        """`to_dict`, made once: a million requests may share these settings."""
+        return self.to_dict()
+
 
 def _stops(until: Any) -> tuple[Any, ...]:
     """Stop texts as a tuple; null and empty ones, which lm-eval ignores, are none."""
@@ -108,7 +125,7 @@ class Request:
         """SHA-256 over all that determines the response but the weights."""
         if self.answer is not None:
             return digest(self.prompt_hash, self.doc_hash, self.answer)
-        return digest(self.prompt_hash, self.doc_hash, self.sampling.to_dict(), self.seed)
+        return digest(self.prompt_hash, self.doc_hash, self.sampling._dict, self.seed)
 
 
 def digest(*parts: object) -> str:
@@ -150,6 +167,44 @@ def work_groups(
         groups[-1].append(request)
         work += _work(request)
     return groups
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` (from 1) of `count` parts that a plan's work groups are dealt out to.
+
+    Whole groups are dealt out, one after the other: a group is drawn as in the run that is not
+    split, so the parts together are that run; and since long groups come first, no part gets all.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `I/N`; raises UsageError."""
+        found = re.fullmatch(r"0*(\d{1,9})/0*(\d{1,9})", text)
+        index, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= index <= count:
+            raise UsageError(f"--shard {text!r}: expected I/N with I from 1 to N, such as 1/8")
+        return cls(index, count)
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def of(self, groups: Sequence[_Item]) -> Sequence[_Item]:
+        """Its work groups; none where there are fewer groups than shards."""
+        return groups[self.index - 1 :: self.count]
+
+
+def plan_sum(groups: Iterable[Iterable[Request]]) -> str:
+    """SHA-256 of all requests of a plan and of how they are grouped."""
+    found = hashlib.sha256()
+    for group in groups:
+        for request in group:
+            found.update(f"{request.key!r} {request.request_hash}\n".encode())
+        found.update(b"\n")
+    return found.hexdigest()
 
 
 def _work(request: Request) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
-from psplit_eval.requests import Request, digest
-from psplit_eval.sampling import Plan, Tally, fill, missing, plan
+from psplit_eval.requests import Request, Shard, digest, plan_sum
+from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
 from psplit_eval.suites import TaskSettings, suite_named
@@ -56,6 +56,7 @@ class RunOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     allow_missing: bool = False
     command: Sequence[str] = ()
+    shard: Shard | None = None
 
 
 class Screen:
@@ -71,7 +72,7 @@ class Screen:
 
 
 def run(options: RunOptions, screen: Screen) -> RunResult:
-    """Sample what is missing, score, compare and report.
+    """Sample what is missing, score, compare and report; of a shard, sample its part only.
 
     Raises UsageError or InfrastructureError (see `errors`); before the first sample is drawn,
     nothing is written for a usage error.
@@ -88,15 +89,18 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         for remark in _remarks(task, settings, options.data):
             screen.say(f"{task.name}: {remark}")
     backend = open_backend(checkpoint, engine, screen.say)
-    whole = plan(backend, modes, tasks, options.seed)
-    manifest = merged_manifest(
-        before,
-        new_manifest(_parts(options, checkpoint, backend, modes, tasks) | {"pools": pools}),
-        folder,
-    )
-    groups = backend.groups(whole.requests)
+    work = _work(plan(backend, modes, tasks, options.seed), backend, options.shard)
+    parts = _parts(options, checkpoint, backend, modes, tasks) | {"pools": pools, **work.shard}
+    if not work.groups:
+        screen.say(
+            f"shard {options.shard}: there are fewer work groups than shards, so nothing is left "
+            "for this one; merge takes it as it is"
+        )
+    manifest = merged_manifest(before, new_manifest(parts), folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        tally = _sample(store, folder, manifest, whole, groups, backend, tasks, screen)
+        tally = _sample(store, folder, manifest, work, backend, tasks, screen)
+        if options.shard:
+            return _part_result(folder, options, options.shard, work, tally)
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
@@ -112,6 +116,51 @@ def _declared(checkpoint: Checkpoint) -> dict[str, Mode]:
     """Modes of the checkpoint, and of its adapter, which wins."""
     folders = [folder for folder in (checkpoint.folder, checkpoint.adapter) if folder]
     return {name: mode for folder in folders for name, mode in checkpoint_modes(folder).items()}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What this command is to draw: all groups of the plan, or those of a shard.
+
+    `cells`: task → modes of the whole plan; `shard`: what the manifest says of one.
+    """
+
+    plan: Plan
+    groups: Sequence[Sequence[Request]]
+    cells: Mapping[str, Iterable[str]]
+    shard: Mapping[str, Any]
+
+
+def _work(whole: Plan, backend: Backend, shard: Shard | None) -> _Work:
+    groups = backend.groups(whole.requests)
+    asked = whole.counts()
+    if shard is None:
+        return _Work(whole, groups, asked, {})
+    entry = {**asdict(shard), "plan": plan_sum(groups), "asked": asked}
+    mine = shard.of(groups)
+    return _Work(whole.part(mine), mine, asked, {"shard": entry})
+
+
+def _part_result(
+    folder: Path, options: RunOptions, shard: Shard, work: _Work, tally: Tally
+) -> RunResult:
+    """Nothing is compared yet: a shard is not a random part of the samples."""
+    asked = work.shard["shard"]["asked"]
+    planned = sum(count for modes in asked.values() for count in modes.values())
+    others, out = "SHARD...", "RUN"
+    if options.out is None:
+        whole = _default_folder(replace(options, shard=None))
+        others, out = f"{whole}-shard-*-of-{shard.count}", str(whole)
+    return RunResult(
+        folder,
+        f"A part of a run: nothing is compared yet. When all shards are done, join them: "
+        f"psplit-eval merge {others} --out {out}",
+        tally.samples,
+        tally.failed,
+        f"shard {shard}: {len(work.plan.requests)} of {planned} samples, {len(work.groups)} work "
+        f"groups, in {folder}",
+        report=False,
+    )
 
 
 def _loaded(source: TaskSource, data: Mapping[str, Path]) -> Task:
@@ -135,25 +184,27 @@ def _sample(
     store: Store,
     folder: Path,
     manifest: Manifest,
-    whole: Plan,
-    groups: Sequence[Sequence[Request]],
+    work: _Work,
     backend: Backend,
     tasks: Sequence[tuple[Task, TaskSettings]],
     screen: Screen,
 ) -> Tally:
-    wanted = missing(store, whole.requests)
-    for name, asked in whole.asked(store.attempts()).items():
+    requests = work.plan.requests
+    wanted = missing(store, requests)
+    counts = asked_for(store, wanted)
+    for name, modes in work.cells.items():
+        asked = {mode: counts[mode, name] for mode in modes}
         manifest["tasks"][name].setdefault("asked", {}).update(asked)
     write_json(folder / "manifest.json", manifest)
-    planned = set(whole.docs)
+    planned = set(work.plan.docs)
     store.add_plan(
-        whole.prompts,
+        work.plan.prompts,
         (doc for task, _ in tasks for doc in task.docs if (task.name, doc.doc_id) in planned),
     )
     wall, cpu = time.monotonic(), time.process_time()
     try:
-        with screen.sampling(len(wanted), len(whole.requests) - len(wanted)) as watch:
-            return fill(store, backend, groups, watch)
+        with screen.sampling(len(wanted), len(requests) - len(wanted)) as watch:
+            return fill(store, backend, work.groups, watch, wanted)
     finally:
         manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
         manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
@@ -226,7 +277,9 @@ def _default_folder(options: RunOptions) -> Path:
         model += f"+{options.engine.adapter.resolve().name}"
     what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
     name = re.sub(r"[^\w.-]+", "_", f"{model}-{what}")
-    return Path("runs") / (name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}")
+    name = name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}"
+    shard = options.shard
+    return Path("runs") / (f"{name}-shard-{shard.index}-of-{shard.count}" if shard else name)
 
 
 def _parts(

@@ -7,7 +7,7 @@ group that was running, and the same plan again makes the same groups.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,11 +15,11 @@ from psplit_eval.backends import Backend, Completion, Watch
 from psplit_eval.errors import RunMismatchError, TemplateError, UsageError
 from psplit_eval.harness import Question, Task
 from psplit_eval.modes import Mode
-from psplit_eval.requests import Request, digest, sample_seed
+from psplit_eval.requests import Request, Sampling, digest, sample_seed
 from psplit_eval.store import Doc, Prompt, Sample, SampleKey, Store
 from psplit_eval.suites import TaskSettings
 
-__all__ = ["Plan", "Tally", "fill", "missing", "plan"]
+__all__ = ["Plan", "Tally", "asked_for", "fill", "missing", "plan"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,21 @@ class Plan:
     prompts: tuple[Prompt, ...]
     docs: tuple[tuple[str, int], ...]
 
-    def asked(self, stored: Iterable[SampleKey]) -> dict[str, dict[str, int]]:
-        """Task → mode → samples that the run now has: those planned, and others that are there."""
-        keys = {request.key for request in self.requests}
-        cells = {key[:2] for key in keys}
-        counts = Counter(key[:2] for key in keys.union(stored) if key[:2] in cells)
+    def part(self, groups: Iterable[Iterable[Request]]) -> Plan:
+        """What some of its work groups need: their requests, prompts and docs."""
+        requests = tuple(request for group in groups for request in group)
+        prompts = {(request.prompt_hash, request.mode) for request in requests}
+        docs = {(request.task, request.doc_id) for request in requests}
+        return Plan(
+            requests,
+            tuple(p for p in self.prompts if (p.prompt_hash, p.mode) in prompts),
+            tuple(doc for doc in self.docs if doc in docs),
+        )
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Task → mode → planned samples."""
         found: dict[str, dict[str, int]] = {}
-        for (mode, task), count in counts.items():
+        for (mode, task), count in Counter(request.key[:2] for request in self.requests).items():
             found.setdefault(task, {})[mode] = count
         return found
 
@@ -69,12 +77,15 @@ def plan(
         chosen = task.docs[: settings.limit]
         docs += [(task.name, doc.doc_id) for doc in chosen]
         for mode in modes:
+            sampling = _sampling(task, settings, mode)
             for doc, questions in task.questions(chosen, mode, backend.render):
                 asked = [_asked(backend, mode, question) for question in questions]
                 for prompt, _, answer_ids in asked:
                     _check_room(prompt, answer_ids, doc, backend.context_length)
                     prompts.setdefault((prompt.prompt_hash, mode.name), prompt)
-                requests += _requests(task, settings, mode, doc, asked, base_seed)
+                if not task.scored:
+                    asked = [asked[0]] * (settings.samples or task.samples)
+                requests += _requests(mode, doc, asked, sampling, base_seed)
     return Plan(tuple(requests), tuple(prompts.values()), tuple(docs))
 
 
@@ -91,25 +102,21 @@ def _asked(backend: Backend, mode: Mode, question: Question) -> _Asked:
     return prompt, answer, backend.encode(text + answer)[len(prompt.token_ids) :]
 
 
+def _sampling(task: Task, settings: TaskSettings, mode: Mode) -> Sampling:
+    if task.scored:
+        return task.sampling
+    return task.sampling.updated(settings.effective(mode.sampling))
+
+
 def _requests(
-    task: Task,
-    settings: TaskSettings,
-    mode: Mode,
-    doc: Doc,
-    asked: Sequence[_Asked],
-    base_seed: int,
+    mode: Mode, doc: Doc, asked: Sequence[_Asked], sampling: Sampling, base_seed: int
 ) -> Iterator[Request]:
-    """A request a sample of the only prompt, or one for each answer to score."""
-    if not task.scored:
-        asked = [asked[0]] * (settings.samples or task.samples)
-    sampling = task.sampling
-    if not task.scored:
-        sampling = sampling.updated(settings.effective(mode.sampling))
+    """A request a sample, or one for each answer to score."""
     for index, (prompt, answer, answer_ids) in enumerate(asked):
-        seed = sample_seed(base_seed, mode.name, task.name, doc.doc_hash, index)
+        seed = sample_seed(base_seed, mode.name, doc.task, doc.doc_hash, index)
         yield Request(
             mode=mode.name,
-            task=task.name,
+            task=doc.task,
             doc_id=doc.doc_id,
             sample_idx=index,
             doc_hash=doc.doc_hash,
@@ -148,34 +155,50 @@ def _check_room(prompt: Prompt, answer_ids: Sequence[int], doc: Doc, context_len
         )
 
 
-def missing(store: Store, requests: Iterable[Request]) -> dict[tuple[str, str, int, int], int]:
+def missing(store: Store, requests: Iterable[Request]) -> dict[SampleKey, int]:
     """Key of every request that has no good sample yet → attempts already made.
 
     Raises RunMismatchError where a stored sample came from another request of the same key.
     """
-    done = store.attempts()
-    wanted = {}
-    for request in requests:
-        attempts, good, request_hash = done.get(request.key, (0, False, request.request_hash))
+    left = {request.key: request for request in requests}
+    tried = {}
+    for key, attempts, good, request_hash in store.attempts():
+        request = left.get(key)
+        if request is None:
+            continue
         if request_hash != request.request_hash:
             raise RunMismatchError(
                 f"mode {request.mode!r}, task {request.task!r}: the samples in this run folder "
                 "come from another prompt, seed or sampling settings; give another --out"
             )
-        if not good:
-            wanted[request.key] = attempts
-    return wanted
+        if good:
+            del left[key]
+        else:
+            tried[key] = attempts
+    return {key: tried.get(key, 0) for key in left}
+
+
+def asked_for(store: Store, wanted: Mapping[SampleKey, int]) -> Counter[tuple[str, str]]:
+    """(mode, task) → samples that the run has with those `wanted`: tried ones, and all others."""
+    counts = Counter(store.counts())
+    counts.update(key[:2] for key, attempts in wanted.items() if not attempts)
+    return counts
 
 
 def fill(
-    store: Store, backend: Backend, groups: Sequence[Sequence[Request]], watch: Watch
+    store: Store,
+    backend: Backend,
+    groups: Sequence[Sequence[Request]],
+    watch: Watch,
+    wanted: Mapping[SampleKey, int] | None = None,
 ) -> Tally:
-    """Sample all that is missing of the work groups.
+    """Sample all that is missing of the work groups (`wanted`, where it is known already).
 
     A sample that fails is stored with its error, to be tried again by the next call; errors of the
     machine (InfrastructureError) end the run, what was done is kept.
     """
-    wanted = missing(store, (request for group in groups for request in group))
+    if wanted is None:
+        wanted = missing(store, (request for group in groups for request in group))
     left = ([request for request in group if request.key in wanted] for group in groups)
     tally = Tally()
     for results in backend.run([group for group in left if group], watch):

@@ -11,26 +11,27 @@ import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from psplit_eval.errors import CorruptStoreError, InfrastructureError
+from psplit_eval.errors import CorruptStoreError, InfrastructureError, RunMismatchError
 
 __all__ = [
     "MIGRATIONS",
     "Doc",
     "Metric",
+    "Outcome",
     "Prompt",
     "Sample",
-    "SampleCount",
     "SampleKey",
     "Store",
-    "count_samples",
-    "sample_metrics",
-    "stored_rows",
+    "damaged",
+    "store_errors",
+    "unpack_ids",
 ]
 
 SampleKey = tuple[str, str, int, int]
@@ -174,6 +175,19 @@ class Metric:
     value: float
 
 
+class Outcome(NamedTuple):
+    """What became of one sample, without its text; the fields are those of `Sample`."""
+
+    doc_id: int
+    good: bool
+    finish_reason: str | None
+    completion_tokens: int | None
+    entropy_sum_bits: float | None
+    entropy_estimate_sum_bits: float | None
+
+
+_METRIC = attrgetter(*(field.name for field in fields(Metric)))
+_OF_CELL = "WHERE task = ? AND mode = ?"
 _SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
 _SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
 _IDS_COLUMN, _GREEDY_COLUMN = (
@@ -187,7 +201,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open `path`, creating or migrating it to the newest version."""
         self.path = path
-        with _explained(path):
+        with store_errors(path):
             self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._migrate()
@@ -210,10 +224,10 @@ class Store:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _migrate(self) -> None:
-        with _explained(self.path):
+        with store_errors(self.path):
             (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
-                raise CorruptStoreError(_corrupt(self.path, state))
+                raise CorruptStoreError(damaged(self.path, state))
             if self.version > len(MIGRATIONS):
                 raise CorruptStoreError(
                     f"store {self.path}: version {self.version}, expected at most "
@@ -226,7 +240,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _explained(self.path):
+        with store_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -237,7 +251,7 @@ class Store:
                 raise
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        with _explained(self.path):
+        with store_errors(self.path):
             yield from self._db.execute(query, values)
 
     def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
@@ -263,19 +277,70 @@ class Store:
                 (_sample_row(sample) for sample in samples),
             )
 
+    def absorb(self, path: Path) -> None:
+        """Copy prompts, docs and samples of another store, in one transaction.
+
+        It is brought to the newest version, else only read. Raises RunMismatchError where both
+        have the same sample.
+        """
+        with Store(path):
+            pass
+        with store_errors(path):
+            self._db.execute("ATTACH ? AS part", (str(path),))
+        try:
+            with self._transaction() as db:
+                for table in ("prompts", "docs"):
+                    db.execute(f"INSERT OR IGNORE INTO {table} SELECT * FROM part.{table}")
+                db.execute(
+                    f"INSERT INTO samples ({_SAMPLE_COLUMNS}) "
+                    f"SELECT {_SAMPLE_COLUMNS} FROM part.samples"
+                )
+        except sqlite3.IntegrityError as error:
+            raise RunMismatchError(
+                f"store {path}: has samples that {self.path} has, too; give every shard with the "
+                "store that its own run wrote"
+            ) from error
+        finally:
+            self._db.execute("DETACH part")
+
     def replace_metrics(self, task: str, metrics: Iterable[Metric]) -> None:
         """Put `metrics` in the place of all that are stored for `task`."""
+        cells = self._cells("metrics", task)
         with self._transaction() as db:
-            db.execute("DELETE FROM metrics WHERE task = ?", (task,))
-            db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", map(astuple, metrics))
+            db.executemany("DELETE FROM metrics WHERE task = ? AND mode = ?", cells)
+            db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", map(_METRIC, metrics))
 
-    def attempts(self) -> dict[SampleKey, tuple[int, bool, str]]:
-        """For every stored key: attempts made, whether it succeeded, and its request hash."""
+    def attempts(self) -> Iterator[tuple[SampleKey, int, bool, str]]:
+        """Of every sample: its key, attempts made, whether one succeeded, and its request hash."""
         rows = self._rows(
             "SELECT mode, task, doc_id, sample_idx, attempt, error IS NULL, request_hash "
             "FROM samples"
         )
-        return {row[:4]: (row[4], bool(row[5]), row[6]) for row in rows}
+        for row in rows:
+            yield row[:4], row[4], bool(row[5]), row[6]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(mode, task) → samples, failed ones included."""
+        rows = self._rows("SELECT mode, task, count(*) FROM samples GROUP BY mode, task")
+        return {row[:2]: row[2] for row in rows}
+
+    def _cells(
+        self, table: str, task: str | None = None, mode: str | None = None
+    ) -> list[tuple[str, str]]:
+        """(task, mode) of what is stored, sorted; found by leaps, so a big table costs nothing."""
+        if task is not None and mode is not None:
+            return [(task, mode)]
+        every = self._leaps(f"SELECT min(mode) FROM {table} WHERE mode > ?")
+        modes = every if mode is None else [mode]
+        tasks = f"SELECT min(task) FROM {table} WHERE mode = ? AND task > ?"
+        found = [(name, of_mode) for of_mode in modes for name in self._leaps(tasks, of_mode)]
+        return sorted(cell for cell in found if task in (None, cell[0]))
+
+    def _leaps(self, query: str, *fixed: str) -> Iterator[str]:
+        """Every value that a column has: what the query finds after the one before."""
+        last: str | None = ""
+        while (last := next(self._rows(query, (*fixed, last)))[0]) is not None:
+            yield last
 
     def samples(
         self, task: str | None = None, mode: str | None = None, ids: bool = True
@@ -285,17 +350,23 @@ class Store:
         Without `ids` their token ids are left out (None): they are most of what a sample weighs.
         """
         columns = _SAMPLE_COLUMNS if ids else _SAMPLE_COLUMNS.replace("completion_ids", "NULL")
+        query = f"SELECT {columns} FROM samples {_OF_CELL} ORDER BY doc_id, sample_idx"
+        for cell in self._cells("samples", task, mode):
+            for row in self._rows(query, cell):
+                values = list(row)
+                values[_IDS_COLUMN] = unpack_ids(values[_IDS_COLUMN])
+                greedy = values[_GREEDY_COLUMN]
+                values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
+                yield Sample(*values)
+
+    def outcomes(self, task: str, mode: str) -> Iterator[Outcome]:
+        """What became of every sample of a task in a mode, by (doc_id, sample_idx)."""
         rows = self._rows(
-            f"SELECT {columns} FROM samples WHERE task = ifnull(?, task) "
-            "AND mode = ifnull(?, mode) ORDER BY task, mode, doc_id, sample_idx",
+            "SELECT doc_id, error IS NULL, finish_reason, completion_tokens, entropy_sum_bits, "
+            f"entropy_estimate_sum_bits FROM samples {_OF_CELL} ORDER BY doc_id, sample_idx",
             (task, mode),
         )
-        for row in rows:
-            values = list(row)
-            values[_IDS_COLUMN] = _unpack(values[_IDS_COLUMN])
-            greedy = values[_GREEDY_COLUMN]
-            values[_GREEDY_COLUMN] = None if greedy is None else bool(greedy)
-            yield Sample(*values)
+        return map(Outcome._make, rows)
 
     def doc_prompts(self, task: str, mode: str) -> dict[int, tuple[str, str]]:
         """Of every doc of a task in a mode: the doc's hash, and what names its prompts.
@@ -314,201 +385,48 @@ class Store:
         """Completion tokens of all samples, as far as their number is known."""
         return int(self._db.execute("SELECT total(completion_tokens) FROM samples").fetchone()[0])
 
-    def unscored(self, task: str) -> int:
-        """Docs (counted once a mode) that have a good sample and no number of their own."""
-        query = (
-            "SELECT count(*) FROM (SELECT mode, doc_id FROM samples WHERE task = ?1 "
-            "AND error IS NULL EXCEPT SELECT mode, doc_id FROM metrics WHERE task = ?1 "
-            "AND sample_idx IS NULL)"
-        )
-        return int(self._db.execute(query, (task,)).fetchone()[0])
-
     def docs(self, task: str | None = None) -> Iterator[Doc]:
         """Docs by (task, doc_id)."""
-        rows = self._rows(
-            "SELECT * FROM docs WHERE task = ifnull(?, task) ORDER BY task, doc_id", (task,)
-        )
+        where, values = ("", ()) if task is None else ("WHERE task = ?", (task,))
+        rows = self._rows(f"SELECT * FROM docs {where} ORDER BY task, doc_id", values)
         for name, doc_id, doc_hash, doc, target in rows:
             yield Doc(name, doc_id, doc_hash, json.loads(doc), target)
 
     def prompts(self, mode: str | None = None) -> Iterator[Prompt]:
-        """Rendered prompts, by mode."""
+        """Rendered prompts, by mode; all of them: `prompt_text` has one."""
         rows = self._rows(
             "SELECT * FROM prompts WHERE mode = ifnull(?, mode) ORDER BY mode, prompt_hash", (mode,)
         )
         for prompt_hash, name, text, ids in rows:
-            yield Prompt(prompt_hash, name, text, _unpack(ids) or ())
+            yield Prompt(prompt_hash, name, text, unpack_ids(ids) or ())
 
-    def metrics(self, task: str | None = None) -> Iterator[Metric]:
-        """Stored numbers by (task, metric, mode, doc_id, sample_idx); SQL NULL reads as NaN."""
-        rows = self._rows(
-            "SELECT mode, task, doc_id, sample_idx, metric, value FROM metrics "
-            "WHERE task = ifnull(?, task) ORDER BY task, metric, mode, doc_id, sample_idx",
-            (task,),
+    def prompt_text(self, prompt_hash: str, mode: str) -> str:
+        """One rendered prompt; empty where there is none."""
+        query = "SELECT text FROM prompts WHERE prompt_hash = ? AND mode = ?"
+        return str(next(self._rows(query, (prompt_hash, mode)), ("",))[0])
+
+    def metrics(
+        self, task: str | None = None, mode: str | None = None, of_docs: bool = False
+    ) -> Iterator[Metric]:
+        """Stored numbers by (task, mode, metric, doc_id, sample_idx); SQL NULL reads as NaN.
+
+        `of_docs`: only those of whole docs, not of single samples.
+        """
+        query = (
+            f"SELECT mode, task, doc_id, sample_idx, metric, value FROM metrics {_OF_CELL} "
+            f"{'AND sample_idx IS NULL ' if of_docs else ''}"
+            "ORDER BY metric, doc_id, ifnull(sample_idx, -1)"
         )
-        for row in rows:
-            mode, name, doc_id, idx, metric, value = row
-            yield Metric(mode, name, doc_id, idx, metric, math.nan if value is None else value)
+        for cell in self._cells("metrics", task, mode):
+            for name, of_task, doc_id, idx, metric, value in self._rows(query, cell):
+                number = math.nan if value is None else value
+                yield Metric(name, of_task, doc_id, idx, metric, number)
 
-
-@dataclass(frozen=True, slots=True)
-class SampleCount:
-    """What is stored of one mode on one task.
-
-    `good` samples have no error; `truncated` and `scored` ones are among them. `tokens` sums their
-    lengths as far as these are known. `docs` have a sample, good or failed.
-    """
-
-    mode: str
-    task: str
-    docs: int
-    stored: int
-    good: int
-    truncated: int
-    scored: int
-    tokens: int
-
-
-def count_samples(path: Path) -> list[SampleCount]:
-    """Count by (task, mode), reading only: no sample is loaded, no store migrated.
-
-    Empty for a store in which nothing was written yet. Each cell is a query of its own, so that a
-    run that is writing is never held up for long. Raises CorruptStoreError, InfrastructureError.
-    """
-    with _reading(path) as db:
-        cells = _few_rows(db, "SELECT DISTINCT task, mode FROM samples ORDER BY task, mode")
-        return [
-            SampleCount(*row)
-            for cell in cells
-            for row in _few_rows(
-                db,
-                "SELECT mode, task, count(DISTINCT doc_id), count(*), "
-                "count(*) FILTER (WHERE error IS NULL), "
-                "count(*) FILTER (WHERE finish_reason = 'length'), "
-                "count(*) FILTER (WHERE finish_reason = 'scored'), "
-                "ifnull(sum(completion_tokens), 0) FROM samples WHERE task = ? AND mode = ?",
-                cell,
-            )
-        ]
-
-
-def sample_metrics(path: Path) -> list[str]:
-    """Names of the metrics that single samples have, sorted. Reads only, like `count_samples`."""
-    with _reading(path) as db:
-        query = "SELECT DISTINCT metric FROM metrics WHERE sample_idx IS NOT NULL ORDER BY metric"
-        return [str(name) for (name,) in _few_rows(db, query)]
-
-
-# What `stored_rows` gives: a table's columns, where they come from, and its key.
-_TABLES: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
-    "samples": (
-        (
-            *("s.mode", "s.task", "s.doc_id", "s.sample_idx", "d.doc", "d.target", "p.text"),
-            *("s.text", "s.thought", "s.finish_reason", "s.finish_reason = 'length'", "s.error"),
-            *("s.prompt_tokens", "s.completion_tokens", "s.entropy_sum_bits", "s.nll_sum_nats"),
-            *("s.seed", "s.attempt", "s.seconds", "s.created_at", "s.doc_hash", "s.prompt_hash"),
-            *("s.request_hash", "s.completion_ids", "s.is_greedy", "s.entropy_estimate_sum_bits"),
-        ),
-        "samples s LEFT JOIN docs d ON d.task = s.task AND d.doc_id = s.doc_id "
-        "LEFT JOIN prompts p ON p.prompt_hash = s.prompt_hash AND p.mode = s.mode",
-        ("s.mode", "s.task", "s.doc_id", "s.sample_idx"),
-    ),
-    "metrics": (
-        ("mode", "task", "doc_id", "sample_idx", "metric", "value"),
-        "metrics",
-        ("mode", "task", "metric", "doc_id", "ifnull(sample_idx, -1)"),
-    ),
-    "prompts": (
-        ("mode", "prompt_hash", "text", "token_ids"),
-        "prompts",
-        ("prompt_hash", "mode"),
-    ),
-}
-_METRIC_OF_SAMPLE = (
-    "(SELECT value FROM metrics m WHERE m.mode = s.mode AND m.task = s.task AND m.metric = ? "
-    "AND m.doc_id = s.doc_id AND ifnull(m.sample_idx, -1) = s.sample_idx)"
-)
-_PAGE = 256
-
-
-def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
-    """Rows of 'samples', 'metrics' or 'prompts' in the order of their key, reading only.
-
-    A sample comes with doc (JSON text), target and prompt beside its own columns, and then its
-    value of each of `metrics` (None where there is none). Token ids are JSON text. A page is read
-    at a time: memory is bounded, and a run that is writing is never held up for long.
-    Raises CorruptStoreError, InfrastructureError.
-    """
-    columns, source, key = _TABLES[table]
-    selected = ", ".join((*key, *columns, *(_METRIC_OF_SAMPLE for _ in metrics)))
-    order = ", ".join(key)
-    place = f"WHERE ({order}) > ({', '.join('?' for _ in key)})"
-    last: tuple[Any, ...] = ()
-    with _reading(path) as db:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        for since, column in ((2, "s.is_greedy"), (3, "s.entropy_estimate_sum_bits")):
-            if version < since:
-                selected = selected.replace(column, "NULL")
-        while page := _few_rows(
-            db,
-            f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "
-            f"LIMIT {_PAGE}",
-            (*metrics, *last),
-        ):
-            last = page[-1][: len(key)]
-            yield from (tuple(map(_ids_as_text, row[len(key) :])) for row in page)
-
-
-def _ids_as_text(value: Any) -> Any:
-    return json.dumps(_unpack(value)) if isinstance(value, bytes) else value
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write; text comes as it is, lone surrogates included."""
-    with _explained(path):
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        db.text_factory = _text
-        try:
-            _check_readable(db, path)
-            yield db
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-                raise InfrastructureError(
-                    f"store {path}: its run was killed in the middle of a write; give the run's "
-                    "command again, or psplit-eval report RUN: both put it right"
-                ) from error
-            raise
-        finally:
-            db.close()
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as error:
-        raise sqlite3.DatabaseError(f"text that is not UTF-8: {error.reason}") from error
-
-
-def _check_readable(db: sqlite3.Connection, path: Path) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version > len(MIGRATIONS):
-        raise CorruptStoreError(
-            f"store {path}: version {version}, expected at most {len(MIGRATIONS)}; open it with a "
-            "newer psplit"
-        )
-    if (tables or version) and not {"samples", "docs", "prompts", "metrics"} <= tables:
-        raise CorruptStoreError(_corrupt(path, "tables are missing"))
-
-
-def _few_rows(
-    db: sqlite3.Connection, query: str, values: Sequence[object] = ()
-) -> list[tuple[Any, ...]]:
-    """All rows at once, so that no lock stays; none from a store that has no tables yet."""
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        return []
-    return db.execute(query, values).fetchall()
+    def right(self, task: str, mode: str) -> int | None:
+        """Samples of a task in a mode that are graded as right; None where none is graded."""
+        query = f"SELECT sum(value) FROM metrics {_OF_CELL} AND metric = 'correct'"
+        (total,) = next(self._rows(query, (task, mode)))
+        return None if total is None else int(total)
 
 
 def _sample_row(sample: Sample) -> list[Any]:
@@ -522,7 +440,8 @@ def _pack(ids: Iterable[int]) -> bytes:
     return zlib.compress(array("i", ids).tobytes())
 
 
-def _unpack(blob: bytes | None) -> tuple[int, ...] | None:
+def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
+    """Token ids as the store keeps them."""
     if blob is None:
         return None
     ids = array("i")
@@ -534,7 +453,8 @@ def _to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
-def _corrupt(path: Path, reason: object) -> str:
+def damaged(path: Path, reason: object) -> str:
+    """What is said of a store that cannot be read."""
     return (
         f"store {path}: damaged or not a psplit store ({reason}); "
         "restore it from a copy, or delete the run folder and run again"
@@ -542,7 +462,7 @@ def _corrupt(path: Path, reason: object) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def store_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one line that says what to do."""
     try:
         yield
@@ -554,4 +474,4 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:  # psplit's own mistake: the file is as good as before
         raise
     except (sqlite3.DatabaseError, zlib.error) as error:
-        raise CorruptStoreError(_corrupt(path, error)) from error
+        raise CorruptStoreError(damaged(path, error)) from error

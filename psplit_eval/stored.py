@@ -22,10 +22,9 @@ from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
 from psplit_eval.manifest import (
     Manifest,
-    check_form,
     locked,
     new_manifest,
-    open_manifest,
+    open_run,
     read_manifest,
 )
 from psplit_eval.measures import stored_scorer, working_scorer
@@ -48,7 +47,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the run lies and what it found."""
+    """Where the run lies and what it found; a part of a run has no report."""
 
     folder: Path
     verdict: str
@@ -56,6 +55,7 @@ class RunResult:
     failed: int
     summary: str
     notes: Sequence[str] = ()
+    report: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path]
     `include`, and measured as it is defined now, which the manifest then says. Raises UsageError
     where there is no run, or no such task.
     """
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     catalog, notes = Catalog(include), []
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
@@ -105,7 +105,7 @@ def _nothing_drawn(store: Store) -> UsageError:
 
 def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
     """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         return _reported(store, folder, manifest, allow_missing, Tally())
 
@@ -184,7 +184,7 @@ def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[StoredRun]:
-    manifest = check_form(open_manifest(folder), folder)
+    manifest = open_run(folder)
     with Store(folder / "samples.sqlite") as store:
         yield StoredRun(folder, manifest, store, _arms(store, manifest))
 
@@ -227,15 +227,25 @@ def _reported(
 
 def _arms(store: Store, manifest: Manifest) -> list[Arm]:
     scorers = {name: stored_scorer(task["scorer"]) for name, task in manifest["tasks"].items()}
-    for name, scorer in scorers.items():
-        unscored = store.unscored(name)
-        if unscored and (scorer.kind != "lm-eval" or not any(store.metrics(name))):
-            raise UsageError(
-                f"store {store.path}: {unscored} docs of task {name!r} are not scored yet (the run "
-                f"was stopped before); psplit-eval score {store.path.parent}"
-            )
-    if next(store.samples(ids=False), None) is None:
-        raise _nothing_drawn(store)
     modes = [mode["name"] for mode in manifest["modes"]]
     asked = {name: task.get("asked", {}) for name, task in manifest["tasks"].items()}
-    return read_arms(store, scorers, modes, asked)
+    arms = read_arms(store, scorers, modes, asked)
+    if not arms:
+        raise _nothing_drawn(store)
+    for name in scorers:
+        _check_scored(store, [arm for arm in arms if arm.task == name])
+    return arms
+
+
+def _check_scored(store: Store, arms: Sequence[Arm]) -> None:
+    """Raise UsageError where docs of a task (counted once a mode) have no number of their own.
+
+    lm-eval's metrics may say nothing of some docs, but not of all.
+    """
+    unscored = sum(len(arm.good.keys() - set().union(*arm.values.values())) for arm in arms)
+    partly = any(arm.values for arm in arms) and arms[0].scorer.kind == "lm-eval"
+    if unscored and not partly:
+        raise UsageError(
+            f"store {store.path}: {unscored} docs of task {arms[0].task!r} are not scored yet (the "
+            f"run was stopped before); psplit-eval score {store.path.parent}"
+        )

@@ -56,7 +56,7 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 
 @pytest.fixture(scope="module")
 def workplace(tiny, adapter, tmp_path_factory):
-    """What a reader of the README has: files, a task folder, two runs, logs of lm_eval."""
+    """What a reader of the README has: files, task folders, runs, shards, logs of lm_eval."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "my_prompt.txt").write_text("Be bold.")
     shutil.copytree(adapter, folder / "path/to/adapter")
@@ -70,6 +70,10 @@ def workplace(tiny, adapter, tmp_path_factory):
         run = ["--tasks", "psplit_sums", "--limit", "6", "--samples", "2", "--seed", seed]
         out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / name)]
         assert main(["run", "--model", str(tiny), *run, *out]) == 0
+    for index in ("1", "2"):
+        run = ["--tasks", "psplit_sums", "--limit", "6", "--shard", f"{index}/2"]
+        out = ["--out", str(folder / "runs" / f"CKPT-general-shard-{index}-of-2")]
+        assert main(["run", "--model", str(tiny), *run, "--set", "max_tokens=8", *out]) == 0
     for name, prompt in (("plain", "7?"), ("prompted", "Be bold. 7?")):
         log(folder / "logs" / name, prompt)
     return folder

@@ -29,6 +29,12 @@ def test_a_file_is_read_with_and_without_its_functions():
     assert {"path", "resolve_func"} <= parameters(load_yaml)
 
 
+def test_templates_are_compiled_by_one_environment_that_can_be_told_to_keep_them():
+    from lm_eval import utils
+
+    assert "env.from_string(template)" in inspect.getsource(utils.apply_template)
+
+
 def test_a_manager_finds_and_builds_tasks():
     from lm_eval.tasks import TaskManager
 

@@ -1,10 +1,12 @@
 """Lexical diversity against vectors computed with other packages, and at the edges."""
 
 import math
+from statistics import fmean
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from psplit_eval.diversity import div_bleu, div_ngram, tokenise
 
@@ -25,6 +27,21 @@ def test_values_equal_the_reference_vectors(real_rows):
             expected = values[f"distinct_{n}_per_text_mean"]
             expected = math.nan if expected is None else expected  # null: no text has n tokens
             assert div_ngram(texts, n) == pytest.approx(expected, abs=1e-9, nan_ok=True), row["id"]
+
+
+@given(token_lists, st.integers(1, 5))
+@settings(deadline=None, max_examples=300)
+def test_self_bleu_is_nltks_to_the_last_digit(texts, n):
+    kept = [text for text in texts if text]
+    if len(kept) < 2:
+        assert math.isnan(div_bleu(texts, n))
+        return
+    smoothing = SmoothingFunction().method1
+    bleu = [
+        float(sentence_bleu(kept[:i] + kept[i + 1 :], text, [1 / n] * n, smoothing))
+        for i, text in enumerate(kept)
+    ]
+    assert div_bleu(texts, n) == 1.0 - fmean(bleu)
 
 
 def test_a_hand_count():

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from psplit_eval.cli import main
 from psplit_eval.export import ENDINGS, TABLES, export_run
-from psplit_eval.store import Doc, Metric, Prompt, Sample, Store, stored_rows
+from psplit_eval.glance import stored_rows
+from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
 NASTY = 'null \0, quote ", newline \n, return \r\n, tab \t, \u2028, é, 😀, comma'
 SAMPLE = Sample(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -55,6 +56,17 @@ def sample(text, index=0):
         *("m", "poems", 0, index, "h", "r", "p", 1, 1, text, None, (1,), "stop", 5, 1, 1.0),
         *(1.0, None, 0.1, "now"),
     )
+
+
+def test_lm_evals_tasks_are_measured_in_other_processes_too(folder, run, monkeypatch):
+    (folder / "judge.py").write_text(
+        "import os\ndef judge(doc, results):\n    return {'rhyme': os.getpid()}\n"
+    )
+    monkeypatch.setenv("PSPLIT_WORKERS", "1")
+    assert main(["score", str(run), "--include-path", str(folder)]) == 0
+    with Store(run / "samples.sqlite") as store:
+        (number,) = {m.value for m in store.metrics() if m.metric == "rhyme"}
+    assert number != os.getpid()
 
 
 def means(scorer, doc, *texts):

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psplit_eval.errors import UnknownNameError, UsageError
-from psplit_eval.requests import Request, Sampling, sample_seed, work_groups
+from psplit_eval.requests import (
+    Request,
+    Sampling,
+    Shard,
+    digest,
+    plan_sum,
+    sample_seed,
+    work_groups,
+)
 
 
 def request(mode, task, doc, index, length):
@@ -68,6 +76,14 @@ def test_the_request_hash_covers_settings_and_prompt():
     assert len({r.request_hash for r in (one, hotter, other)}) == 3
 
 
+def test_the_request_hash_is_that_of_its_own_settings_whatever_came_before():
+    """1 and 1.0 are equal, but not written alike: old runs have the hash of what was written."""
+    for temperature in (1.0, 1, 1.0):
+        settings = Sampling(temperature=temperature)
+        made = Request("m", "t", 0, 0, "h", "p", (1,), settings, 7)
+        assert made.request_hash == digest("p", "h", settings.to_dict(), 7)
+
+
 @given(
     st.sets(
         st.tuples(
@@ -91,6 +107,37 @@ def test_groups_partition_the_plan_whatever_its_order(keys, tokens, least, rng: 
     rng.shuffle(shuffled)
     again = work_groups(shuffled, tokens, least)
     assert [[r.key for r in g] for g in again] == [[r.key for r in g] for g in groups]
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 50))
+def test_shards_partition_the_groups_in_even_parts(groups, count):
+    parts = [Shard(index, count).of(groups) for index in range(1, count + 1)]
+    dealt = [parts[i % count][i // count] for i in range(len(groups))]
+    assert dealt == groups
+    assert sum(map(len, parts)) == len(groups)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_shard_is_written_as_i_of_n():
+    assert Shard.parse("2/10") == Shard.parse("02/010") == Shard(2, 10)
+    assert str(Shard(2, 10)) == "2/10"
+    for text in ("0/2", "3/2", "1", "1/", "/2", "x/2", "1/2/3", " 1/2", "-1/2", ""):
+        with pytest.raises(UsageError, match="expected I/N"):
+            Shard.parse(text)
+
+
+def test_the_sum_of_a_plan_covers_its_requests_and_groups():
+    requests = [request("m", "t", doc, 0, 3) for doc in range(4)]
+    hotter = [replace(r, sampling=Sampling(temperature=0.5)) for r in requests]
+    sums = {
+        plan_sum([requests]),
+        plan_sum([requests[:2], requests[2:]]),
+        plan_sum([requests[:1], requests[1:]]),
+        plan_sum([requests[:3]]),
+        plan_sum([hotter]),
+    }
+    assert len(sums) == 5
+    assert plan_sum([requests]) == plan_sum([list(requests)])
 
 
 def test_given_answers_are_never_in_a_group_with_what_is_drawn():
