@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
-from psplit_eval.cli_engine import add_engine_options, engine_options, json_or_text
+from psplit_eval.cli_run import add_run_options, names_in, run_options
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.run import RunOptions
     from psplit_eval.stored import RunResult
-    from psplit_eval.suites import TaskSettings
 
 __all__ = ["main"]
 
@@ -68,7 +66,9 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"psplit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_run(commands.add_parser("run", help="sample, score, compare and report"))
+    running = commands.add_parser("run", help="sample, score, compare and report")
+    running.set_defaults(command=_run)
+    add_run_options(running)
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
@@ -80,49 +80,6 @@ def _parser() -> _Parser:
     _add_doctor(commands.add_parser("doctor", help="check this machine: libraries, space, servers"))
     _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
     return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_run)
-    add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        help="folder, hub id OWNER/NAME, smollm2-135m, or a server's name for it",
-    )
-    add("--modes", default="", help="names, separated by commas, such as normal,high")
-    add(
-        "--mode",
-        action="append",
-        default=[],
-        metavar="NAME=TEXT",
-        help="a mode of your own, or NAME=@FILE; with --modes it is added, alone it is all",
-    )
-    add("--suite", help="quick (the default), general, creative or paper")
-    add("--tasks", default="", help="task names, separated by commas")
-    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
-    add(
-        "--data",
-        action="append",
-        default=[],
-        metavar="TASK=FILE",
-        help="local rows, .jsonl or .jsonl.gz; TASK:shots=FILE for few-shot examples",
-    )
-    add("--samples", action="append", default=[], metavar="[TASK=]N", help="samples a doc")
-    add("--limit", action="append", default=[], metavar="[TASK=]N", help="docs at most")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="[TASK.]NAME=VALUE",
-        help="sampling setting: temperature, top_k, top_p, min_p, max_tokens or until",
-    )
-    add("--seed", type=int, default=0, help="base seed (0)")
-    add("--shard", metavar="I/N", help="draw only part I of N; psplit-eval merge joins the parts")
-    add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
-    add("--json", action="store_true", help="print the result as JSON")
-    add_engine_options(parser)
 
 
 def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
@@ -243,7 +200,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
-    request = _run_options(options, given)
+    request = run_options(options, given)
     _prepare()
     from psplit_eval.run import run
 
@@ -295,13 +252,13 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     from psplit_eval.paired_runs import ALLOWABLE
     from psplit_eval.stored import compare_runs
 
-    allowed = _names("--allow-different", options.allow_different)
+    allowed = names_in("--allow-different", options.allow_different)
     for name in allowed:
         if name not in ALLOWABLE:
             raise UnknownNameError("difference", name, ALLOWABLE)
     found = compare_runs(
         (options.run_a, options.run_b),
-        _names("--modes", options.modes),
+        names_in("--modes", options.modes),
         allowed,
         options.out,
         options.allow_missing,
@@ -358,83 +315,6 @@ def _prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-
-
-def _run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions:
-    from psplit_eval.modes import parse_mode
-    from psplit_eval.requests import Shard
-    from psplit_eval.run import RunOptions
-
-    return RunOptions(
-        model=options.model,
-        modes=_names("--modes", options.modes) or ([] if options.mode else ["normal", "high"]),
-        given_modes=[parse_mode(text) for text in options.mode],
-        suite=options.suite,
-        tasks=_names("--tasks", options.tasks),
-        include=[Path(folder) for folder in options.include_path],
-        data={name: Path(file) for name, file in map(_data_pair, options.data)},
-        settings=_settings(options),
-        seed=options.seed,
-        out=options.out,
-        engine=engine_options(options),
-        allow_missing=options.allow_missing,
-        command=["psplit-eval", *given],
-        shard=None if options.shard is None else Shard.parse(options.shard),
-    )
-
-
-def _names(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if text and not names:
-        raise UsageError(f"{option} {text!r}: expected names, separated by commas")
-    return names
-
-
-def _data_pair(text: str) -> tuple[str, str]:
-    name, separator, file = text.partition("=")
-    if not (name and separator and file):
-        raise UsageError(f"--data {text!r}: expected TASK=FILE")
-    return name, file
-
-
-def _settings(options: argparse.Namespace) -> Mapping[str, TaskSettings]:
-    from psplit_eval.suites import TaskSettings
-
-    found: dict[str, TaskSettings] = {}
-
-    def put(task: str, settings: TaskSettings) -> None:
-        found[task] = found.get(task, TaskSettings()).updated(settings)
-
-    for text in options.samples:
-        task, number = _task_number("--samples", text)
-        put(task, TaskSettings(samples=number))
-    for text in options.limit:
-        task, number = _task_number("--limit", text)
-        put(task, TaskSettings(limit=number))
-    for text in options.set:
-        task, sampling = _sampling_setting(text)
-        put(task, TaskSettings(sampling=sampling))
-    return found
-
-
-def _task_number(option: str, text: str) -> tuple[str, int]:
-    task, _, number = text.rpartition("=")
-    try:
-        return task, int(number)
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: expected N or TASK=N, N a whole number") from None
-
-
-def _sampling_setting(text: str) -> tuple[str, dict[str, Any]]:
-    from psplit_eval.requests import Sampling
-
-    target, separator, value = text.partition("=")
-    task, _, name = target.rpartition(".")
-    if not separator:
-        raise UsageError(f"--set {text!r}: expected NAME=VALUE or TASK.NAME=VALUE")
-    parsed = json_or_text(value)
-    Sampling().updated({name: parsed})
-    return task, {name: parsed}
 
 
 def _tasks(options: argparse.Namespace, _: Sequence[str]) -> int:

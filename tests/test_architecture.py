@@ -38,7 +38,7 @@ LAYERS = (
     ("paired_runs",),
     ("stored",),
     ("merging", "run"),
-    ("cli_engine",),
+    ("cli_run",),
     ("cli",),
 )
 

@@ -188,12 +188,10 @@ def test_a_tasks_own_settings_are_not_another_tasks(tmp_path):
 
 
 def test_given_answers_need_a_backend_that_scores(tiny, tmp_path):
-    class Talker(HFBackend):
-        can_score = False
-
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS["arc_easy"][0]) + "\n")
     task = load_task(Catalog().members("arc_easy")[0], tmp_path / "rows.jsonl")
-    backend = Talker(resolve_checkpoint(str(tiny)), device="cpu")
+    backend = HFBackend(resolve_checkpoint(str(tiny)), device="cpu")
+    backend.can_score = False
     with pytest.raises(UsageError, match="task 'arc_easy': scores given answers"):
         plan(backend, [BUILTIN_MODES["normal"]], [(task, TaskSettings())], 0)
 
