@@ -28,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "sampling.csv"
-PROMPTS, SAMPLES, ROWS = 16, 4, 64
+PROMPTS, SAMPLES = 16, 4
 TOKENS = {"short": 48, "long": 256}
 THREADS = (1, 2)
 WAYS = ("lm_eval", "psplit")
@@ -123,8 +123,7 @@ def by_psplit(case: str, folder: Path) -> list[list[str]]:
     command = [sys.executable, "-m", "psplit_eval.cli", "run", "--model", "smollm2-135m"]
     work = ["--modes", "normal,high", "--tasks", "psplit_story", "--limit", str(PROMPTS)]
     settings = ["--samples", str(SAMPLES), "--set", f"max_tokens={TOKENS[case]}"]
-    place = ["--batch-size", str(ROWS), "--out", str(folder / "run")]
-    return [[*command, *work, *settings, *place]]
+    return [[*command, *work, *settings, "--out", str(folder / "run")]]
 
 
 def tokens_of_lm_eval(folder: Path) -> int:
