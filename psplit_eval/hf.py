@@ -81,7 +81,7 @@ class HFBackend:
         self._batch_size = batch_size
         # a power of two: the same the next time, though a little more or less is free
         self._batch_memory = batch_memory or 1 << (_free_bytes(self.device).bit_length() - 2)
-        self._most_rows = _MOST_ROWS if self.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
+        self._most_rows: int | None = None  # found out by running out of memory
         self._beginnings: dict[Ids, Any] = {}
         self._look_at_cache(checkpoint.name)
 
@@ -185,16 +185,26 @@ class HFBackend:
         self, work: Work, requests: Sequence[Request], watch: Watch
     ) -> Sequence[Completion | Exception]:
         """The requests' completions. Where one fails, halves go on alone, so it fails alone."""
+        finished = 0
+
+        def watching(tokens: int, samples: int) -> None:
+            nonlocal finished
+            finished += samples
+            watch(tokens, samples)
 
         try:
-            return work(requests, watch)
+            return work(requests, watching)
         except (ArithmeticError, RuntimeError, ValueError) as error:
-            if _is_out_of_memory(error):
-                self._take_fewer_rows(requests, error)
-                return self._attempted(work, requests, watch)
-            if len(requests) == 1:
+            watch(0, -finished)
+            short_of_memory = _is_out_of_memory(error)
+            if len(requests) == 1 and not short_of_memory:
                 watch(0, 1)
                 return [error]
+            failed = f"{error.__class__.__name__}: {error}"
+        # only here the error, and with it the tensors of its frames, is gone
+        if short_of_memory:
+            self._take_fewer_rows(requests, failed)
+            return self._attempted(work, requests, watch)
         half = len(requests) // 2
         return [
             result
@@ -202,25 +212,33 @@ class HFBackend:
             for result in self._attempted(work, part, watch)
         ]
 
-    def _take_fewer_rows(self, requests: Sequence[Request], error: Exception) -> None:
+    def _take_fewer_rows(self, requests: Sequence[Request], failed: str) -> None:
+        import torch
+
         rows = self._rows(requests)
         self._beginnings.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
         if rows == 1:
             raise InfrastructureError(
-                f"out of memory on {self.device} with one row; take a smaller model, --dtype "
-                "bfloat16 or shorter responses: what was done is kept"
-            ) from error
+                f"out of memory on {self.device} with one row ({failed[:200]}); take a smaller "
+                "model, --dtype bfloat16 or shorter responses: what was done is kept"
+            )
         self._most_rows = rows // 2
         self._say(f"out of memory with {rows} rows; going on with {self._most_rows}")
 
     def _rows(self, requests: Sequence[Request]) -> int:
-        """How many rows fit into memory at once, their longest responses included."""
-        if self._batch_size:
-            return min(self._batch_size, self._most_rows)
+        """How many rows are run at once: as asked for, or as many as fit into memory."""
+        rows = self._batch_size or self._fitting_rows(requests)
+        return min(rows, self._most_rows or rows, len(requests))
+
+    def _fitting_rows(self, requests: Sequence[Request]) -> int:
+        """How many rows there is memory for, their longest responses included."""
+        most = _MOST_ROWS if self.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
         width = max(len(r.prompt_ids) + _new_tokens(r) for r in requests)
         cache = min(width, self.context_length) * self._position_bytes
         logits = 24 * int(self.model.config.get_text_config().vocab_size)  # some float32 copies
-        return max(1, min(self._most_rows, self._batch_memory // (2 * cache + logits)))
+        return max(1, min(most, self._batch_memory // (2 * cache + logits)))
 
     def complete(self, requests: Sequence[Request], watch: Watch) -> list[Completion]:
         """Draw responses, in the order of the requests."""

@@ -271,6 +271,8 @@ def _settings_table(manifest: Mapping[str, Any]) -> _Table:
                 f"{_shots(task)}",
             )
         )
+    if model.get("thinking") is not None:
+        rows.append(("told to think", "yes" if model["thinking"] else "no"))
     imported = model["backend"] == "lm-eval"
     if not imported:
         took = f"{manifest['tokens']:,} tokens in {manifest['wall_seconds']:,.0f} s"
