@@ -35,7 +35,7 @@ _GROUP_WORK, _GROUP_WORK_ELSEWHERE = 2**41, 2**50
 """Parameters times new tokens in a work group: a minute or two on a CPU, and on an accelerator."""
 _GROUP_TOKENS, _GROUP_TOKENS_ELSEWHERE = 2**14, 2**20
 _LEAST_ROWS, _LEAST_ROWS_ELSEWHERE = 16, 64
-_MOST_ROWS, _MOST_ROWS_ELSEWHERE = 64, 512
+_MOST_ROWS, _MOST_ROWS_ELSEWHERE = 96, 512
 _BY_COLUMN = ("mpt",)
 """Models whose attention counts distances by cache column: shared beginnings leave gaps there."""
 _PREFILL_TOKENS = 2**14
@@ -230,7 +230,9 @@ class HFBackend:
     def _rows(self, requests: Sequence[Request]) -> int:
         """How many rows are run at once: as asked for, or as many as fit into memory."""
         rows = self._batch_size or self._fitting_rows(requests)
-        return min(rows, self._most_rows or rows, len(requests))
+        rows = min(rows, self._most_rows or rows)
+        turns = -(-len(requests) // rows)
+        return -(-len(requests) // turns)  # equal turns, not a small one at the end
 
     def _fitting_rows(self, requests: Sequence[Request]) -> int:
         """How many rows there is memory for, their longest responses included."""

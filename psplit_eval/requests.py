@@ -144,29 +144,36 @@ def sample_seed(base: int, mode: str, task: str, doc_hash: str, sample_idx: int)
 
 
 def work_groups(
-    requests: Iterable[Request], tokens: int, least: int = 1, most: int | None = None
+    requests: Iterable[Request], tokens: int, least: int = 1, most: int = 10**9
 ) -> list[list[Request]]:
-    """Cut the plan into groups that are run and committed together.
+    """Cut the plan into groups of about equal work that are run and committed together.
 
-    A group is closed when its work comes to `tokens` new tokens (a prompt's tokens count an eighth,
-    as they are run at once), but not below `least` requests, and at `most` requests. Long responses
-    come first, then long prompts, whatever their mode and task; samples of one prompt stand side by
-    side. Given answers are in groups of their own.
+    A group comes to about `tokens` new tokens at most (a prompt's tokens count an eighth, as they
+    are run at once), but holds about `least` to `most` requests whatever their length. Long
+    responses come first, then long prompts, whatever their mode and task; samples of one prompt
+    stand side by side. Given answers are in groups of their own.
 
     Groups depend on the plan alone, not on what is already there: float results depend on a batch's
     shape, so this is what makes a resumed run equal an uninterrupted one.
     """
-    groups: list[list[Request]] = []
-    work = 0
-    for request in sorted(requests, key=_by_length):
-        held = len(groups[-1]) if groups else 0
-        full = (work + _work(request) > tokens and held >= least) or held == most
-        if not held or full or (groups[-1][0].answer is None) != (request.answer is None):
-            groups.append([])
-            work = 0
-        groups[-1].append(request)
-        work += _work(request)
-    return groups
+    ordered = sorted(requests, key=_by_length)
+    drawn = [request for request in ordered if request.answer is None]
+    given = [request for request in ordered if request.answer is not None]
+    bounds = tokens / most, tokens / least
+    return [group for part in (drawn, given) for group in _equal_parts(part, tokens, bounds)]
+
+
+def _equal_parts(
+    requests: Sequence[Request], tokens: int, bounds: tuple[float, float]
+) -> list[list[Request]]:
+    work = [min(max(_work(request), bounds[0]), bounds[1]) for request in requests]
+    number = max(1, round(sum(work) / tokens))  # a little more in each, not a small one at the end
+    parts: list[list[Request]] = [[] for _ in range(number)]
+    share, before = sum(work) / number, 0.0
+    for request, cost in zip(requests, work, strict=True):
+        parts[min(int((before + cost / 2) / share), number - 1)].append(request)
+        before += cost
+    return [part for part in parts if part]
 
 
 @dataclass(frozen=True)

@@ -96,17 +96,36 @@ def test_the_request_hash_is_that_of_its_own_settings_whatever_came_before():
 )
 def test_groups_partition_the_plan_whatever_its_order(keys, tokens, least, rng: random.Random):
     plan = [request(*key, length=1 + key[2] % 4) for key in sorted(keys)]
-    assert all(len(group) <= 2 * least for group in work_groups(plan, tokens, least, 2 * least))
     groups = work_groups(plan, tokens, least)
     assert sorted(r.key for group in groups for r in group) == sorted(keys)
-    assert all(len(group) <= max(least, tokens // 256) for group in groups)
-    assert all(len(group) >= least for group in groups[:-1])
     lengths = [len(r.prompt_ids) for group in groups for r in group]
     assert lengths == sorted(lengths, reverse=True)
+    sizes = [len(group) for group in groups]
+    assert not sizes or max(sizes) - min(sizes) <= 1, "equal requests make equal groups"
     shuffled = list(plan)
     rng.shuffle(shuffled)
     again = work_groups(shuffled, tokens, least)
     assert [[r.key for r in g] for g in again] == [[r.key for r in g] for g in groups]
+
+
+@given(
+    st.lists(st.integers(1, 40_000), min_size=1, max_size=200),
+    st.sampled_from([(1, 10**9), (16, 10**9), (8, 32)]),
+)
+def test_groups_are_of_about_equal_work(lengths, bounds):
+    least, most = bounds
+    sampling = [Sampling(max_tokens=n) for n in lengths]
+    plan = [replace(request("m", "t", i, 0, length=3), sampling=s) for i, s in enumerate(sampling)]
+    groups = work_groups(plan, 16384, least, most)
+    costs = [
+        [min(max(r.sampling.max_tokens, 16384 / most), 16384 / least) for r in group]
+        for group in groups
+    ]
+    total, largest = sum(map(sum, costs)), max(map(max, costs))
+    assert len(groups) <= max(1, round(total / 16384))
+    for group in costs:
+        assert sum(group) <= total / max(1, round(total / 16384)) + largest + 1e-6
+    assert max(map(len, groups)) <= 1.5 * most + 1
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 50))
