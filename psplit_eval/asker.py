@@ -288,6 +288,10 @@ class Asker:
             if not (error.retry or server.out):
                 raise UsageError(f"{server.url} refuses a plain question ({error})") from error
             self._fleet.leave_out(server, error)
+        except InfrastructureError as error:  # it wants to be left alone for long
+            if len(self._fleet.servers) == 1:
+                raise
+            self._fleet.leave_out(server, FailedRequestError(str(error), url=server.url))
 
     async def _check(self, server: Server) -> None:
         """Whether a server that was left out may come back; asked once, past its turn."""

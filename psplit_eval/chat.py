@@ -53,6 +53,11 @@ _ABOUT_LENGTH = re.compile(r"context|too (long|large)|maximum.{0,20}length", re.
 _NOT_TAKEN = re.compile(
     r"support|unknown|unrecogni[sz]ed|unexpected|not permitted|validation", re.IGNORECASE
 )
+_OUT_OF_RANGE = re.compile(
+    r"must be|should be|(greater|less|more) than|at (most|least)|invalid value|not allowed|range"
+    r"|use '?\w+_\w+",
+    re.IGNORECASE,
+)
 _RETRIED = (408, 409, 425, 429)
 
 _FINISHED = {
@@ -101,7 +106,9 @@ def named_parameters(status: int | None, body: str) -> tuple[str, ...]:
     message, parameter, places = _complaint(body)
     if status is None or (status not in _BAD_REQUEST and status < 500):
         return ()
-    if _ABOUT_LENGTH.search(message) or (status >= 500 and not _NOT_TAKEN.search(message)):
+    said = _NOT_TAKEN.search(message) or (status < 500 and _OUT_OF_RANGE.search(message))
+    named = (parameter or places) and status < 500
+    if _ABOUT_LENGTH.search(message) or not (said or named):
         return ()
     found = [parameter] if parameter is not None else [*places] or re.findall(r"\w+", message)
     known = (_ALIASES.get(name, name) for name in found)
@@ -112,7 +119,7 @@ def _complaint(body: str) -> tuple[str, str | None, list[str]]:
     """(message, parameter, fields) of an error: OpenAI's form, FastAPI's, or plain text."""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body, None, []
     if not isinstance(content, dict):
         return body, None, []
@@ -123,7 +130,8 @@ def _complaint(body: str) -> tuple[str, str | None, list[str]]:
     if isinstance(detail, list):
         entries = [entry for entry in detail if isinstance(entry, dict)]
         said = "; ".join(str(entry.get("msg", "")) for entry in entries)
-        return said, None, [str((entry.get("loc") or [""])[-1]) for entry in entries]
+        fields = [entry.get("loc") for entry in entries]
+        return said, None, [str(field[-1]) for field in fields if isinstance(field, list) and field]
     message = error.get("message", detail if detail is not None else body)
     parameter = error.get("param")
     return str(message), str(parameter) if parameter else None, []
@@ -268,8 +276,10 @@ class Sign:
 
 def read_sign(answer: Answer, thinking: Thinking) -> Sign:
     """Raises FailedRequestError for what is no answer at all; no text is fine."""
-    _, message = _choice(answer)
+    choice, message = _choice(answer)
     content = message.get("content")
+    if content is None and _FINISHED.get(str(choice.get("finish_reason"))) == "length":
+        content = ""
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     parts = [part for part in (reasoning, content) if isinstance(part, str)]
     text = content if isinstance(content, str) else ""
@@ -299,6 +309,8 @@ def _parted(message: Answer, thinking: Thinking, cut: bool) -> tuple[str, Though
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(reasoning, str) and reasoning and content in (None, ""):
         return "", Thought(reasoning.strip(), "", ended=not cut)
+    if content is None and cut:  # a thought that is not shown took all the tokens
+        return "", Thought(None, "", ended=False)
     if not isinstance(content, str):
         kind = "null" if content is None else f"a {type(content).__name__}"
         raise FailedRequestError(f"the answer's content is {kind}, expected text")

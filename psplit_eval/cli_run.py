@@ -71,10 +71,10 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch-size",
         type=int,
-        help="samples decoded together (found from memory)",
+        help="samples decoded together (found from memory); a kill loses four times as many",
     )
-    add("--dtype", default="auto", help="auto: float32 on a CPU, the checkpoint's own elsewhere")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add("--dtype", default="auto", help="auto: float32 on a CPU, the engine's choice elsewhere")
+    add("--device", default="auto", help="hf: auto, cpu, cuda, cuda:N")
     add("--chat-template", type=Path, metavar="FILE", help="Jinja template in place of the model's")
     add("--trust-remote-code", action="store_true", help="let the checkpoint run its own code")
     add("--adapter", type=Path, metavar="DIR", help="LoRA adapter on the model, as PEFT saves it")

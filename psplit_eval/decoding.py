@@ -129,9 +129,16 @@ def race(weights: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
     blocks = _blocks(weights)
     rows, number, _ = blocks.shape
-    block = (noise[:, :number] / blocks.sum(dim=-1)).argmin(dim=-1)
+    block = _winner(blocks.sum(dim=-1), noise[:, :number])
     inside = blocks[torch.arange(rows, device=block.device), block]
-    return block * _BLOCK + (noise[:, number:] / inside).argmin(dim=-1)
+    return block * _BLOCK + _winner(inside, noise[:, number:])
+
+
+def _winner(rates: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """The first to arrive in every row; a rate of 0 never does, not even with noise 0."""
+    import torch
+
+    return torch.where(rates > 0, noise / rates, torch.inf).argmin(dim=-1)
 
 
 def _blocks(weights: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,10 @@ PsplitError to end the work."""
 
 _LONGEST_WAIT = 60.0
 _LONGEST_PAUSE = 600.0
+_MOST_PAUSES = 1000
+_THOUGHT_TOO_LONG = "max_tokens or model output limit was reached"
+"""OpenAI's reasoning models refuse, after the fact, what others call a truncated answer."""
+_CUT: Mapping[str, Any] = {"choices": [{"message": {"content": None}, "finish_reason": "length"}]}
 _TRIALS = 10
 _TRIALS_UNREACHED = 3
 _CONNECT_SECONDS = 30.0
@@ -81,6 +85,8 @@ class Server:
                 )
             content = json.loads(answer.text)
         except openai.APIStatusError as error:
+            if _THOUGHT_TOO_LONG in error.response.text:
+                return _CUT
             raise self._status(error.status_code, error.response) from error
         except (TimeoutError, openai.APITimeoutError) as error:
             raise self._failed(f"no answer in {self.timeout:g} s", error) from error
@@ -174,21 +180,26 @@ class Fleet:
         all tries failed, InfrastructureError where every server wants to be left alone for long.
         """
         last: Server | None = None
+        pauses = 0  # a server that says when to come back has not failed
+
+        def enough(state: RetryCallState) -> bool:
+            nonlocal pauses
+            error = state.outcome.exception() if state.outcome else None
+            pauses += getattr(error, "pause", None) is not None
+            return self._enough(error, state.attempt_number, pauses, at)
+
         async for attempt in AsyncRetrying(
-            stop=lambda state: self._enough(state, at),
+            stop=enough,
             wait=self._wait,
             retry=retry_if_exception(lambda error: getattr(error, "retry", False)),
             reraise=True,
         ):
             with attempt:
-                server = await self._slot(last, at)
-                last = server
+                last = server = await self._ready(last, at)
                 try:
-                    await self._turn()
                     return await self._asked(server, body(), read)
                 finally:
-                    server.in_flight -= 1
-                    self._wake()
+                    self._leave(server)
         raise AssertionError("tenacity returns or raises")
 
     async def _asked(
@@ -208,12 +219,13 @@ class Fleet:
             error.url = server.url
             raise
 
-    def _enough(self, state: RetryCallState, at: Server | None) -> bool:
-        error = state.outcome.exception() if state.outcome else None
+    def _enough(
+        self, error: BaseException | None, tries: int, pauses: int, at: Server | None
+    ) -> bool:
         unreachable = isinstance(error, FailedRequestError) and error.unreachable
         if unreachable and (at or not self.answered):  # at the start: a wrong address, most likely
-            return state.attempt_number >= _TRIALS_UNREACHED * (1 if at else len(self.servers))
-        return state.attempt_number > self._retries
+            return tries >= _TRIALS_UNREACHED * (1 if at else len(self.servers))
+        return tries - pauses > self._retries or pauses > _MOST_PAUSES
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -228,6 +240,23 @@ class Fleet:
         self._next_turn = turn + self._gap
         if turn > now:
             await asyncio.sleep(turn - now)
+
+    async def _ready(self, avoid: Server | None, at: Server | None) -> Server:
+        """A place at a server, and this request's turn; anew where the server is to pause now."""
+        while True:
+            server = await self._slot(avoid, at)
+            try:
+                await self._turn()
+            except BaseException:
+                self._leave(server)
+                raise
+            if not server.out and server.ready_at <= time.monotonic():
+                return server
+            self._leave(server)
+
+    def _leave(self, server: Server) -> None:
+        server.in_flight -= 1
+        self._wake()
 
     async def _slot(self, avoid: Server | None, at: Server | None) -> Server:
         """Take a place at the least busy server that may be asked, another than `avoid` if any."""
@@ -244,7 +273,7 @@ class Fleet:
                 server = min(free, key=lambda s: (s is avoid, s.in_flight))
                 server.in_flight += 1
                 return server
-            waits = [s.ready_at - now for s in asked if not s.out]
+            waits = [s.ready_at - now for s in asked]
             if waits and min(waits) > _LONGEST_PAUSE:
                 raise InfrastructureError(
                     f"{asked[0].url}: wants to be left alone for {min(waits):.0f} s; give the same "
@@ -301,6 +330,10 @@ class Fleet:
                 if all(server.out and server.trials >= _TRIALS for server in self.servers):
                     self._end(_no_servers(error))
                     return
+            except Exception as error:  # a mistake of ours must not leave the others waiting
+                kind = type(error).__name__
+                self._end(InfrastructureError(f"{server.url}: cannot be asked ({kind}: {error})"))
+                return
         server.out, server.failures, server.trials = False, 0, 0
         self._say(f"{server.url} answers again")
         self._wake()

@@ -11,7 +11,8 @@ import importlib.util
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from psplit_eval.backends import Completion, Messages, Result, Watch
@@ -36,7 +37,7 @@ _GROUP_WORK, _GROUP_WORK_ELSEWHERE = 2**41, 2**50
 _GROUP_TOKENS, _GROUP_TOKENS_ELSEWHERE = 2**14, 2**20
 _LEAST_ROWS, _LEAST_ROWS_ELSEWHERE = 16, 64
 _MOST_ROWS, _MOST_ROWS_ELSEWHERE = 96, 512
-_BY_COLUMN = ("mpt",)
+_BY_COLUMN = ("mpt", "gpt_neo")
 """Models whose attention counts distances by cache column: shared beginnings leave gaps there."""
 _PREFILL_TOKENS = 2**14
 """Prompts are run in pieces of about this many tokens: their activations take memory, too."""
@@ -74,13 +75,13 @@ class HFBackend:
         self._say = say
         self._open(checkpoint, _dtype(dtype, self.device), trust_remote_code)
         self._template = ChatTemplate(self.tokenizer, checkpoint.name, chat_template, thinking)
-        self.context_length = int(
-            getattr(self.model.config, "max_position_embeddings", None) or 2**31
-        )
-        self._responses = Responses(self._template, self._end_tokens(), self.context_length)
+        config = self.model.config.get_text_config()
+        self.context_length = int(getattr(config, "max_position_embeddings", None) or 2**31)
+        apart = bool(self.model.config.is_encoder_decoder)  # prompt and response, each of its own
+        room = 2**31 if apart else self.context_length
+        self._responses = Responses(self._template, self._end_tokens(), room)
         self._batch_size = batch_size
-        # a power of two: the same the next time, though a little more or less is free
-        self._batch_memory = batch_memory or 1 << (_free_bytes(self.device).bit_length() - 2)
+        self._batch_memory = batch_memory or _batch_memory(self.device)
         self._most_rows: int | None = None  # found out by running out of memory
         self._beginnings: dict[Ids, Any] = {}
         self._look_at_cache(checkpoint.name)
@@ -128,9 +129,10 @@ class HFBackend:
             with torch.inference_mode():
                 cache = getattr(self.model(input_ids=token, use_cache=True), "past_key_values", 0)
         known = type(self.model).__module__.startswith("transformers.")
+        last_only = "logits_to_keep" in signature(self.model.forward).parameters
         self._plain = is_plain(cache)
         self._shares = self._plain and known and self.model.config.model_type not in _BY_COLUMN
-        self._stock = not (self._plain or is_selectable(cache))
+        self._stock = not (last_only and (self._plain or is_selectable(cache)))
         layers = [layer for layer in getattr(cache, "layers", ()) if hasattr(layer, "keys")]
         self._position_bytes = sum(
             states.nbytes for layer in layers for states in (layer.keys, layer.values)
@@ -185,6 +187,8 @@ class HFBackend:
         self, work: Work, requests: Sequence[Request], watch: Watch
     ) -> Sequence[Completion | Exception]:
         """The requests' completions. Where one fails, halves go on alone, so it fails alone."""
+        import torch
+
         finished = 0
 
         def watching(tokens: int, samples: int) -> None:
@@ -197,6 +201,11 @@ class HFBackend:
         except (ArithmeticError, RuntimeError, ValueError) as error:
             watch(0, -finished)
             short_of_memory = _is_out_of_memory(error)
+            if isinstance(error, torch.AcceleratorError) and not short_of_memory:
+                raise InfrastructureError(
+                    f"{self.device} failed ({' '.join(str(error).split())[:200]}); what was done "
+                    "is kept: give the same command again to go on"
+                ) from error
             if len(requests) == 1 and not short_of_memory:
                 watch(0, 1)
                 return [error]
@@ -225,6 +234,8 @@ class HFBackend:
                 "model, --dtype bfloat16 or shorter responses: what was done is kept"
             )
         self._most_rows = rows // 2
+        while not self._batch_size and self._fitting_rows(requests) > self._most_rows:
+            self._batch_memory //= 2  # the manifest keeps it, so a run that goes on begins with it
         self._say(f"out of memory with {rows} rows; going on with {self._most_rows}")
 
     def _rows(self, requests: Sequence[Request]) -> int:
@@ -265,9 +276,10 @@ class HFBackend:
         while waiting or active:
             free = room - len(active)
             if waiting and (not active or (free >= max(1, room // 8) and self._plain)):
-                joining = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-                self._admit(batch, [row.request for row in joining], shared)
-                active += joining
+                for joining in self._pieces(waiting, free):
+                    prompts = [row.request.prompt_ids for row in joining]
+                    batch.admit(prompts, [shared.get(prompt, ()) for prompt in prompts])
+                    active += joining
             tokens = self._responses.draw(active, batch.logits)
             going = [i for i, row in enumerate(active) if not row.finish_reason]
             watch(len(active), len(active) - len(going))
@@ -278,16 +290,23 @@ class HFBackend:
             if active:
                 batch.step(tokens[order])
 
-    def _admit(self, batch: Any, requests: Sequence[Request], shared: Mapping[Ids, Ids]) -> None:
-        """Run prompts, in pieces where rows can join."""
-        pieces: list[list[Ids]] = [[]]
-        for request in requests:
-            tokens = len(set(pieces[-1])) * len(request.prompt_ids)
-            if self._plain and tokens >= _PREFILL_TOKENS:
-                pieces.append([])
-            pieces[-1].append(request.prompt_ids)
-        for prompts in pieces:
-            batch.admit(prompts, [shared.get(prompt, ()) for prompt in prompts])
+    def _pieces(self, waiting: deque[Row], free: int) -> Iterator[list[Row]]:
+        """Rows for the free places, in pieces to be run one by one; one where none can join."""
+        while free and waiting:
+            piece: list[Row] = []
+            prompts: set[Ids] = set()
+            longest = 0
+            while len(piece) < free and waiting:
+                ids = waiting[0].request.prompt_ids
+                longest = max(longest, len(ids))
+                prompts.add(ids)
+                if piece and len(prompts) * longest > _PREFILL_TOKENS:
+                    break
+                piece.append(waiting.popleft())
+            free -= len(piece)
+            yield piece
+            if not self._plain:
+                return
 
     def _shared(self, requests: Sequence[Request]) -> dict[Ids, Ids]:
         """Prompt → what it begins with like all others of its mode and task, run once for all."""
@@ -348,16 +367,19 @@ class HFBackend:
             return score_whole(self.model, requests)
         room, shared = self._rows(requests), self._shared(requests)
         found: list[tuple[float, bool]] = []
-        for start in range(0, len(requests), room):
-            part = requests[start : start + room]
-            batch = Batch(self.model, self._padding_id(), room, self._beginnings)
-            self._admit(batch, part, shared)
-            found += batch.score([request.answer_ids for request in part])
+        waiting = deque(self._responses.row(request) for request in requests)
+        while waiting:
+            for rows in self._pieces(waiting, room):
+                batch = Batch(self.model, self._padding_id(), len(rows), self._beginnings)
+                prompts = [row.request.prompt_ids for row in rows]
+                batch.admit(prompts, [shared.get(prompt, ()) for prompt in prompts])
+                found += batch.score([row.request.answer_ids for row in rows])
         return found
 
     def _padding_id(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else min(self._end_tokens(), default=0)
+        """Any token that the model has: padding is masked."""
+        pad, size = self.tokenizer.pad_token_id, self.model.get_input_embeddings().num_embeddings
+        return int(pad) if pad is not None and pad < size else min(self._end_tokens(), default=0)
 
 
 def _new_tokens(request: Request) -> int:
@@ -377,15 +399,20 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device; 4 GiB where it does not say."""
+def _batch_memory(device: torch.device) -> int:
+    """Bytes that rows may take: half of an accelerator's free memory, half of a machine's.
+
+    A power of two, so that it is the same the next time, though a little more or less is free.
+    """
     import torch
 
+    room = 2**31
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "cpu":
-        return memory_bytes()[1] or 2**32
-    return 2**32
+        room = int(torch.cuda.mem_get_info(device)[0]) // 2
+    elif device.type == "cpu":
+        total, available = memory_bytes()
+        room = min((total or 2**32) // 2, available or 2**31)
+    return 1 << (max(room, 2).bit_length() - 1)
 
 
 def require_hf() -> None:

@@ -50,7 +50,10 @@ _LIBRARIES = (
     "peft",
 )
 _FIRST = (".", "samples.sqlite")
-_MODEL_KEYS = ("backend", "dtype", "quantization", "chat_template", "thinking", "top_logprobs")
+_MODEL_KEYS = (
+    *("backend", "dtype", "quantization", "chat_template", "thinking", "think_tags"),
+    *("top_logprobs", "engine_arguments"),
+)
 _KEPT = ("created_at", "wall_seconds", "cpu_seconds", "tokens", "shards")
 
 

@@ -64,7 +64,7 @@ def merge_shards(
 ) -> RunResult:
     """Make a run of all shards of one evaluation, score and report.
 
-    The shards are only read, and nobody else may write into them meanwhile. Raises UsageError or
+    The shards' samples stay as they are, and nobody may write there meanwhile. Raises UsageError or
     RunMismatchError for shards that are no whole together, and for samples that are not drawn yet
     unless `allow_missing`. An interrupted merge leaves no run and can be repeated.
     """
@@ -202,7 +202,11 @@ def _said(part: _Part) -> dict[str, Any]:
 
 
 def _notes(parts: Sequence[_Part]) -> Iterator[str]:
-    """Software that differs between the shards: their samples may differ from one run's by it."""
+    """What differs between the shards, so that samples may differ from an unsplit run's by it."""
+    for key, what in (("batch_memory", "memory for a batch"), ("threads", "numbers of threads")):
+        values = {str(part.manifest["model"].get(key)) for part in parts}
+        if len(values) > 1:
+            yield f"shards were drawn with different {what}: {', '.join(sorted(values))}"
     for name in dict.fromkeys(name for part in parts for name in part.manifest["libraries"]):
         versions = {str(part.manifest["libraries"].get(name)) for part in parts}
         if len(versions) > 1:

@@ -60,8 +60,10 @@ class Responses:
         if not torch.isfinite(distribution.entropy_bits).all():
             raise FloatingPointError("the model gave logits that are not finite")
         size = noise_size(logits.shape[-1])
-        noise = np.stack([row.random.standard_exponential(size, np.float32) for row in rows])
-        tokens = draw(distribution, [row.request.sampling for row in rows], torch.from_numpy(noise))
+        # made in double precision: numpy's float32 ones are 0 once in 10^7, and 0 wins every race
+        noise = np.stack([row.random.standard_exponential(size) for row in rows])
+        samplings = [row.request.sampling for row in rows]
+        tokens = draw(distribution, samplings, torch.from_numpy(noise.astype(np.float32)))
         found = (tokens, distribution.entropy_bits, distribution.nll_nats(tokens))
         for row, *values in zip(rows, *(tensor.tolist() for tensor in found), strict=True):
             row.ids.append(values[0])
@@ -103,7 +105,11 @@ class Responses:
         if row.answer_at is None:
             return False
         longest = max(map(len, until))  # a token holds a character at least, or a part of one
-        tail = self._template.decode(row.ids[max(row.answer_at, len(row.ids) - 4 * longest - 4) :])
+        start = max(row.answer_at, len(row.ids) - 4 * longest - 4)
+        tail = self._template.decode(row.ids[start:])
+        if row.in_thought and start == row.answer_at:  # blanks after a thought are no answer yet
+            tail = tail.lstrip()
+            row.answer_at = row.answer_at if tail else len(row.ids)
         return any(stop in tail for stop in until)
 
     def _look_for_answer(self, row: Row) -> None:

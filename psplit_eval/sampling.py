@@ -140,8 +140,8 @@ def _check_can_run(backend: Backend, task: Task, settings: TaskSettings) -> None
     if task.scored and not backend.can_score:
         raise UsageError(
             f"task {task.name!r}: scores given answers by their log-probability, which the "
-            f"{backend.describe()['backend']} backend cannot; take the hf backend, or a task that "
-            "generates"
+            f"{backend.describe()['backend']} backend cannot; take --backend hf or vllm, or a "
+            "task that generates"
         )
 
 

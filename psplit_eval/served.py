@@ -82,7 +82,7 @@ class ServedBackend:
             "backend": "openai",
             "urls": [shown_url(url) for url in self._urls],
             "top_logprobs": self._form.top_logprobs,
-            "thinking": self._thinking.arguments().get("enable_thinking"),
+            **self._thinking.describe(),
             **{name: self._limits[name] for name in ("concurrency", "timeout", "retries")},
             **found,
         }

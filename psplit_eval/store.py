@@ -383,7 +383,8 @@ class Store:
 
     def tokens(self) -> int:
         """Completion tokens of all samples, as far as their number is known."""
-        return int(self._db.execute("SELECT total(completion_tokens) FROM samples").fetchone()[0])
+        ((total,),) = self._rows("SELECT total(completion_tokens) FROM samples")
+        return int(total)
 
     def docs(self, task: str | None = None) -> Iterator[Doc]:
         """Docs by (task, doc_id)."""

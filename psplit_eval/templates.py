@@ -61,7 +61,7 @@ class ChatTemplate:
         return {
             "chat_template": template if isinstance(template, str) else dict(template),
             "bare_prompt": self.render([{"role": "user", "content": "QUESTION"}]),
-            "thinking": self.thinking.enabled,
+            **self.thinking.describe(),
         }
 
     def render(self, messages: Messages, add_generation_prompt: bool = True) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from psplit_eval.errors import UsageError
 
@@ -39,6 +40,14 @@ class Thinking:
         if not (start and end):
             raise UsageError(f"--think-tags {tags!r}: expected START,END, such as <think>,</think>")
         return cls(_SWITCH[switch], start, end)
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest keeps; `think_tags` None: the usual ones."""
+        usual = (self.start, self.end) == (Thinking.start, Thinking.end)
+        return {
+            "thinking": self.enabled,
+            "think_tags": None if usual else [self.start, self.end],
+        }
 
     def arguments(self) -> dict[str, bool]:
         """What a chat template is given."""

@@ -49,6 +49,7 @@ _OWN = {
     "data_parallel_size": "--data-parallel",
     "enable_lora": "--adapter",
     "max_lora_rank": "--adapter",
+    "hf_token": "the environment variable HF_TOKEN",  # manifests keep engine arguments
     "logprobs_mode": "nothing: likelihoods are the model's own",
     "max_logprobs": f"nothing: entropy is estimated from {_TOP} tokens",
 }
@@ -147,7 +148,7 @@ class VLLMBackend:
             result: Completion | Exception
             try:
                 result = await work(request)
-            except (ArithmeticError, RuntimeError) as error:
+            except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
                 result = error
             done.append((request, result))
             watch(getattr(result, "tokens", 0), 1)

@@ -136,10 +136,19 @@ def openai_error(message, **more):
         (None, "seed", 0),
         (400, openai_error("This model's maximum context length is 8 tokens, max_tokens 9"), 0),
         (400, openai_error("max_tokens is too large: 65536"), 0),
+        (400, openai_error("Invalid prompt: 'At what temperature does it boil?' was flagged"), 0),
+        (403, openai_error("Please stop."), 0),
+        (422, json.dumps({"detail": [{"loc": 5, "msg": "odd"}]}), 0),
     ],
 )
 def test_what_an_error_is_about(status, body, names):
     assert len(named_parameters(status, body)) == names
+
+
+def test_no_text_for_all_the_tokens_is_a_truncated_answer():
+    """Servers that do not show thoughts say so of a thought that took all there was."""
+    found = read(answer(None, "length"))
+    assert (found.text, found.finish_reason, found.thought) == ("", "length", None)
 
 
 @given(st.text() | JSON.map(json.dumps))

@@ -119,6 +119,15 @@ def test_what_has_no_weight_is_never_drawn(n, seed):
     assert (weights[range(3), drawn.tolist()] > 0).all()
 
 
+def test_a_random_number_that_is_zero_gives_no_token_without_weight():
+    weights = torch.zeros(1, 1000)
+    weights[0, 700] = 1e-30
+    for place in range(noise_size(1000)):
+        zero = noise(1, 1000)
+        zero[0, place] = 0.0
+        assert race(weights, zero).tolist() == [700]
+
+
 def test_rounding_changes_a_draw_as_rarely_as_can_be():
     """Changes of 1e-6 move a total probability of about 1e-6; 10000 draws should all stay."""
     values = logits(2000, 20000)

@@ -53,6 +53,14 @@ def test_a_server_is_left_alone_as_long_as_it_says():
     assert times[2] - times[1] >= 0.3
 
 
+def test_a_server_that_takes_few_at_a_time_loses_no_sample():
+    """Being told to come back later is no failed try, however often."""
+    script = [None, *["429-after"] * 9] * 40
+    with FaultServer(script=script, retry_after=("retry-after-ms", "20")) as server:
+        results = drawn(asked_for(), server, concurrency=8, retries=1)
+    assert all(texts(results))
+
+
 def test_retry_after_holds_for_every_request_to_that_server_and_others_take_over():
     pause = ("Retry-After", "1")
     with (

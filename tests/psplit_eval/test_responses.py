@@ -1,5 +1,6 @@
 """From tokens to a response: where it ends, what is thought and what is answer."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,6 +63,24 @@ def test_a_stop_string_in_a_thought_stops_nothing(tokenizer):
         found = respond(tokenizer, text, prompt, until=("END",))
         assert (found.thought, found.text) == ("a END b", "It is 7. ")
         assert found.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stop", ["\n", "\n\n"])
+def test_blank_lines_after_a_thought_stop_nothing(tokenizer, stop):
+    tokenizer.chat_template = THINKING_TEMPLATE
+    for prompt, start in (("Hi", "<think>"), ("assistant\n<think>\n", "")):
+        text = f"{start}3 + 4</think>\n\n \nIt is 7.{stop}Then"
+        found = respond(tokenizer, text, prompt, until=(stop,))
+        assert (found.text, found.finish_reason) == ("It is 7.", "stop")
+        assert found.tokens < len(tokenizer(text)["input_ids"])
+
+
+def test_a_draw_never_takes_what_has_no_weight_though_a_number_is_zero(tokenizer):
+    """The numbers of a long stream, of which numpy's float32 ones are 0 once in ten million."""
+    responses = Responses(ChatTemplate(tokenizer, "tiny"), frozenset(), 10**9)
+    row = responses.row(Request("m", "t", 0, 0, "d", "p", (5,), Sampling(), seed=1))
+    numbers = np.concatenate([row.random.standard_exponential(10**6) for _ in range(20)])
+    assert numbers.astype(np.float32).min() > 0
 
 
 def test_without_a_thought_stop_strings_count_from_the_beginning(tokenizer):
