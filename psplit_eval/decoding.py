@@ -17,7 +17,10 @@ from psplit_eval.requests import Sampling
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Distribution", "draw", "noise_size", "race"]
+__all__ = ["DRAWS", "Distribution", "draw", "noise_size", "race"]
+
+DRAWS = 2
+"""Counts up when the same seeds would draw other tokens, so that no run mixes two ways."""
 
 Rows = Any
 """An index tensor of rows, or a slice of them."""

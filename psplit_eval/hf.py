@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from psplit_eval.backends import Completion, Messages, Result, Watch
 from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.decoding import DRAWS
 from psplit_eval.errors import CheckpointError, InfrastructureError, UsageError
 from psplit_eval.memory import memory_bytes
 from psplit_eval.requests import Request, work_groups
@@ -159,6 +160,7 @@ class HFBackend:
             "parameters": int(self.model.num_parameters()),
             "context_length": self.context_length,
             "batch_memory": self._batch_memory,
+            "draws": DRAWS,
             **self._template.describe(),
         }
 

@@ -52,7 +52,7 @@ _LIBRARIES = (
 _FIRST = (".", "samples.sqlite")
 _MODEL_KEYS = (
     *("backend", "dtype", "quantization", "chat_template", "thinking", "think_tags"),
-    *("top_logprobs", "engine_arguments"),
+    *("top_logprobs", "engine_arguments", "draws"),
 )
 _KEPT = ("created_at", "wall_seconds", "cpu_seconds", "tokens", "shards")
 
