@@ -34,7 +34,7 @@ def test_prompts_are_those_of_the_hf_engine(template, tiny):
     assert template.render(started, add_generation_prompt=False) == hf.render(started, False)
     said = hf.describe()
     wanted = {key: said[key] for key in ("chat_template", "bare_prompt")}
-    assert template.describe() == wanted | {"thinking": None}
+    assert template.describe() == wanted | {"thinking": None, "think_tags": None}
 
 
 def test_a_template_may_be_given_and_must_be_there(tokenizer):
