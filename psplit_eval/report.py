@@ -161,11 +161,13 @@ def _values_table(values: Sequence[Value]) -> _Table:
     for value in values:
         if value.metric not in _SAME_AS_ANOTHER:
             rows.setdefault((value.task, value.metric), {})[value.mode] = _estimate(value)
+    estimate = ""
+    if any(metric == "entropy_bits_estimate" for _, metric in rows):
+        estimate = "; the estimate is a lower bound: all but the most probable tokens count as one"
     return _Table(
         "Results by mode",
         "Value [95 % interval over docs]. Fractions are shown times 100; entropy_bits is bits a "
-        "token, pooled: all bits over all tokens; entropy_bits_estimate counts all but a server's "
-        "most probable tokens as one, a lower bound.",
+        f"token, pooled: all bits over all tokens{estimate}.",
         ("task", "metric", *modes),
         tuple((*key, *(cells.get(mode, "") for mode in modes)) for key, cells in rows.items()),
     )
