@@ -26,7 +26,7 @@ LAYERS = (
     ),
     ("adapters", "catalog", "doctor", "embedding", "glance", "requests", "scoring"),
     ("creativity", "decoding", "export", "inventory", "kvcache", "lmtask", "reference", "rows"),
-    ("measures", "workers"),
+    ("measures", "prompts", "workers"),
     ("backends", "harness", "rescoring"),
     ("chat", "templates"),
     ("batch", "fleet", "responses"),
