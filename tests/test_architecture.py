@@ -14,6 +14,7 @@ LAYERS = (
     ("files", "memory", "text", "thinking"),
     (
         "accuracy",
+        "association",
         "checkpoints",
         "diversity",
         "logprobs",
@@ -23,6 +24,7 @@ LAYERS = (
         "stats",
         "store",
         "suites",
+        "wordvectors",
     ),
     ("adapters", "catalog", "doctor", "embedding", "glance", "requests", "scoring"),
     ("creativity", "decoding", "export", "inventory", "kvcache", "lmtask", "reference", "rows"),
