@@ -16,6 +16,7 @@ from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, Checkpoint, resolve_che
 from psplit_eval.errors import CheckpointError, MissingExtraError
 from psplit_eval.memory import roomy_device
 from psplit_eval.scoring import Chain, Surprisal
+from psplit_eval.text import wellformed
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ class ReferenceModel:
     def _tokens(self, chain: Chain) -> list[list[int]]:
         """Token ids of every piece; the first begins with the token that begins a document."""
         pieces = [
-            self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+            self._tokenizer(wellformed(piece), add_special_tokens=False, verbose=False)["input_ids"]
             for piece in chain
         ]
         first = pieces[0][-(_PIECE_TOKENS - 1) :]  # of a long prompt its end stands nearest
