@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, Checkpoint, resolve_checkpoint
 from psplit_eval.errors import CheckpointError, MissingExtraError
 from psplit_eval.memory import roomy_device
-from psplit_eval.scoring import Chain, Surprisal
+from psplit_eval.scoring import Array, Chain
 from psplit_eval.text import wellformed
 
 if TYPE_CHECKING:
@@ -81,15 +81,15 @@ class ReferenceModel:
         self._vocabulary = int(config.vocab_size)
         self._model = model.eval().to(self._device)
 
-    def surprisals(self, chains: Sequence[Chain]) -> list[tuple[Surprisal, ...]]:
-        """Of every chain, the surprisal of each piece after the first.
+    def surprisals(self, chains: Sequence[Chain]) -> list[list[Array]]:
+        """Of every chain and each piece after the first, −log2 p of every token; ≥ 0.
 
         Pieces are cut into tokens each by itself, and after 512 of them; what does not fit into the
-        model's context any more has 0 tokens. A chain that begins with '' begins a document.
+        model's context any more has no tokens. A chain that begins with '' begins a document.
         """
         self.load()
         ids = [self._tokens(chain) for chain in chains]
-        found: list[tuple[Surprisal, ...]] = [()] * len(chains)
+        found: list[list[Array]] = [[]] * len(chains)
         for batch in self._batches(ids):
             for place, bits in zip(batch, self._token_bits([ids[i] for i in batch]), strict=True):
                 found[place] = _by_piece(ids[place], bits)
@@ -121,7 +121,7 @@ class ReferenceModel:
             yield order[:count]
             order = order[count:]
 
-    def _token_bits(self, batch: Sequence[list[list[int]]]) -> list[list[float]]:
+    def _token_bits(self, batch: Sequence[list[list[int]]]) -> list[Array]:
         """−log2 p of every token but the first, of every chain."""
         import torch
 
@@ -137,7 +137,7 @@ class ReferenceModel:
             logits = self._model(input_ids=given, attention_mask=mask.to(self._device)).logits
             nats = _nll(logits, given.roll(-1, 1)).cpu()
         return [
-            (of_row[: len(tokens) - 1] / math.log(2)).tolist()
+            (of_row[: len(tokens) - 1] / math.log(2)).numpy()
             for of_row, tokens in zip(nats, rows, strict=True)
         ]
 
@@ -149,9 +149,9 @@ def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return flat.view(targets.shape)
 
 
-def _by_piece(pieces: Sequence[Sequence[int]], bits: Sequence[float]) -> tuple[Surprisal, ...]:
+def _by_piece(pieces: Sequence[Sequence[int]], bits: Array) -> list[Array]:
     found, start = [], len(pieces[0]) - 1
     for piece in pieces[1:]:
-        found.append(Surprisal(math.fsum(bits[start : start + len(piece)]), len(piece)))
+        found.append(bits[start : start + len(piece)])
         start += len(piece)
-    return tuple(found)
+    return found

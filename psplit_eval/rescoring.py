@@ -20,7 +20,7 @@ import numpy as np
 from psplit_eval.embedding import PACKAGED, Encoder
 from psplit_eval.errors import InfrastructureError, MissingExtraError
 from psplit_eval.reference import REFERENCE, ReferenceModel
-from psplit_eval.scoring import Answers, Chain, Evidence, Scorer, Surprisal, Wanted, Witnessed
+from psplit_eval.scoring import Answers, Chain, Evidence, Scorer, Wanted, Witnessed
 from psplit_eval.store import Sample, Store
 from psplit_eval.workers import scoring_by
 
@@ -81,7 +81,11 @@ class Yardsticks:
         lacking = sorted(chains.keys() - store.surprisals(reference.name, chains).keys())
         if lacking and self._usable(reference):
             found = reference.surprisals([chains[key] for key in lacking])
-            store.add_surprisals(reference.name, dict(zip(lacking, found, strict=True)))
+            made = {
+                key: [piece.tobytes() for piece in pieces]
+                for key, pieces in zip(lacking, found, strict=True)
+            }
+            store.add_surprisals(reference.name, made)
 
     def _usable(self, model: Encoder | ReferenceModel) -> bool:
         try:
@@ -99,7 +103,10 @@ class Yardsticks:
         pieces = store.surprisals(self._reference.name, chains) if self._reference else {}
         return Evidence(
             {texts[key]: np.frombuffer(vector, np.float32) for key, vector in vectors.items()},
-            {chains[key]: [Surprisal(*piece) for piece in found] for key, found in pieces.items()},
+            {
+                chains[key]: [np.frombuffer(piece, np.float32) for piece in found]
+                for key, found in pieces.items()
+            },
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,11 @@ __all__ = [
     "NOTHING",
     "AccuracyScorer",
     "Answers",
+    "Array",
     "Chain",
     "Evidence",
     "MetricInfo",
     "Scorer",
-    "Surprisal",
     "Wanted",
     "Witnessed",
     "all_texts",
@@ -34,15 +34,9 @@ __all__ = [
     "truncated_share",
 ]
 
+Array = NDArray[np.float32]
 Chain = tuple[str, ...]
 """Pieces of one text; what is asked for is the surprisal of every piece but the first."""
-
-
-class Surprisal(NamedTuple):
-    """−log2 of the probability of a piece given what stands before it, and its tokens."""
-
-    bits: float
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -71,15 +65,16 @@ class Wanted:
 class Evidence:
     """What is known of a doc's samples beyond their text.
 
-    `vectors`: text → its embedding of length 1; `surprisals`: chain → its pieces; empty where the
-    model for them is not at hand. `others`: what the other modes said to the same doc.
+    `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece but the first
+    −log2 of the probability of its tokens; empty where the model for them is not at hand.
+    `others`: what the other modes said to the same doc.
     """
 
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    surprisals: Mapping[Chain, Sequence[Surprisal]] = field(default_factory=dict)
+    vectors: Mapping[str, Array] = field(default_factory=dict)
+    surprisals: Mapping[Chain, Sequence[Array]] = field(default_factory=dict)
     others: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+    def embed(self, texts: Sequence[str]) -> Array | None:
         """One row a text (n × d); None where an embedding is not known."""
         if not texts or any(text not in self.vectors for text in texts):
             return None
