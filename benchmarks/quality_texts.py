@@ -1,0 +1,263 @@
+"""The texts of benchmarks/validity_quality.py: good ones, seeded corruptions, rising temperature."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from psplit_eval.store import Store
+
+__all__ = ["CORRUPTIONS", "Case", "cases"]
+
+SEED = 20260411
+BASES, BASE_WORDS, GOOD_WORDS = 72, 100, 150
+STORY = "Write a short story. "
+
+
+@dataclass(frozen=True)
+class Case:
+    """One text and where it comes from.
+
+    `kind`: what was done to it ('good' if nothing); `value`: the temperature it was drawn with, or
+    what people or a reward model gave it; `held_out` depends on the prompt alone.
+    """
+
+    source: str
+    kind: str
+    prompt: str
+    text: str
+    truncated: bool = False
+    value: float | None = None
+
+    @property
+    def held_out(self) -> bool:
+        return _hashed(self.prompt) % 2 == 1
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps([self.prompt, self.text]).encode()).hexdigest()[:24]
+
+
+def cases(data: Path, runs: Path) -> list[Case]:
+    """All texts, in a fixed order; `data` is PSPLIT_TEST_DATA, `runs` holds t0.7, t1.0, …"""
+    stories = list(_hanna(data))
+    parts = (
+        _smollm(runs),
+        _corrupted(stories),
+        stories,
+        _people(data),
+        _gemini(data),
+        _macgyver(data),
+        _ttcw(data),
+        _dectest(data),
+    )
+    return [case for part in parts for case in part]
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _opening(text: str, words: int) -> str:
+    """The first sentences, at most about so many words."""
+    ends = [match.end() for match in re.finditer(r"[.!?][\"'”’]?(?=\s|$)", text)]
+    limit = [match.end() for match in re.finditer(r"\S+", text)][:words][-1:]
+    fitting = [end for end in ends if limit and end <= limit[0]]
+    return text[: fitting[-1]].strip() if fitting else text[: limit[0] if limit else 0].strip()
+
+
+# --- good texts ---
+
+
+def _hanna(data: Path) -> Iterator[Case]:
+    for row in _rows(data / "hanna" / "stories.jsonl.gz"):
+        prompt = STORY + row["prompt"]
+        yield Case("hanna_human", "good", prompt, _opening(row["human_story"], GOOD_WORDS))
+        systems = sorted(row["llm_stories"])
+        system = systems[_hashed(prompt) % len(systems)]
+        yield Case("hanna_llm", "good", prompt, _opening(row["llm_stories"][system], GOOD_WORDS))
+
+
+def _people(data: Path) -> Iterator[Case]:
+    """One answer is 0 by rule: that of a class which has been there before."""
+    for row in _rows(data / "noveltybench" / "human_responses.jsonl"):
+        yield from _scored(row, "novelty_human", 5)
+
+
+def _gemini(data: Path) -> Iterator[Case]:
+    for row in _rows(data / "noveltybench" / "gemini15pro_curated_generations.jsonl.gz"):
+        yield from _scored(row, "novelty_gemini", 3)
+
+
+def _scored(row: dict[str, Any], source: str, most: int) -> Iterator[Case]:
+    seen: set[int] = set()
+    for text, group, score in zip(
+        row["generations"], row["partition"], row["generation_scores"], strict=True
+    ):
+        if group not in seen and len(seen) < most:
+            seen.add(group)
+            yield Case(source, "good", row["prompt"], _opening(text, GOOD_WORDS), value=score)
+
+
+def _macgyver(data: Path) -> Iterator[Case]:
+    """Verdict 1: efficient; 0: wrong, all of it. 160 of people, 160 of models, by the text's hash."""
+    folder = data / "macgyver"
+    problems = {row["id"]: row["problem"] for row in _rows(folder / "problems.jsonl.gz")}
+    verdicts = {"correct_efficient": 1.0, "wrong_entire_wrong_solution": 0.0}
+    found: dict[str, list[Case]] = {"macgyver_human": [], "macgyver_llm": []}
+    for row in _rows(folder / "annotated_solutions.jsonl.gz"):
+        source = "macgyver_human" if row["model"] == "Prolific" else "macgyver_llm"
+        if row["annotation"] in verdicts:
+            text = _opening(row["solution"], GOOD_WORDS)
+            value = verdicts[row["annotation"]]
+            found[source].append(Case(source, "good", problems[row["id"]], text, value=value))
+    for members in found.values():
+        yield from sorted(set(members), key=lambda case: _hashed(case.text))[:160]
+
+
+def _ttcw(data: Path) -> Iterator[Case]:
+    for row in _rows(data / "ttcw" / "stories.jsonl.gz"):
+        if row["text_available"]:
+            yield Case("ttcw", "good", STORY + row["plot"], _opening(row["content"], GOOD_WORDS))
+
+
+# --- rising temperature ---
+
+
+def _dectest(data: Path) -> Iterator[Case]:
+    for row in _rows(data / "diversity_eval" / "dectest_200_human.jsonl.gz"):
+        for text in row["responses"][:3]:
+            text = text.removesuffix("!")  # an end mark of the authors' sampler
+            source = f"dectest_{row['task']}"
+            yield Case(source, "temperature", row["context"], text, value=row["label_value"])
+
+
+def _smollm(runs: Path) -> Iterator[Case]:
+    for run in sorted(runs.glob("t*.*")):
+        with Store(run / "samples.sqlite") as store:
+            docs = {doc.doc_id: doc.doc["premise"] for doc in store.docs("psplit_story")}
+            for sample in store.samples("psplit_story"):
+                prompt = STORY + docs[sample.doc_id]
+                cut = sample.finish_reason == "length"
+                value = float(run.name[1:])
+                yield Case("smollm", "temperature", prompt, sample.text or "", cut, value)
+
+
+# --- corruptions ---
+
+
+def _corrupted(stories: Sequence[Case]) -> Iterator[Case]:
+    """Of each of `BASES` prompts the human or the LLM's story, whole and in every broken form."""
+    pairs = list(zip(stories[::2], stories[1::2], strict=True))
+    bases = [pair[_hashed(pair[0].prompt) // 2 % 2] for pair in pairs[:BASES]]
+    bases = [replace(base, text=_opening(base.text, BASE_WORDS)) for base in bases]
+    for i, base in enumerate(bases):
+        yield replace(base, source="corruption", kind="good")
+        others = [case for case in bases if case.held_out == base.held_out and case != base]
+        other = others[i % len(others)].text
+        for kind, corrupt in CORRUPTIONS.items():
+            rng = random.Random(f"{SEED}/{kind}/{base.prompt}")
+            text = other if kind == "other_prompt" else corrupt(base, rng)
+            yield Case("corruption", kind, base.prompt, text, kind == "cut")
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> list[str]:
+    from wordfreq import top_n_list
+
+    return [word for word in top_n_list("en", 20_000) if word.isalpha()]
+
+
+def _shuffled(words: Sequence[str], rng: random.Random) -> list[str]:
+    return rng.sample(words, len(words))
+
+
+def _shuffle(base: Case, rng: random.Random) -> str:
+    return " ".join(_shuffled(base.text.split(), rng))
+
+
+def _shuffle_half(base: Case, rng: random.Random) -> str:
+    words = base.text.split()
+    half = len(words) // 2
+    return " ".join([*words[:half], *_shuffled(words[half:], rng)])
+
+
+def _random_words(base: Case, rng: random.Random) -> str:
+    return " ".join(rng.choices(_vocabulary(), k=len(base.text.split())))
+
+
+def _random_words_half(base: Case, rng: random.Random) -> str:
+    words = base.text.split()
+    half = len(words) // 2
+    return " ".join([*words[:half], *rng.choices(_vocabulary(), k=len(words) - half)])
+
+
+def _random_characters(base: Case, rng: random.Random) -> str:
+    signs = "abcdefghijklmnopqrstuvwxyz0123456789 .,;:#@%&*()[]  "
+    return "".join(rng.choices(signs, k=len(base.text)))
+
+
+def _loop_sentence(base: Case, rng: random.Random) -> str:
+    words = base.text.split()
+    third = len(words) // 3
+    looped = words[third : third + rng.randint(8, 16)]
+    return " ".join([*words[:third], *(looped * len(words))[: len(words) - third]])
+
+
+def _loop_word(base: Case, rng: random.Random) -> str:
+    words = base.text.split()
+    half = len(words) // 2
+    return " ".join([*words[:half], *[words[half]] * (len(words) - half)])
+
+
+def _cut(base: Case, rng: random.Random) -> str:
+    return base.text[: len(base.text) // 2]
+
+
+def _echo(base: Case, rng: random.Random) -> str:
+    return base.prompt
+
+
+def _replaced(share: float) -> Callable[[Case, random.Random], str]:
+    def replace_words(base: Case, rng: random.Random) -> str:
+        words = base.text.split()
+        for place in rng.sample(range(len(words)), round(share * len(words))):
+            words[place] = rng.choice(_vocabulary())
+        return " ".join(words)
+
+    return replace_words
+
+
+def _other(base: Case, rng: random.Random) -> str:
+    raise AssertionError("the text of another prompt is chosen where all are known")
+
+
+CORRUPTIONS: dict[str, Callable[[Case, random.Random], str]] = {
+    "shuffle": _shuffle,
+    "shuffle_half": _shuffle_half,
+    "random_words": _random_words,
+    "random_words_half": _random_words_half,
+    "random_characters": _random_characters,
+    "loop_sentence": _loop_sentence,
+    "loop_word": _loop_word,
+    "other_prompt": _other,
+    "echo": _echo,
+    "cut": _cut,
+    "replaced_10": _replaced(0.1),
+    "replaced_20": _replaced(0.2),
+    "replaced_40": _replaced(0.4),
+}
