@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from quality_texts import Case
 
 __all__ = ["gather", "read"]
@@ -105,3 +107,10 @@ class Vectors:
         both = [part for case in cases for part in (case.prompt, case.text)]
         vectors = self._model.encode(both, normalize_embeddings=True, show_progress_bar=False)
         return [round(float(a @ b), 4) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+
+    def distances(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """(k, k): 1 − cosine of each two texts."""
+        vectors = self._model.encode(
+            list(texts), normalize_embeddings=True, show_progress_bar=False
+        ).astype(np.float64)
+        return np.asarray(1.0 - vectors @ vectors.T)

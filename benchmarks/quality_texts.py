@@ -1,4 +1,4 @@
-"""The texts of benchmarks/validity_quality.py: good ones, seeded corruptions, rising temperature."""
+"""The texts of validity_quality.py: good ones, seeded corruptions, rising temperature."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 
 from psplit_eval.store import Store
 
-__all__ = ["CORRUPTIONS", "Case", "cases"]
+__all__ = ["CORRUPTIONS", "Case", "cases", "extract"]
 
 SEED = 20260411
-BASES, BASE_WORDS, GOOD_WORDS = 72, 100, 150
-STORY = "Write a short story. "
+BASES, BASE_WORDS, GOOD_WORDS = 48, 100, 120
+TASK, STORY = "psplit_story", "Write a short story. "
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Case:
         return hashlib.sha256(json.dumps([self.prompt, self.text]).encode()).hexdigest()[:24]
 
 
-def cases(data: Path, runs: Path) -> list[Case]:
-    """All texts, in a fixed order; `data` is PSPLIT_TEST_DATA, `runs` holds t0.7, t1.0, …"""
+def cases(data: Path, samples: Path) -> list[Case]:
+    """All texts, in a fixed order; `data` is PSPLIT_TEST_DATA, `samples` what `extract` wrote."""
     stories = list(_hanna(data))
     parts = (
-        _smollm(runs),
+        _smollm(samples),
         _corrupted(stories),
         stories,
         _people(data),
@@ -95,12 +95,12 @@ def _hanna(data: Path) -> Iterator[Case]:
 def _people(data: Path) -> Iterator[Case]:
     """One answer is 0 by rule: that of a class which has been there before."""
     for row in _rows(data / "noveltybench" / "human_responses.jsonl"):
-        yield from _scored(row, "novelty_human", 5)
+        yield from _scored(row, "novelty_human", 3)
 
 
 def _gemini(data: Path) -> Iterator[Case]:
     for row in _rows(data / "noveltybench" / "gemini15pro_curated_generations.jsonl.gz"):
-        yield from _scored(row, "novelty_gemini", 3)
+        yield from _scored(row, "novelty_gemini", 2)
 
 
 def _scored(row: dict[str, Any], source: str, most: int) -> Iterator[Case]:
@@ -114,7 +114,7 @@ def _scored(row: dict[str, Any], source: str, most: int) -> Iterator[Case]:
 
 
 def _macgyver(data: Path) -> Iterator[Case]:
-    """Verdict 1: efficient; 0: wrong, all of it. 160 of people, 160 of models, by the text's hash."""
+    """Verdict 1: efficient; 0: wrong, all of it. 80 of people, 80 of models, by the text's hash."""
     folder = data / "macgyver"
     problems = {row["id"]: row["problem"] for row in _rows(folder / "problems.jsonl.gz")}
     verdicts = {"correct_efficient": 1.0, "wrong_entire_wrong_solution": 0.0}
@@ -126,7 +126,7 @@ def _macgyver(data: Path) -> Iterator[Case]:
             value = verdicts[row["annotation"]]
             found[source].append(Case(source, "good", problems[row["id"]], text, value=value))
     for members in found.values():
-        yield from sorted(set(members), key=lambda case: _hashed(case.text))[:160]
+        yield from sorted(set(members), key=lambda case: _hashed(case.text))[:80]
 
 
 def _ttcw(data: Path) -> Iterator[Case]:
@@ -140,21 +140,40 @@ def _ttcw(data: Path) -> Iterator[Case]:
 
 def _dectest(data: Path) -> Iterator[Case]:
     for row in _rows(data / "diversity_eval" / "dectest_200_human.jsonl.gz"):
-        for text in row["responses"][:3]:
+        for text in row["responses"][:1]:
             text = text.removesuffix("!")  # an end mark of the authors' sampler
             source = f"dectest_{row['task']}"
             yield Case(source, "temperature", row["context"], text, value=row["label_value"])
 
 
-def _smollm(runs: Path) -> Iterator[Case]:
+def _smollm(samples: Path) -> Iterator[Case]:
+    for row in _rows(samples):
+        yield Case(
+            "smollm",
+            "temperature",
+            STORY + row["premise"],
+            row["text"],
+            row["finish_reason"] == "length",
+            row["temperature"],
+        )
+
+
+def extract(runs: Path, samples: Path) -> int:
+    """Samples of the runs t0.7, t1.0, … under `runs`, one a line; returns how many."""
+    rows = []
     for run in sorted(runs.glob("t*.*")):
         with Store(run / "samples.sqlite") as store:
-            docs = {doc.doc_id: doc.doc["premise"] for doc in store.docs("psplit_story")}
-            for sample in store.samples("psplit_story"):
-                prompt = STORY + docs[sample.doc_id]
-                cut = sample.finish_reason == "length"
-                value = float(run.name[1:])
-                yield Case("smollm", "temperature", prompt, sample.text or "", cut, value)
+            premises = {doc.doc_id: doc.doc["premise"] for doc in store.docs(TASK)}
+            for sample in store.samples(TASK):
+                row = {
+                    "temperature": float(run.name[1:]),
+                    "premise": premises[sample.doc_id],
+                    "text": sample.text,
+                    "finish_reason": sample.finish_reason,
+                }
+                rows.append(json.dumps(row, ensure_ascii=False) + "\n")
+    samples.write_text("".join(rows))
+    return len(rows)
 
 
 # --- corruptions ---
