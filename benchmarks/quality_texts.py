@@ -15,7 +15,7 @@ from typing import Any
 
 from psplit_eval.store import Store
 
-__all__ = ["CORRUPTIONS", "Case", "cases", "extract"]
+__all__ = ["CORRUPTIONS", "Case", "cases", "examples", "extract"]
 
 SEED = 20260411
 BASES, BASE_WORDS, GOOD_WORDS = 48, 100, 120
@@ -185,13 +185,22 @@ def _corrupted(stories: Sequence[Case]) -> Iterator[Case]:
     bases = [pair[_hashed(pair[0].prompt) // 2 % 2] for pair in pairs[:BASES]]
     bases = [replace(base, text=_opening(base.text, BASE_WORDS)) for base in bases]
     for i, base in enumerate(bases):
-        yield replace(base, source="corruption", kind="good")
-        others = [case for case in bases if case.held_out == base.held_out and case != base]
+        base = replace(base, source="corruption")
+        yield base
+        others = [
+            case for case in bases if case.held_out == base.held_out and case.prompt != base.prompt
+        ]
         other = others[i % len(others)].text
-        for kind, corrupt in CORRUPTIONS.items():
-            rng = random.Random(f"{SEED}/{kind}/{base.prompt}")
-            text = other if kind == "other_prompt" else corrupt(base, rng)
-            yield Case("corruption", kind, base.prompt, text, kind == "cut")
+        for kind in CORRUPTIONS:
+            yield _broken(base, kind, other)
+
+
+def _broken(base: Case, kind: str, other: str) -> Case:
+    """`other`: a text on another prompt."""
+    rng = random.Random(f"{SEED}/{kind}/{base.prompt}")
+    corrupt = CORRUPTIONS[kind]
+    text = corrupt(base, rng) if corrupt else other
+    return replace(base, kind=kind, text=text, truncated=kind == "cut")
 
 
 @lru_cache(maxsize=1)
@@ -261,11 +270,7 @@ def _replaced(share: float) -> Callable[[Case, random.Random], str]:
     return replace_words
 
 
-def _other(base: Case, rng: random.Random) -> str:
-    raise AssertionError("the text of another prompt is chosen where all are known")
-
-
-CORRUPTIONS: dict[str, Callable[[Case, random.Random], str]] = {
+CORRUPTIONS: dict[str, Callable[[Case, random.Random], str] | None] = {
     "shuffle": _shuffle,
     "shuffle_half": _shuffle_half,
     "random_words": _random_words,
@@ -273,10 +278,69 @@ CORRUPTIONS: dict[str, Callable[[Case, random.Random], str]] = {
     "random_characters": _random_characters,
     "loop_sentence": _loop_sentence,
     "loop_word": _loop_word,
-    "other_prompt": _other,
+    "other_prompt": None,  # not made of the text
     "echo": _echo,
     "cut": _cut,
     "replaced_10": _replaced(0.1),
     "replaced_20": _replaced(0.2),
     "replaced_40": _replaced(0.4),
 }
+
+
+# --- examples written for psplit, for its tests ---
+
+_BAKER = STORY + "A night baker teaches her grandson the one recipe she swore never to share."
+_STORY = (
+    "The ovens were already hot when Tomas came down the stairs in his socks. His grandmother did "
+    "not turn around. She pushed the bowl towards him and told him to put both hands in. The dough "
+    "was warm, like something asleep. For forty years people had asked her what was in it, and for "
+    "forty years she had smiled and wrapped their loaves in paper. Now she counted the salt aloud, "
+    "slowly, so that he would remember. When the first tray came out they ate the heel of a loaf "
+    "together, standing, and neither of them said anything until the street lamps went out."
+)
+_KEY = (
+    "A key has fallen through a grating, two metres down. You have a magnet, a ball of string, "
+    "chewing gum and a broom handle. How do you get it back?"
+)
+_STEPS = (
+    "1. Tie the magnet to the end of the string.\n2. Let it down through the grating until it "
+    "touches the key.\n3. If the key is brass and the magnet does not hold it, chew the gum until it "
+    "is soft and press it on the underside of the magnet.\n4. Lower it again, wait a moment, and "
+    "pull it up slowly.\n5. Use the broom handle to keep the string away from the bars."
+)
+EXAMPLES: tuple[tuple[str, str], ...] = (
+    (_BAKER, _STORY),
+    (_KEY, _STEPS),
+    ("What is the capital of France?", "Paris"),
+    ("Name an animal that lives in the sea.", "A cuttlefish."),
+    ("What is an unusual use for a brick?", "Grind it to powder and paint with it."),
+    (
+        "Write ten nouns that are as different from each other as possible.",
+        "violin, glacier, tax, mosquito, forgiveness, trousers, volcano, semicolon, cabbage, orbit",
+    ),
+    (
+        "Write a poem of four lines about rain.",
+        "Rain on the roof and rain on the road,\nrain on the back of the slow green toad;\nrain on "
+        "the window, rain on the wall,\nand I in my bed, hearing all of it fall.",
+    ),
+    ("Which sign stands for a good mood?", "🙂"),
+    ("What is six times seven?", "42"),
+    (
+        "Escribe el comienzo de un cuento sobre una panadera.",
+        "La panadera encendió el horno antes de que saliera el sol. Su nieto la miraba desde la "
+        "puerta, con los ojos llenos de sueño, y ella le dijo que se lavara las manos.",
+    ),
+    (
+        "写一个关于面包师的故事的开头。",
+        "天还没亮，面包师就点燃了炉子。她的孙子站在门口，揉着眼睛看着她。她让他先去洗手，然后把面团放到他面前。",
+    ),
+)
+
+
+def examples(samples: Path) -> list[Case]:
+    """Good texts, two of them in every broken form, and 16 samples of SmolLM2."""
+    found = [Case("example", "good", prompt, text) for prompt, text in EXAMPLES]
+    for base, other in ((found[0], _STEPS), (found[1], _STORY)):
+        for kind in CORRUPTIONS:
+            found.append(_broken(base, kind, other))
+    return [*found, *list(_smollm(samples))[::15]]
