@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psplit_eval.run import RunOptions
     from psplit_eval.suites import TaskSettings
 
-__all__ = ["add_run_options", "names_in", "run_options"]
+__all__ = ["add_run_options", "add_yardsticks", "names_in", "run_options", "yardsticks"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
+    add_yardsticks(parser)
     _add_engine_options(parser)
+
+
+def add_yardsticks(parser: argparse.ArgumentParser) -> None:
+    """Which models texts are measured by."""
+    add = parser.add_argument_group("creative tasks").add_argument
+    add("--encoder", metavar="NAME", help="sentence encoder: all-MiniLM-L6-v2, a folder, or none")
+    add(
+        "--reference",
+        metavar="NAME",
+        help="language model that fluency is measured by: smollm2-135m, a model, or none",
+    )
+
+
+def yardsticks(options: argparse.Namespace) -> dict[str, str]:
+    """Those that were given."""
+    given = {"encoder": options.encoder, "reference": options.reference}
+    return {name: model for name, model in given.items() if model is not None}
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +145,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         out=options.out,
         engine=_engine_options(options),
         allow_missing=options.allow_missing,
+        **yardsticks(options),
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
     )

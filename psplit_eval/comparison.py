@@ -11,7 +11,7 @@ from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations, groupby
+from itertools import combinations
 from operator import add
 from typing import Any
 
@@ -29,7 +29,6 @@ from psplit_eval.stats import (
     ratio_estimate,
 )
 from psplit_eval.store import Outcome, Store
-from psplit_eval.workers import Answered, scoring_by
 
 __all__ = [
     "ALPHA",
@@ -44,7 +43,6 @@ __all__ = [
     "renumbered",
     "runs_verdict",
     "samples_a_doc",
-    "score_store",
     "verdict",
     "with_pools",
 ]
@@ -182,22 +180,6 @@ class Comparison:
             "verdict": self.verdict,
         }
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in entry.items()}
-
-
-def score_store(store: Store, scorers: Mapping[str, Scorer]) -> None:
-    """Compute every metric of every task again from the stored samples, and store it."""
-    with scoring_by(scorers, sum(store.counts().values())) as score:
-        for task in scorers:
-            store.replace_metrics(task, score(task, _answered(store, task)))
-
-
-def _answered(store: Store, task: str) -> Iterator[Answered]:
-    """Doc by doc, so that a task of any size fits into memory."""
-    good = (sample for sample in store.samples(task, ids=False) if sample.error is None)
-    for _, of_mode in groupby(good, key=lambda sample: sample.mode):
-        docs = store.docs(task)
-        for doc_id, samples in groupby(of_mode, key=lambda sample: sample.doc_id):
-            yield next(doc for doc in docs if doc.doc_id == doc_id), list(samples)
 
 
 def read_arms(

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.catalog import Catalog, TaskSource
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.lmtask import build, explained, on_docs
 from psplit_eval.scoring import (
+    NOTHING,
+    AccuracyScorer,
+    Evidence,
     MetricInfo,
     Scorer,
     of_doc,
     of_sample,
-    scorer_from_dict,
     truncated_share,
 )
 from psplit_eval.store import Doc, Metric, Sample
@@ -84,7 +88,9 @@ class HarnessScorer:
             "higher_is_better": dict(self.directions),
         }
 
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def score(
+        self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
+    ) -> Iterator[Metric]:
         with explained(self.name, doc, "measure it"):
             task = self._task(doc)
             if samples[0].finish_reason == "scored":
@@ -136,8 +142,15 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
 
     Raises DataError for an unknown kind.
     """
-    if content.get("kind") != "lm-eval":
-        return scorer_from_dict(content)
+    kind = content.get("kind")
+    if kind == "accuracy":
+        return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
+    if kind == "diversity":
+        return CreativityScorer(content.get("form", "story"))
+    if kind != "lm-eval":
+        raise DataError(
+            f"scorer kind {kind!r}: expected accuracy, diversity or lm-eval; use a newer psplit"
+        )
     parts = ("name", "definition", "overrides", "primary", "higher_is_better")
     return HarnessScorer(*(content[part] for part in parts))
 

@@ -17,6 +17,7 @@ from typing import Any
 from psplit_eval.backends import Backend, EngineOptions, Watch
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.embedding import PACKAGED
 from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import write_json
@@ -30,7 +31,9 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
+from psplit_eval.reference import REFERENCE
 from psplit_eval.requests import Request, Shard, digest, plan_sum
+from psplit_eval.rescoring import Yardsticks
 from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
@@ -55,6 +58,8 @@ class RunOptions:
     out: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     allow_missing: bool = False
+    encoder: str = PACKAGED
+    reference: str = REFERENCE
     command: Sequence[str] = ()
     shard: Shard | None = None
 
@@ -81,6 +86,8 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     before = read_manifest(folder)  # an unusable folder is found out before anything is loaded
     engine = _as_before(options.engine, before, folder)
     check_engine(engine)
+    yardsticks = Yardsticks(options.encoder, options.reference, screen.say)
+    yardsticks.check()
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))
@@ -103,7 +110,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
             return _part_result(folder, options, options.shard, work, tally)
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
-        return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
+        return conclude(store, folder, manifest, options.allow_missing, scorers, yardsticks, tally)
 
 
 def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> EngineOptions:

@@ -8,8 +8,9 @@ from typing import Any
 import datasets
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.requests import digest
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer
+from psplit_eval.scoring import AccuracyScorer
 
 SEED = 20260411
 """Part of what orders the options of psplit_gpqa_diamond."""
@@ -23,7 +24,7 @@ last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
 first_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})", first=True))
 boxed = AccuracyScorer(AnswerFormat())
 boxed_letter = AccuracyScorer(AnswerFormat(letter=True))
-diversity = DiversityScorer()
+story = CreativityScorer("story")
 
 
 def rows(file: str, **_: Any) -> dict[str, datasets.Dataset]:

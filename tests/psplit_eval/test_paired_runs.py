@@ -10,8 +10,9 @@ from scipy import stats
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.manifest import new_manifest
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer
+from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Prompt, Sample, Store
 
 NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
@@ -288,7 +289,7 @@ def test_a_modes_own_settings_are_compared_as_they_took_effect(tmp_path, runs, c
 
 
 def test_a_metric_that_depends_on_the_number_of_samples_needs_equal_ones(tmp_path, capsys):
-    story = task_entry(scorer=DiversityScorer().to_dict())
+    story = task_entry(scorer=CreativityScorer().to_dict())
     folders = [
         make_run(tmp_path / name, manifest(name, {"t": story}), better, samples=k)
         for name, k in (("three", 3), ("six", 6))

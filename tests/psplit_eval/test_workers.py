@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import DataError, UsageError
 from psplit_eval.measures import HarnessScorer
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer, of_doc
+from psplit_eval.scoring import AccuracyScorer, Answers, of_doc
 from psplit_eval.store import Doc, Sample
 from psplit_eval.workers import scoring_by, worker_count
 
 WORDS = ["the", "sea", "was", "calm", "and", "a", "ship", "came", "home", "with", "grain"]
-SCORERS = {"sums": AccuracyScorer(AnswerFormat(r"(\S+)$")), "story": DiversityScorer()}
+SCORERS = {"sums": AccuracyScorer(AnswerFormat(r"(\S+)$")), "story": CreativityScorer()}
 
 
 def answered(task, docs):
@@ -26,7 +27,7 @@ def answered(task, docs):
             )
             for i, text in enumerate(texts)
         ]
-        yield Doc(task, number, "h", {}, f"0.{number % 9}"), samples
+        yield Answers(Doc(task, number, "h", {}, f"0.{number % 9}"), {"m": samples})
 
 
 def test_several_processes_give_the_same_numbers_in_the_same_order(monkeypatch):
@@ -82,11 +83,11 @@ def test_a_scorer_that_cannot_be_sent_scores_here(monkeypatch):
     class Local:
         kind: str = field(default="accuracy", init=False)
 
-        def score(self, doc, samples):
+        def score(self, doc, samples, evidence):
             yield of_doc(samples, "n", len(samples))
 
     monkeypatch.setenv("PSPLIT_WORKERS", "2")
-    with scoring_by({"sums": Local(), "story": DiversityScorer()}, 10**6) as score:
+    with scoring_by({"sums": Local(), "story": CreativityScorer()}, 10**6) as score:
         assert [m.value for m in score("sums", answered("sums", 5))] == [3] * 5
         assert list(score("story", answered("story", 5)))
 
