@@ -36,7 +36,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from psplit_eval.quality import (
-    Evidence,
+    Observed,
     Quality,
     echo,
     effective_diversity,
@@ -68,7 +68,7 @@ GOOD = (
 @dataclass(frozen=True)
 class Judged:
     case: Case
-    evidence: Evidence
+    evidence: Observed
     quality: Quality
 
     @property
@@ -86,7 +86,7 @@ def judged(data: Path, cache: Path) -> list[Judged]:
     found = []
     for case in texts:
         seen = known[case.key]
-        evidence = Evidence(
+        evidence = Observed(
             case.text, case.prompt, seen["bits"], seen["cosine"], truncated=case.truncated
         )
         found.append(Judged(case, evidence, quality(evidence)))
@@ -117,7 +117,7 @@ def study(data: Path, cache: Path) -> list[Row]:
     return rows
 
 
-STATISTICS: Mapping[str, tuple[Callable[[Evidence], float], float]] = {
+STATISTICS: Mapping[str, tuple[Callable[[Observed], float], float]] = {
     "fluency": (lambda e: surprise(e.token_bits, 0.75), 0.99),
     "predictability": (lambda e: surprise(e.token_bits, 0.25), 0.01),
     "words": (lambda e: known_share(e.text), 0.01),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 __all__ = [
     "FLOOR",
     "TRUNCATED",
-    "Evidence",
+    "Observed",
     "Quality",
     "echo",
     "effective_distinct",
@@ -62,7 +62,7 @@ _CJK = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Observed:
     """All that quality looks at.
 
     `token_bits`: −log2 p of each token of `text` under a reference language model of English,
@@ -108,7 +108,7 @@ _BOUNDS: Mapping[str, _Ramp] = {
 }
 
 
-def quality(evidence: Evidence) -> Quality:
+def quality(observed: Observed) -> Quality:
     """The worst part of a text; in [0, 1], higher is better; 0 for a text without letters or signs.
 
     `fluency`: not too surprising to the reference model, `surprise` at 0.75; `predictability`: nor
@@ -119,19 +119,19 @@ def quality(evidence: Evidence) -> Quality:
     `fluency`, `predictability`, `words` and `on_topic` in texts of other languages than English,
     which the models can't judge: compare the quality of such texts with that of their like only.
     """
-    english = is_english(evidence.text)
+    english = is_english(observed.text)
     found = {
-        "fluency": surprise(evidence.token_bits, 0.75) if english else math.nan,
-        "predictability": surprise(evidence.token_bits, 0.25) if english else math.nan,
-        "words": known_share(evidence.text) if english else math.nan,
-        "repetition": repeated_share(evidence.text),
-        "echo": echo(evidence.text, evidence.prompt),
-        "on_topic": topicality(evidence.topic_cosine, evidence.text) if english else math.nan,
+        "fluency": surprise(observed.token_bits, 0.75) if english else math.nan,
+        "predictability": surprise(observed.token_bits, 0.25) if english else math.nan,
+        "words": known_share(observed.text) if english else math.nan,
+        "repetition": repeated_share(observed.text),
+        "echo": echo(observed.text, observed.prompt),
+        "on_topic": topicality(observed.topic_cosine, observed.text) if english else math.nan,
     }
     parts = {name: _BOUNDS[name](value) for name, value in found.items()}
-    parts["whole"] = TRUNCATED if evidence.truncated else 1.0
+    parts["whole"] = TRUNCATED if observed.truncated else 1.0
     judged = [value for value in parts.values() if not math.isnan(value)]
-    return Quality(min(judged) if evidence.text.strip() else 0.0, parts)
+    return Quality(min(judged) if observed.text.strip() else 0.0, parts)
 
 
 def passes(quality: float) -> bool:

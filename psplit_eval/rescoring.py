@@ -130,17 +130,14 @@ def score_store(
 def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yardsticks) -> None:
     answers = _answers(store, task)
     while some := list(islice(answers, _AT_ONCE)):
-        yardsticks.make(store, [wanted for each in some for wanted in _wanted(each, scorer)])
+        yardsticks.make(store, [scorer.wanted(each.doc, each.by_mode) for each in some])
 
 
 def _with_evidence(
     answers: Answers, store: Store, scorer: Witnessed, yardsticks: Yardsticks
 ) -> Answers:
-    return replace(answers, evidence=yardsticks.evidence(store, _wanted(answers, scorer)))
-
-
-def _wanted(answers: Answers, scorer: Witnessed) -> list[Wanted]:
-    return [scorer.wanted(answers.doc, samples) for samples in answers.by_mode.values()]
+    wanted = scorer.wanted(answers.doc, answers.by_mode)
+    return replace(answers, evidence=yardsticks.evidence(store, [wanted]))
 
 
 def _answers(store: Store, task: str) -> Iterator[Answers]:

@@ -138,8 +138,8 @@ class Scorer(Protocol):
 class Witnessed(Scorer, Protocol):
     """A scorer that needs evidence."""
 
-    def wanted(self, doc: Doc, samples: Sequence[Sample]) -> Wanted:
-        """What it needs to know of the samples that one mode gave for one doc."""
+    def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
+        """What it needs to know of the samples that every mode gave for one doc."""
 
 
 @dataclass(frozen=True)
