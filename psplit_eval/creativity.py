@@ -71,6 +71,12 @@ _INFO: Mapping[str, MetricInfo] = {
     "truncated": _LOWER,
 }
 
+_HEADLINE = (
+    *("div_bleu_4", "semantic_dispersion", "quality", "passing", "effective_dispersion"),
+    *("tokens_mean", "truncated", "entropy_bits", "entropy_bits_estimate"),
+)
+"""Diversity never without quality, nor without length."""
+
 Values = Iterator[tuple[str, float]]
 
 
@@ -97,6 +103,10 @@ class CreativityScorer:
     @property
     def primary(self) -> str:
         return "div_bleu_4"
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.primary, *_HEADLINE]))
 
     def fields(self) -> tuple[str, ...]:
         return self.topic

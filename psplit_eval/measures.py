@@ -62,6 +62,7 @@ class HarnessScorer:
     primary: str
     directions: Mapping[str, bool]
     kind: str = field(default="lm-eval", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
     source: TaskSource | None = field(default=None, repr=False, compare=False)
     _built: Any = field(default=None, init=False, repr=False, compare=False)
 

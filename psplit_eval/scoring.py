@@ -119,6 +119,10 @@ class Scorer(Protocol):
     @property
     def primary(self) -> str: ...
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """What a short table shows, in this order; empty: everything."""
+
     def fields(self) -> tuple[str, ...]:
         """Doc fields that scoring needs."""
 
@@ -155,6 +159,7 @@ class AccuracyScorer:
     target: str = "answer"
     kind: str = field(default="accuracy", init=False)
     primary: str = field(default="accuracy_avg", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grades = [self._grade(text, str(doc[self.target])) for text in all_texts(results)]
