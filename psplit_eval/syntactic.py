@@ -92,10 +92,10 @@ def template_rate(texts: Sequence[Tags], n: int = 4) -> float:
     """Share of texts with at least one template; in [0, 1], LOWER is more diverse.
 
     After Shaib et al. 2024 (Detection and Measurement of Syntactic Templates, arXiv 2407.00211),
-    who take the 100 most frequent n-grams of tags of a corpus for its templates. A few samples of
-    one doc have no hundred frequent ones: here a template is an n-gram of tags that two texts or
-    more have. Soon 1 for long texts, whatever they say: see `templates_per_token`. Texts shorter
-    than n are left out; NaN for fewer than two.
+    who take the most frequent n-grams of tags of a corpus for its templates. A few samples of one
+    doc are no corpus: here a template is an n-gram of tags that two texts or more have. Soon 1 for
+    long texts, whatever they say: see `templates_per_token`. Texts shorter than n are left out; NaN
+    for fewer than two.
     """
     found = _templates(texts, n)
     return fmean(bool(templates) for templates, _ in found) if found else nan
