@@ -36,6 +36,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--suite", help="quick (the default), general, creative or paper")
     add("--tasks", default="", help="task names, separated by commas")
+    add(
+        "--prompts",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="own prompts as a creative task: a text file, one a line, or .jsonl (field prompt)",
+    )
     add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
     add(
         "--data",
@@ -138,6 +145,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         given_modes=[parse_mode(text) for text in options.mode],
         suite=options.suite,
         tasks=names_in("--tasks", options.tasks),
+        prompts=[Path(file) for file in options.prompts],
         include=[Path(folder) for folder in options.include_path],
         data={name: Path(file) for name, file in map(_data_pair, options.data)},
         settings=_settings(options),

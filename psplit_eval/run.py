@@ -31,6 +31,7 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
+from psplit_eval.prompts import prompt_sources
 from psplit_eval.reference import REFERENCE
 from psplit_eval.requests import Request, Shard, digest, plan_sum
 from psplit_eval.rescoring import Yardsticks
@@ -51,6 +52,7 @@ class RunOptions:
     given_modes: Sequence[Mode] = ()
     suite: str | None = None
     tasks: Sequence[str] = ()
+    prompts: Sequence[Path] = ()
     include: Sequence[Path] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     settings: Mapping[str, TaskSettings] = field(default_factory=dict)
@@ -223,14 +225,15 @@ def _sample(
 def _chosen_tasks(
     options: RunOptions,
 ) -> tuple[list[tuple[TaskSource, TaskSettings]], dict[str, list[str]]]:
-    """Every task with its settings, the suite's first, then those named; and the pools.
+    """Every task with its settings, the suite's first, those named, then prompts; and the pools.
 
     What is said of a group holds for its tasks, what is said of a task wins.
     """
-    suite = options.suite or (None if options.tasks else "quick")
+    prompts = prompt_sources(options.prompts)
+    suite = options.suite or (None if options.tasks or prompts else "quick")
     wanted = dict(suite_named(suite).tasks) if suite else {}
-    wanted |= {name: TaskSettings() for name in options.tasks if name not in wanted}
-    catalog = Catalog(options.include)
+    wanted |= {name: TaskSettings() for name in (*options.tasks, *prompts) if name not in wanted}
+    catalog = Catalog(options.include, prompts)
     members = {name: catalog.members(name) for name in wanted}
     sources = _sources(members)
     _check_named(options, {*wanted, *sources}, set(sources))
@@ -282,7 +285,8 @@ def _default_folder(options: RunOptions) -> Path:
     model = Path(options.model).name or "model"
     if options.engine.adapter:
         model += f"+{options.engine.adapter.resolve().name}"
-    what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
+    named = "-".join([*options.tasks, *(path.name.partition(".")[0] for path in options.prompts)])
+    what = options.suite or named or "quick"
     name = re.sub(r"[^\w.-]+", "_", f"{model}-{what}")
     name = name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}"
     shard = options.shard
