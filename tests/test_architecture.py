@@ -19,6 +19,7 @@ LAYERS = (
         "logprobs",
         "manifest",
         "modes",
+        "quality",
         "servers",
         "stats",
         "store",
