@@ -21,6 +21,7 @@ LAYERS = (
         "modes",
         "richness",
         "semantic",
+        "quality",
         "servers",
         "stats",
         "store",
