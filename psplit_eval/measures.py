@@ -62,6 +62,7 @@ class HarnessScorer:
     primary: str
     directions: Mapping[str, bool]
     kind: str = field(default="lm-eval", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
     source: TaskSource | None = field(default=None, repr=False, compare=False)
     _built: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -146,7 +147,7 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
     if kind == "accuracy":
         return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
     if kind == "diversity":
-        return CreativityScorer(content.get("form", "story"))
+        return CreativityScorer(content.get("form", "story"), tuple(content.get("topic", ())))
     if kind != "lm-eval":
         raise DataError(
             f"scorer kind {kind!r}: expected accuracy, diversity or lm-eval; use a newer psplit"
