@@ -78,11 +78,17 @@ def add_yardsticks(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="language model that fluency is measured by: smollm2-135m, a model, or none",
     )
+    add(
+        "--word-vectors",
+        metavar="FILE",
+        help="GloVe or word2vec text for psplit_words (default: the sentence encoder)",
+    )
 
 
 def yardsticks(options: argparse.Namespace) -> dict[str, str]:
     """Those that were given."""
-    given = {"encoder": options.encoder, "reference": options.reference}
+    names = ("encoder", "reference", "word_vectors")
+    given = {name: getattr(options, name) for name in names}
     return {name: model for name, model in given.items() if model is not None}
 
 
@@ -153,7 +159,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         out=options.out,
         engine=_engine_options(options),
         allow_missing=options.allow_missing,
-        **yardsticks(options),
+        measured_by=yardsticks(options),
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
     )

@@ -1,7 +1,7 @@
 """What is measured of creative answers: how much a doc's samples differ, and how good they are.
 
-One scorer for all forms of creative tasks; a form adds what only its answers have. Whatever needs a
-model (embeddings, surprisals) is left out where the evidence has none.
+One scorer for all forms of creative tasks; a form adds what only its answers have. What needs a
+model (embeddings, surprisals) is left out where the evidence has none. docs/metrics.md lists all.
 """
 
 from __future__ import annotations
@@ -13,19 +13,13 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
 from psplit_eval import diversity, semantic, syntactic
 from psplit_eval.errors import DataError
-from psplit_eval.quality import (
-    Observed,
-    Quality,
-    effective_diversity,
-    passes,
-    passing_share,
-    quality,
-)
+from psplit_eval.quality import Quality, effective_diversity, passes, passing_share, quality
 from psplit_eval.richness import hd_d, mtld
 from psplit_eval.scoring import (
     NOTHING,
@@ -43,14 +37,16 @@ from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = ["FORMS", "CreativityScorer"]
 
-FORMS = ("story", "uses", "words", "open", "solve", "prompts")
-"""What a task asks for; 'prompts' is anything."""
-
 _VOCABULARY = 50_000
 """Different words that expectation-adjusted distinct reckons with."""
 _CUT = "_cut"
 """Marks a value at equal length: of the first tokens that most samples of all modes have."""
 _OVERLAP = "ngram_overlap_2_with_"
+_HEADLINE = (
+    *("div_bleu_4", "semantic_dispersion", "quality", "passing", "effective_dispersion"),
+    *("tokens_mean", "truncated", "entropy_bits", "entropy_bits_estimate"),
+)
+"""Diversity never without quality, nor without length."""
 
 _HIGHER, _LOWER = MetricInfo("fraction", True), MetricInfo("fraction", False)
 _INFO: Mapping[str, MetricInfo] = {
@@ -71,26 +67,39 @@ _INFO: Mapping[str, MetricInfo] = {
     "truncated": _LOWER,
 }
 
-_HEADLINE = (
-    *("div_bleu_4", "semantic_dispersion", "quality", "passing", "effective_dispersion"),
-    *("tokens_mean", "truncated", "entropy_bits", "entropy_bits_estimate"),
-)
-"""Diversity never without quality, nor without length."""
-
 Values = Iterator[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a task asks for: its deciding metric, and parts of quality that say nothing of it."""
+
+    primary: str
+    without: tuple[str, ...] = ()
+
+
+FORMS: Mapping[str, _Form] = {
+    "story": _Form("div_bleu_4"),
+    "uses": _Form("div_bleu_4"),
+    "words": _Form("div_bleu_4", without=("fluency", "predictability", "on_topic")),
+    "open": _Form("div_bleu_4"),
+    "solve": _Form("div_bleu_4"),
+    "prompts": _Form("div_bleu_4"),
+}
+"""By name; 'prompts' is anything."""
 
 
 @dataclass(frozen=True)
 class CreativityScorer:
     """How much the samples of one doc differ, and how good they are.
 
-    `topic`: the doc's fields that say what an answer is to be about. Per doc the metrics of
-    docs/metrics.md, NaN where undefined; per sample `quality` and what the form adds. Also
-    lm-eval's `process_results(doc, results)`, with the lexical metrics.
+    `prompt` is the task's template of the user's message (Jinja, over the doc's fields); quality
+    asks whether an answer fits it. Per doc the metrics of docs/metrics.md, NaN where undefined; per
+    sample `quality`. Also lm-eval's `process_results(doc, results)`, with the lexical metrics.
     """
 
     form: str = "story"
-    topic: tuple[str, ...] = ()
+    prompt: str = ""
     kind: str = field(default="diversity", init=False)
 
     def __post_init__(self) -> None:
@@ -102,14 +111,14 @@ class CreativityScorer:
 
     @property
     def primary(self) -> str:
-        return "div_bleu_4"
+        return FORMS[self.form].primary
 
     @property
     def headline(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([self.primary, *_HEADLINE]))
 
     def fields(self) -> tuple[str, ...]:
-        return self.topic
+        return ()
 
     def info(self, metric: str) -> MetricInfo:
         if metric.startswith(_OVERLAP):
@@ -117,37 +126,45 @@ class CreativityScorer:
         return _INFO.get(metric.removesuffix(_CUT), _HIGHER)
 
     def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
-        topic = self._topic(doc)
-        tokens = {mode: _tokens(samples) for mode, samples in by_mode.items()}
-        length = diversity.equal_length(*tokens.values())
+        """Embeddings of the prompt, of texts and of their equal beginnings; surprisals of texts."""
+        prompt = self._prompt(doc)
         said = [sample.text or "" for samples in by_mode.values() for sample in samples]
         texts = [text for text in said if text.strip()]
-        cut = [text for of_mode in tokens.values() for text in _beginnings(of_mode, length)]
-        chains = [Chain(topic, (text,), chat=True) for text in texts]
-        return Wanted([*([topic] if topic else []), *texts, *cut], chains)
+        tokens = [_tokens(samples) for samples in by_mode.values()]
+        length = diversity.equal_length(*tokens)
+        cut = [text for of_mode in tokens for text in _beginnings(of_mode, length)]
+        chains = [_answer(prompt, text) for text in texts]
+        return Wanted([*([prompt] if prompt else []), *texts, *cut], chains)
 
     def score(
         self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
     ) -> Iterator[Metric]:
-        answers = _Answers(self._topic(doc), samples, evidence)
+        answers = _Answers(FORMS[self.form], self._prompt(doc), samples, evidence)
         for sample, found in zip(samples, answers.qualities, strict=True):
             yield of_sample(sample, "quality", found.value)
         for name, value in answers.values():
             yield of_doc(samples, name, value)
         yield truncated_share(samples)
 
-    def _topic(self, doc: Doc) -> str:
-        return " ".join(str(doc.doc[name]) for name in self.topic if name in doc.doc)
+    def _prompt(self, doc: Doc) -> str:
+        """Empty where it is not known: a task may make it by code, an import may lack fields."""
+        try:
+            template = jinja2.Template(self.prompt, undefined=jinja2.StrictUndefined)
+            return str(template.render(doc.doc))
+        except jinja2.TemplateError:
+            return ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "form": self.form, "topic": list(self.topic)}
+        return {"kind": self.kind, "form": self.form, "prompt": self.prompt}
 
 
 class _Answers:
     """The samples of a doc in one mode, and what is known of them."""
 
-    def __init__(self, topic: str, samples: Sequence[Sample], evidence: Evidence) -> None:
-        self.topic, self.samples, self.evidence = topic, samples, evidence
+    def __init__(
+        self, form: _Form, prompt: str, samples: Sequence[Sample], evidence: Evidence
+    ) -> None:
+        self.form, self.prompt, self.samples, self.evidence = form, prompt, samples, evidence
         self.texts = [sample.text or "" for sample in samples]
         self.tokens = _tokens(samples)
 
@@ -166,19 +183,25 @@ class _Answers:
 
     @cached_property
     def qualities(self) -> list[Quality]:
-        return [quality(self._observed(sample)) for sample in self.samples]
+        return [
+            quality(
+                text,
+                self.prompt,
+                self._bits(text),
+                self._cosine(text),
+                sample.truncated,
+                self.form.without,
+            )
+            for text, sample in zip(self.texts, self.samples, strict=True)
+        ]
 
-    def _observed(self, sample: Sample) -> Observed:
-        text = sample.text or ""
-        pieces = self.evidence.surprisals.get(Chain(self.topic, (text,), chat=True))
-        both = self.evidence.embed([text, self.topic]) if text.strip() and self.topic else None
-        return Observed(
-            text,
-            self.topic,
-            pieces[0].tolist() if pieces else (),
-            math.nan if both is None else float(both[0] @ both[1]),
-            sample.truncated,
-        )
+    def _bits(self, text: str) -> Array:
+        pieces = self.evidence.surprisals.get(_answer(self.prompt, text))
+        return pieces[0] if pieces else np.zeros(0, np.float32)
+
+    def _cosine(self, text: str) -> float:
+        both = self.evidence.embed([text, self.prompt]) if text.strip() and self.prompt else None
+        return math.nan if both is None else float(both[0] @ both[1])
 
     def _overlaps(self) -> Values:
         for mode, samples in self.evidence.others.items():
@@ -201,13 +224,13 @@ class _Answers:
 
     def _quality(self) -> Values:
         values = [found.value for found in self.qualities]
-        yield "quality", fmean(values)
+        yield "quality", _mean(values)
         yield "passing", passing_share(values)
         for part in self.qualities[0].parts:
             yield f"quality_{part}", _mean(found.parts[part] for found in self.qualities)
-        bits = [self._observed(sample).token_bits for sample in self.samples]
+        bits = [self._bits(text) for text in self.texts]
         if any(len(each) for each in bits):
-            yield "fluency_bits", _mean(np.mean(each) for each in bits if len(each))
+            yield "fluency_bits", _mean(each.mean() for each in bits if len(each))
 
     def _at_equal_length(self) -> Values:
         others = [_tokens(samples) for samples in self.evidence.others.values()]
@@ -215,12 +238,15 @@ class _Answers:
         if length is None:
             return
         yield "cut_tokens", float(length)
-        cut = diversity.truncated(self.tokens, length)
-        for name, value in _lexical(cut):
+        for name, value in _lexical(diversity.truncated(self.tokens, length)):
             yield name + _CUT, value
         vectors = self.evidence.embed(_beginnings(self.tokens, length))
         if vectors is not None:
             yield "semantic_dispersion" + _CUT, semantic.mean_pairwise_distance(vectors)
+
+
+def _answer(prompt: str, text: str) -> Chain:
+    return Chain(prompt, (text,), chat=bool(prompt))
 
 
 def _tokens(samples: Sequence[Sample]) -> list[list[str]]:

@@ -17,7 +17,6 @@ from typing import Any
 from psplit_eval.backends import Backend, EngineOptions, Watch
 from psplit_eval.catalog import Catalog, TaskSource
 from psplit_eval.checkpoints import Checkpoint
-from psplit_eval.embedding import PACKAGED
 from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import write_json
@@ -32,7 +31,6 @@ from psplit_eval.manifest import (
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.prompts import prompt_sources
-from psplit_eval.reference import REFERENCE
 from psplit_eval.requests import Request, Shard, digest, plan_sum
 from psplit_eval.rescoring import Yardsticks
 from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
@@ -60,8 +58,7 @@ class RunOptions:
     out: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     allow_missing: bool = False
-    encoder: str = PACKAGED
-    reference: str = REFERENCE
+    measured_by: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     shard: Shard | None = None
 
@@ -88,8 +85,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     before = read_manifest(folder)  # an unusable folder is found out before anything is loaded
     engine = _as_before(options.engine, before, folder)
     check_engine(engine)
-    yardsticks = Yardsticks(options.encoder, options.reference, screen.say)
-    yardsticks.check()
+    yardsticks = Yardsticks.named(options.measured_by, screen.say)
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))

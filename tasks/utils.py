@@ -26,12 +26,12 @@ last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
 first_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})", first=True))
 boxed = AccuracyScorer(AnswerFormat())
 boxed_letter = AccuracyScorer(AnswerFormat(letter=True))
-story = CreativityScorer("story", ("premise",))
-uses = CreativityScorer("uses", ("object",))
+story = CreativityScorer("story")
+uses = CreativityScorer("uses")
 words = CreativityScorer("words")
-open_questions = CreativityScorer("open", ("question",))
-solve = CreativityScorer("solve", ("situation", "goal"))
-prompts = CreativityScorer("prompts", ("prompt",))
+open_questions = CreativityScorer("open")
+solve = CreativityScorer("solve")
+prompts = CreativityScorer("prompts")
 
 
 def rows(file: str, **_: Any) -> dict[str, datasets.Dataset]:
