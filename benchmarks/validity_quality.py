@@ -39,6 +39,7 @@ from sklearn.metrics import roc_auc_score
 
 from psplit_eval.embedding import Encoder
 from psplit_eval.quality import (
+    Observed,
     Quality,
     echo,
     effective_diversity,
@@ -94,8 +95,10 @@ def judged(data: Path, cache: Path) -> list[Judged]:
 
 def judge(case: Case, seen: Mapping[str, Any]) -> Judged:
     """`seen`: a row of quality_evidence.py."""
-    found = quality(case.text, case.prompt, seen["bits"], seen["cosine"], case.truncated)
-    return Judged(case, seen["bits"], seen["cosine"], found)
+    observed = Observed(
+        case.text, case.prompt, seen["bits"], seen["cosine"], truncated=case.truncated
+    )
+    return Judged(case, seen["bits"], seen["cosine"], quality(observed))
 
 
 # --- what is measured ---

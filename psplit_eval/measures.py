@@ -146,7 +146,7 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
     if kind == "accuracy":
         return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
     if kind == "diversity":
-        return CreativityScorer(content.get("form", "story"))
+        return CreativityScorer(content.get("form", "story"), tuple(content.get("topic", ())))
     if kind != "lm-eval":
         raise DataError(
             f"scorer kind {kind!r}: expected accuracy, diversity or lm-eval; use a newer psplit"

@@ -30,6 +30,7 @@ from psplit_eval.errors import MissingExtraError
 __all__ = [
     "FLOOR",
     "TRUNCATED",
+    "Observed",
     "Quality",
     "echo",
     "effective_distinct",
@@ -64,6 +65,22 @@ _CJK = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 @dataclass(frozen=True)
+class Observed:
+    """All that quality looks at.
+
+    `token_bits`: −log2 p of each token of `text` under a reference language model of English, the
+    prompt before it in the model's chat template; empty where there is no such model.
+    `topic_cosine`: cosine of the sentence vectors of text and prompt; NaN where there are none.
+    """
+
+    text: str
+    prompt: str
+    token_bits: Sequence[float] = ()
+    topic_cosine: float = math.nan
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
 class Quality:
     """`value` and every part in [0, 1], higher is better; NaN: a part that was not judged."""
 
@@ -94,40 +111,30 @@ _BOUNDS: Mapping[str, _Ramp] = {
 }
 
 
-def quality(
-    text: str,
-    prompt: str,
-    token_bits: Sequence[float] | NDArray[np.floating[Any]] = (),
-    cosine: float = math.nan,
-    truncated: bool = False,
-    without: Collection[str] = (),
-) -> Quality:
+def quality(observed: Observed, without: Collection[str] = ()) -> Quality:
     """The worst part of a text; in [0, 1], higher is better; 0 for a text of blanks.
-
-    `token_bits`: −log2 p of each token of the text under a reference model of English, the prompt
-    in its chat template standing before it; `cosine`: of the sentence vectors of text and prompt.
 
     Parts: `fluency`, not too surprising to the reference model (`surprise` at 0.75);
     `predictability`, nor a loop to it (at 0.25); `words` (`known_share`); `repetition`
     (`repeated_share`); `echo` of the prompt; `on_topic` (`topicality`); `whole`, 1 or TRUNCATED.
 
-    A part is NaN, and does not count, where nothing is known: no tokens, no cosine; and `fluency`,
-    `predictability`, `words` and `on_topic` of texts in other languages than English, of which
-    models and word list know nothing: their quality is comparable with that of their like only.
-    And what is named in `without`: ten nouns as different as can be are right and far from fluent.
+    A part is NaN, and does not count, where nothing is known (no tokens, no cosine); where it is
+    named in `without`: ten nouns as different as can be are right and far from fluent. So are
+    `fluency`, `predictability`, `words` and `on_topic` of texts in other languages than English, of
+    which models and word list know nothing: compare their quality with that of their like only.
     Raises MissingExtraError without wordfreq.
     """
-    english = is_english(text)
+    text, english = observed.text, is_english(observed.text)
     found = {
-        "fluency": surprise(token_bits, 0.75) if english else math.nan,
-        "predictability": surprise(token_bits, 0.25) if english else math.nan,
+        "fluency": surprise(observed.token_bits, 0.75) if english else math.nan,
+        "predictability": surprise(observed.token_bits, 0.25) if english else math.nan,
         "words": known_share(text) if english else math.nan,
         "repetition": repeated_share(text),
-        "echo": echo(text, prompt),
-        "on_topic": topicality(cosine, text) if english else math.nan,
+        "echo": echo(text, observed.prompt),
+        "on_topic": topicality(observed.topic_cosine, text) if english else math.nan,
     }
     parts = {name: _BOUNDS[name](value) for name, value in found.items()}
-    parts["whole"] = TRUNCATED if truncated else 1.0
+    parts["whole"] = TRUNCATED if observed.truncated else 1.0
     parts |= dict.fromkeys(without, math.nan)
     judged = [value for value in parts.values() if not math.isnan(value)]
     return Quality(min(judged, default=math.nan) if text.strip() else 0.0, parts)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, Checkpoint, resolve_checkpoint
 from psplit_eval.errors import CheckpointError, MissingExtraError
 from psplit_eval.memory import roomy_device
-from psplit_eval.scoring import Chain, Surprisal
+from psplit_eval.scoring import Array, Chain
 from psplit_eval.text import wellformed
 
 if TYPE_CHECKING:
@@ -81,36 +81,42 @@ class ReferenceModel:
         self._vocabulary = int(config.vocab_size)
         self._model = model.eval().to(self._device)
 
-    def surprisals(self, chains: Sequence[Chain]) -> list[tuple[Surprisal, ...]]:
-        """Of every chain, the surprisal of each piece after the first.
+    def surprisals(self, chains: Sequence[Chain]) -> list[list[Array]]:
+        """Of every chain and each of its pieces −log2 p of every token; ≥ 0.
 
         Pieces are cut into tokens each by itself, and after 512 of them; what does not fit into the
-        model's context any more has 0 tokens. A chain that begins with '' begins a document.
+        model's context any more has no tokens.
         """
         self.load()
         ids = [self._tokens(chain) for chain in chains]
-        found: list[tuple[Surprisal, ...]] = [()] * len(chains)
+        found: list[list[Array]] = [[]] * len(chains)
         for batch in self._batches(ids):
             for place, bits in zip(batch, self._token_bits([ids[i] for i in batch]), strict=True):
                 found[place] = _by_piece(ids[place], bits)
         return found
 
     def _tokens(self, chain: Chain) -> list[list[int]]:
-        """Token ids of every piece; the first begins with the token that begins a document."""
-        pieces = [
-            self._tokenizer(wellformed(piece), add_special_tokens=False, verbose=False)["input_ids"]
-            for piece in chain
-        ]
-        first = pieces[0][-(_PIECE_TOKENS - 1) :]  # of a long prompt its end stands nearest
-        kept, room = [[self._beginning(), *first]], self._room - len(first) - 1
-        for piece in pieces[1:]:
-            kept.append(piece[: min(_PIECE_TOKENS, room)])
+        """Token ids of what is before, then of every piece."""
+        kept = [self._before(chain)]
+        room = self._room - len(kept[0])
+        for piece in chain.pieces:
+            kept.append(self._ids(piece)[: min(_PIECE_TOKENS, room)])
             room -= len(kept[-1])
         return kept
 
-    def _beginning(self) -> int:
+    def _before(self, chain: Chain) -> list[int]:
+        """At least one token. Of a long text its end stays: it stands nearest."""
+        if chain.chat and self._tokenizer.chat_template:
+            message = [{"role": "user", "content": wellformed(chain.before)}]
+            made = {"tokenize": False, "add_generation_prompt": True}
+            return self._ids(self._tokenizer.apply_chat_template(message, **made))[-_PIECE_TOKENS:]
         known = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
-        return int(next(token for token in known if token is not None))
+        beginning = int(next(token for token in known if token is not None))
+        return [beginning, *self._ids(chain.before)[1 - _PIECE_TOKENS :]]
+
+    def _ids(self, text: str) -> list[int]:
+        found = self._tokenizer(wellformed(text), add_special_tokens=False, verbose=False)
+        return list(found["input_ids"])
 
     def _batches(self, ids: Sequence[list[list[int]]]) -> Iterator[list[int]]:
         """Places of chains of about equal length, as many as their logits have room."""
@@ -121,7 +127,7 @@ class ReferenceModel:
             yield order[:count]
             order = order[count:]
 
-    def _token_bits(self, batch: Sequence[list[list[int]]]) -> list[list[float]]:
+    def _token_bits(self, batch: Sequence[list[list[int]]]) -> list[Array]:
         """−log2 p of every token but the first, of every chain."""
         import torch
 
@@ -137,7 +143,7 @@ class ReferenceModel:
             logits = self._model(input_ids=given, attention_mask=mask.to(self._device)).logits
             nats = _nll(logits, given.roll(-1, 1)).cpu()
         return [
-            (of_row[: len(tokens) - 1] / math.log(2)).tolist()
+            (of_row[: len(tokens) - 1] / math.log(2)).numpy()
             for of_row, tokens in zip(nats, rows, strict=True)
         ]
 
@@ -149,9 +155,9 @@ def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return flat.view(targets.shape)
 
 
-def _by_piece(pieces: Sequence[Sequence[int]], bits: Sequence[float]) -> tuple[Surprisal, ...]:
+def _by_piece(pieces: Sequence[Sequence[int]], bits: Array) -> list[Array]:
     found, start = [], len(pieces[0]) - 1
     for piece in pieces[1:]:
-        found.append(Surprisal(math.fsum(bits[start : start + len(piece)]), len(piece)))
+        found.append(bits[start : start + len(piece)])
         start += len(piece)
-    return tuple(found)
+    return found

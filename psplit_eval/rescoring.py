@@ -20,7 +20,7 @@ import numpy as np
 from psplit_eval.embedding import PACKAGED, Encoder
 from psplit_eval.errors import InfrastructureError, MissingExtraError
 from psplit_eval.reference import REFERENCE, ReferenceModel
-from psplit_eval.scoring import Answers, Chain, Evidence, Scorer, Surprisal, Wanted, Witnessed
+from psplit_eval.scoring import Answers, Chain, Evidence, Scorer, Wanted, Witnessed
 from psplit_eval.store import Sample, Store
 from psplit_eval.workers import scoring_by
 
@@ -81,7 +81,11 @@ class Yardsticks:
         lacking = sorted(chains.keys() - store.surprisals(reference.name, chains).keys())
         if lacking and self._usable(reference):
             found = reference.surprisals([chains[key] for key in lacking])
-            store.add_surprisals(reference.name, dict(zip(lacking, found, strict=True)))
+            made = {
+                key: [piece.tobytes() for piece in pieces]
+                for key, pieces in zip(lacking, found, strict=True)
+            }
+            store.add_surprisals(reference.name, made)
 
     def _usable(self, model: Encoder | ReferenceModel) -> bool:
         try:
@@ -99,7 +103,10 @@ class Yardsticks:
         pieces = store.surprisals(self._reference.name, chains) if self._reference else {}
         return Evidence(
             {texts[key]: np.frombuffer(vector, np.float32) for key, vector in vectors.items()},
-            {chains[key]: [Surprisal(*piece) for piece in found] for key, found in pieces.items()},
+            {
+                chains[key]: [np.frombuffer(piece, np.float32) for piece in found]
+                for key, found in pieces.items()
+            },
         )
 
 
@@ -123,17 +130,14 @@ def score_store(
 def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yardsticks) -> None:
     answers = _answers(store, task)
     while some := list(islice(answers, _AT_ONCE)):
-        yardsticks.make(store, [wanted for each in some for wanted in _wanted(each, scorer)])
+        yardsticks.make(store, [scorer.wanted(each.doc, each.by_mode) for each in some])
 
 
 def _with_evidence(
     answers: Answers, store: Store, scorer: Witnessed, yardsticks: Yardsticks
 ) -> Answers:
-    return replace(answers, evidence=yardsticks.evidence(store, _wanted(answers, scorer)))
-
-
-def _wanted(answers: Answers, scorer: Witnessed) -> list[Wanted]:
-    return [scorer.wanted(answers.doc, samples) for samples in answers.by_mode.values()]
+    wanted = scorer.wanted(answers.doc, answers.by_mode)
+    return replace(answers, evidence=yardsticks.evidence(store, [wanted]))
 
 
 def _answers(store: Store, task: str) -> Iterator[Answers]:
@@ -156,9 +160,9 @@ def _texts(wanted: Sequence[Wanted]) -> dict[str, str]:
 
 
 def _chains(wanted: Sequence[Wanted]) -> dict[str, Chain]:
-    return {_sum(*chain): chain for each in wanted for chain in each.chains}
+    return {_sum(chain): chain for each in wanted for chain in each.chains}
 
 
-def _sum(*pieces: str) -> str:
-    """Lone halves of surrogate pairs, which models write, must not stop a run."""
-    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
+def _sum(of: object) -> str:
+    """As JSON, since lone halves of surrogate pairs, which models write, must not stop a run."""
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()

@@ -21,11 +21,11 @@ __all__ = [
     "NOTHING",
     "AccuracyScorer",
     "Answers",
+    "Array",
     "Chain",
     "Evidence",
     "MetricInfo",
     "Scorer",
-    "Surprisal",
     "Wanted",
     "Witnessed",
     "all_texts",
@@ -34,15 +34,18 @@ __all__ = [
     "truncated_share",
 ]
 
-Chain = tuple[str, ...]
-"""Pieces of one text; what is asked for is the surprisal of every piece but the first."""
+Array = NDArray[np.float32]
 
 
-class Surprisal(NamedTuple):
-    """−log2 of the probability of a piece given what stands before it, and its tokens."""
+class Chain(NamedTuple):
+    """Pieces of one text, of each of which the surprisal is asked for, given all that is before it.
 
-    bits: float
-    tokens: int
+    `chat`: `before` is a user's message, and stands in the reference model's chat template.
+    """
+
+    before: str
+    pieces: tuple[str, ...]
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,16 @@ class Wanted:
 class Evidence:
     """What is known of a doc's samples beyond their text.
 
-    `vectors`: text → its embedding of length 1; `surprisals`: chain → its pieces; empty where the
-    model for them is not at hand. `others`: what the other modes said to the same doc.
+    `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece −log2 of the
+    probability of its tokens; empty where the model for them is not at hand.
+    `others`: what the other modes said to the same doc.
     """
 
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    surprisals: Mapping[Chain, Sequence[Surprisal]] = field(default_factory=dict)
+    vectors: Mapping[str, Array] = field(default_factory=dict)
+    surprisals: Mapping[Chain, Sequence[Array]] = field(default_factory=dict)
     others: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+    def embed(self, texts: Sequence[str]) -> Array | None:
         """One row a text (n × d); None where an embedding is not known."""
         if not texts or any(text not in self.vectors for text in texts):
             return None
@@ -134,8 +138,8 @@ class Scorer(Protocol):
 class Witnessed(Scorer, Protocol):
     """A scorer that needs evidence."""
 
-    def wanted(self, doc: Doc, samples: Sequence[Sample]) -> Wanted:
-        """What it needs to know of the samples that one mode gave for one doc."""
+    def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
+        """What it needs to know of the samples that every mode gave for one doc."""
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE surprisals (
         model TEXT NOT NULL, chain_hash TEXT NOT NULL, piece INTEGER NOT NULL,
-        bits REAL NOT NULL, tokens INTEGER NOT NULL,
-        PRIMARY KEY (model, chain_hash, piece)) WITHOUT ROWID;
+        token_bits BLOB NOT NULL, PRIMARY KEY (model, chain_hash, piece)) WITHOUT ROWID;
     """,
 )
 
@@ -446,26 +445,21 @@ class Store:
                 ((model, text_hash, vector) for text_hash, vector in vectors.items()),
             )
 
-    def surprisals(
-        self, model: str, hashes: Iterable[str]
-    ) -> dict[str, tuple[tuple[float, int], ...]]:
-        """(bits, tokens) of every piece of the chains that are there, by chain hash."""
-        query = "chain_hash, bits, tokens FROM surprisals"
+    def surprisals(self, model: str, hashes: Iterable[str]) -> dict[str, list[bytes]]:
+        """Bits of every token, as float32, piece by piece, of the chains that are there."""
+        query = "chain_hash, token_bits FROM surprisals"
         rows = self._of_hashes(query, "chain_hash", model, hashes, "ORDER BY chain_hash, piece")
         return {
-            chain: tuple((bits, tokens) for _, bits, tokens in pieces)
-            for chain, pieces in groupby(rows, key=itemgetter(0))
+            chain: [bits for _, bits in pieces] for chain, pieces in groupby(rows, itemgetter(0))
         }
 
-    def add_surprisals(
-        self, model: str, surprisals: Mapping[str, Sequence[tuple[float, int]]]
-    ) -> None:
+    def add_surprisals(self, model: str, surprisals: Mapping[str, Sequence[bytes]]) -> None:
         """Keep the pieces of chains by chain hash; those already there stay as they are."""
         with self._transaction() as db:
             db.executemany(
-                "INSERT OR IGNORE INTO surprisals VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO surprisals VALUES (?, ?, ?, ?)",
                 (
-                    (model, chain, number, *piece)
+                    (model, chain, number, piece)
                     for chain, pieces in surprisals.items()
                     for number, piece in enumerate(pieces)
                 ),

@@ -24,7 +24,7 @@ last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
 first_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})", first=True))
 boxed = AccuracyScorer(AnswerFormat())
 boxed_letter = AccuracyScorer(AnswerFormat(letter=True))
-story = CreativityScorer("story")
+story = CreativityScorer("story", ("premise",))
 
 
 def rows(file: str, **_: Any) -> dict[str, datasets.Dataset]:

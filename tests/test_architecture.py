@@ -11,19 +11,21 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("files", "memory", "text", "thinking"),
+    ("diversity", "files", "memory", "text", "thinking"),
     (
         "accuracy",
         "checkpoints",
-        "diversity",
         "logprobs",
         "manifest",
         "modes",
         "quality",
+        "richness",
+        "semantic",
         "servers",
         "stats",
         "store",
         "suites",
+        "syntactic",
     ),
     ("adapters", "catalog", "doctor", "embedding", "glance", "requests", "scoring"),
     ("creativity", "decoding", "export", "inventory", "kvcache", "lmtask", "reference", "rows"),
