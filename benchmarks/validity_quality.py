@@ -125,6 +125,12 @@ def study(data: Path, cache: Path) -> list[Row]:
     return rows
 
 
+def read_results() -> dict[tuple[str, str, str], float]:
+    with RESULTS.open(newline="") as file:
+        rows = csv.DictReader(file)
+        return {(r["set"], r["part"], r["statistic"]): float(r["value"]) for r in rows}
+
+
 STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
     "fluency": (lambda t: surprise(t.bits, 0.75), 0.99),
     "predictability": (lambda t: surprise(t.bits, 0.25), 0.01),
@@ -136,11 +142,29 @@ STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
 """What each part's bounds are read off, and the quantile of good texts that is its floor."""
 
 
+BROKEN: Mapping[str, Sequence[str]] = {
+    "fluency": ("shuffle", "shuffle_half", "random_words", "random_words_half", "replaced_40"),
+    "predictability": ("loop_sentence", "loop_word"),
+    "words": ("random_characters",),
+    "repetition": ("loop_sentence", "loop_word"),
+    "echo": ("echo",),
+    "on_topic": ("other_prompt",),
+}
+"""The corruptions that each part is for."""
+
+
 def bounds(calibration: Sequence[Judged]) -> Iterator[Row]:
+    """What half of the good texts keep, the last of a hundred, the first twentieth of broken."""
     good = [t for t in calibration if t.case.source in GOOD]
     for part, (statistic, quantile) in STATISTICS.items():
-        values = [value for value in map(statistic, good) if not math.isnan(value)]
-        for name, share in (("median", 0.5), (f"quantile_{quantile}", quantile)):
+        broken = [t for t in calibration if t.case.kind in BROKEN[part]]
+        first = 0.05 if quantile > 0.5 else 0.95
+        for name, some, share in (
+            ("good_half", good, 0.5),
+            ("good_last", good, quantile),
+            ("broken_first", broken, first),
+        ):
+            values = [value for value in map(statistic, some) if not math.isnan(value)]
             yield "bounds", part, name, float(np.quantile(values, share)), len(values)
 
 

@@ -5,9 +5,11 @@ quality is in [0, 1] and asks one thing of a text; `quality` is the worst of the
 text from salad, loops and answers to something else. They can't see whether it is true, wise, well
 built or moving: that takes people or a judge.
 
-The bounds of every part come from good texts (people's and models'; benchmarks/validity_quality.py,
-half of the prompts): a part is 1 up to what half of them keep, 1/2 where only one of a hundred
-of them lies beyond, and falls along a straight line to 0. Hence FLOOR, the same for all parts.
+The bounds of every part were read off texts, good ones of people and models and the same broken on
+purpose (benchmarks/validity_quality.py, one half of the prompts). A part is 1 up to what half of
+the good texts keep; 1/2 half-way between the last of a hundred good ones and the first twentieth of
+those broken in the way that it is for, or close to the last good ones where the two overlap; and
+falls along a straight line to 0. Hence FLOOR, the same for all parts.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 FLOOR = 0.5
-"""A sample passes if its quality is at least this: one good text of a hundred fails each part."""
+"""A sample passes if its quality is at least this: every part is nearer to good than to broken."""
 TRUNCATED = 0.9
 """At most this, if a text was cut off: it has lost its end, which alone is no failure."""
 
@@ -102,12 +104,12 @@ class _Ramp:
 
 
 _BOUNDS: Mapping[str, _Ramp] = {
-    "fluency": _Ramp(good=4.3, floor=7.0),
-    "predictability": _Ramp(good=0.8, floor=0.4),
-    "words": _Ramp(good=0.99, floor=0.85),
+    "fluency": _Ramp(good=4.5, floor=7.6),
+    "predictability": _Ramp(good=0.8, floor=0.4),  # greedy answers have 0.9 and are no loops
+    "words": _Ramp(good=1.0, floor=0.8),
     "repetition": _Ramp(good=0.0, floor=0.25),
-    "echo": _Ramp(good=0.5, floor=0.8),
-    "on_topic": _Ramp(good=0.45, floor=0.1),
+    "echo": _Ramp(good=0.1, floor=0.55),
+    "on_topic": _Ramp(good=0.45, floor=0.12),  # a low floor: free answers wander
 }
 
 
