@@ -82,10 +82,10 @@ class ReferenceModel:
         self._model = model.eval().to(self._device)
 
     def surprisals(self, chains: Sequence[Chain]) -> list[list[Array]]:
-        """Of every chain and each piece after the first, −log2 p of every token; ≥ 0.
+        """Of every chain and each of its pieces −log2 p of every token; ≥ 0.
 
         Pieces are cut into tokens each by itself, and after 512 of them; what does not fit into the
-        model's context any more has no tokens. A chain that begins with '' begins a document.
+        model's context any more has no tokens.
         """
         self.load()
         ids = [self._tokens(chain) for chain in chains]
@@ -96,21 +96,27 @@ class ReferenceModel:
         return found
 
     def _tokens(self, chain: Chain) -> list[list[int]]:
-        """Token ids of every piece; the first begins with the token that begins a document."""
-        pieces = [
-            self._tokenizer(wellformed(piece), add_special_tokens=False, verbose=False)["input_ids"]
-            for piece in chain
-        ]
-        first = pieces[0][-(_PIECE_TOKENS - 1) :]  # of a long prompt its end stands nearest
-        kept, room = [[self._beginning(), *first]], self._room - len(first) - 1
-        for piece in pieces[1:]:
-            kept.append(piece[: min(_PIECE_TOKENS, room)])
+        """Token ids of what is before, then of every piece."""
+        kept = [self._before(chain)]
+        room = self._room - len(kept[0])
+        for piece in chain.pieces:
+            kept.append(self._ids(piece)[: min(_PIECE_TOKENS, room)])
             room -= len(kept[-1])
         return kept
 
-    def _beginning(self) -> int:
+    def _before(self, chain: Chain) -> list[int]:
+        """At least one token. Of a long text its end stays: it stands nearest."""
+        if chain.chat and self._tokenizer.chat_template:
+            message = [{"role": "user", "content": wellformed(chain.before)}]
+            made = {"tokenize": False, "add_generation_prompt": True}
+            return self._ids(self._tokenizer.apply_chat_template(message, **made))[-_PIECE_TOKENS:]
         known = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
-        return int(next(token for token in known if token is not None))
+        beginning = int(next(token for token in known if token is not None))
+        return [beginning, *self._ids(chain.before)[1 - _PIECE_TOKENS :]]
+
+    def _ids(self, text: str) -> list[int]:
+        found = self._tokenizer(wellformed(text), add_special_tokens=False, verbose=False)
+        return list(found["input_ids"])
 
     def _batches(self, ids: Sequence[list[list[int]]]) -> Iterator[list[int]]:
         """Places of chains of about equal length, as many as their logits have room."""

@@ -163,9 +163,9 @@ def _texts(wanted: Sequence[Wanted]) -> dict[str, str]:
 
 
 def _chains(wanted: Sequence[Wanted]) -> dict[str, Chain]:
-    return {_sum(*chain): chain for each in wanted for chain in each.chains}
+    return {_sum(chain): chain for each in wanted for chain in each.chains}
 
 
-def _sum(*pieces: str) -> str:
-    """Lone halves of surrogate pairs, which models write, must not stop a run."""
-    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
+def _sum(of: object) -> str:
+    """As JSON, since lone halves of surrogate pairs, which models write, must not stop a run."""
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()

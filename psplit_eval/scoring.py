@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,17 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-Chain = tuple[str, ...]
-"""Pieces of one text; what is asked for is the surprisal of every piece but the first."""
+
+
+class Chain(NamedTuple):
+    """Pieces of one text, of each of which the surprisal is asked for, given all that is before it.
+
+    `chat`: `before` is a user's message, and stands in the reference model's chat template.
+    """
+
+    before: str
+    pieces: tuple[str, ...]
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,8 @@ class Wanted:
 class Evidence:
     """What is known of a doc's samples beyond their text.
 
-    `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece but the first
-    −log2 of the probability of its tokens; empty where the model for them is not at hand.
+    `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece −log2 of the
+    probability of its tokens; empty where the model for them is not at hand.
     `others`: what the other modes said to the same doc.
     """
 

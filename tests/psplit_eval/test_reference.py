@@ -7,6 +7,7 @@ import pytest
 
 from psplit_eval.errors import MissingExtraError, UnknownNameError
 from psplit_eval.reference import REFERENCE, ReferenceModel
+from psplit_eval.scoring import Chain
 
 TEXT = (
     " The old lighthouse keeper lit the lamp every evening, although no ship had passed in years."
@@ -28,7 +29,7 @@ def test_bits_are_those_of_the_model(reference, smollm2):
     ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer(TEXT)["input_ids"]]])
     with torch.inference_mode():
         nats = model(input_ids=ids, labels=ids).loss.item()
-    ((found,),) = reference.surprisals([("", TEXT)])
+    ((found,),) = reference.surprisals([Chain("", (TEXT,))])
     assert len(found) == ids.shape[1] - 1
     assert found.mean() == pytest.approx(nats / math.log(2), rel=1e-4)
 
@@ -37,7 +38,7 @@ def test_salad_surprises_and_repetition_does_not(reference):
     words = TEXT.split()
     random.Random(1).shuffle(words)
     plain, salad, again = reference.surprisals(
-        [("", TEXT), ("", " " + " ".join(words)), (TEXT, TEXT)]
+        [Chain("", (TEXT,)), Chain("", (" " + " ".join(words),)), Chain(TEXT, (TEXT,))]
     )
     per_token = [found[0].mean() for found in (plain, salad, again)]
     assert per_token[1] > 1.4 * per_token[0]
@@ -46,7 +47,12 @@ def test_salad_surprises_and_repetition_does_not(reference):
 
 def test_pieces_add_up_whatever_the_cuts_and_the_company(reference):
     head, middle, tail = (TEXT[:26], TEXT[26:54], TEXT[54:])  # at blanks, so tokens stay whole
-    chains = [("", head, middle, tail), (head, middle, tail), (head + middle, tail), ("", "x")]
+    chains = [
+        Chain("", (head, middle, tail)),
+        Chain(head, (middle, tail)),
+        Chain(head + middle, (tail,)),
+        Chain("", ("x",)),
+    ]
     whole, two, one, _ = reference.surprisals(chains)
     assert flat(two) == pytest.approx(flat(whole[1:]), rel=1e-3, abs=1e-3)
     assert one[0] == pytest.approx(whole[2], rel=1e-3, abs=1e-3)
@@ -58,19 +64,37 @@ def flat(pieces):
     return [number for piece in pieces for number in piece]
 
 
+def test_a_message_stands_in_the_chat_template(reference, smollm2):
+    """Computed here again, by transformers' chat template."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    question, answer = "What is the capital of France?", "The capital of France is Paris."
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
+    model = AutoModelForCausalLM.from_pretrained(smollm2.folder, dtype=torch.float32)
+    message = [{"role": "user", "content": question}]
+    prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=False)
+    ids = torch.tensor([prompt + tokenizer(answer)["input_ids"]])
+    labels = ids.clone()
+    labels[0, : len(prompt)] = -100
+    with torch.inference_mode():
+        nats = model(input_ids=ids, labels=labels).loss.item()
+    ((found,),) = reference.surprisals([Chain(question, (answer,), chat=True)])
+    assert found.mean() == pytest.approx(nats / math.log(2), rel=1e-3)
+
+
 def test_of_long_text_the_beginning_is_read(reference):
-    ((found,),) = reference.surprisals([("", TEXT * 60)])
+    ((found,),) = reference.surprisals([Chain("", (TEXT * 60,))])
     assert len(found) == 512
-    chain = reference.surprisals([("", *[TEXT * 60] * 20)])[0]
+    chain = reference.surprisals([Chain("", (TEXT * 60,) * 20)])[0]
     assert [len(piece) for piece in chain[:15]] == [512] * 15
     assert not len(chain[-1])
 
 
 def test_empty_pieces_have_no_tokens(reference):
-    assert [list(map(len, pieces)) for pieces in reference.surprisals([("", ""), ("a",)])] == [
-        [0],
-        [],
-    ]
+    empty, alone = reference.surprisals([Chain("", ("",)), Chain("a", ())])
+    assert [len(piece) for piece in empty] == [0]
+    assert alone == []
     assert reference.surprisals([]) == []
 
 
@@ -82,7 +106,7 @@ def test_names(tiny):
 
 
 def test_a_model_with_a_short_context(tiny):
-    found = ReferenceModel(str(tiny)).surprisals([("", *["ab cd " * 100] * 9)])[0]
+    found = ReferenceModel(str(tiny)).surprisals([Chain("", ("ab cd " * 100,) * 9)])[0]
     assert sum(map(len, found)) <= 1023
     assert all(math.isfinite(number) for number in flat(found))
 
