@@ -70,7 +70,6 @@ def content_features(
         "distance_beyond_prompt": distance_beyond_prompt(texts, prompt),
         "distance_in_context": distance_beyond_prompt(texts_in_context, prompt),
         "mutual_bits": mutual_bits(pairs),
-        "mutual_bits_first_word": float(pairs.gains[:, 0].mean()) if len(pairs.gains) else math.nan,
         "bits_per_token": bits_per_token(pairs),
     }
 
