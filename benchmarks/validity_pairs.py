@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from minilm import Embedder
 from numpy.typing import NDArray
 
-from minilm import Embedder
 from psplit_eval.equivalence import (
     FEATURES,
     EquivalenceModel,
