@@ -77,7 +77,7 @@ class Observed:
 
     text: str
     prompt: str
-    token_bits: Sequence[float] = ()
+    token_bits: Sequence[float] | NDArray[np.floating[Any]] = ()
     topic_cosine: float = math.nan
     truncated: bool = False
 
