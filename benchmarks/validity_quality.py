@@ -144,7 +144,14 @@ STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
 
 
 BROKEN: Mapping[str, Sequence[str]] = {
-    "fluency": ("shuffle", "shuffle_half", "random_words", "random_words_half", "replaced_40"),
+    "fluency": (
+        "shuffle",
+        "shuffle_half",
+        "random_words",
+        "random_words_half",
+        "replaced_20",
+        "replaced_40",
+    ),
     "predictability": ("loop_sentence", "loop_word"),
     "words": ("random_characters",),
     "repetition": ("loop_sentence", "loop_word"),
@@ -155,14 +162,18 @@ BROKEN: Mapping[str, Sequence[str]] = {
 
 
 def bounds(calibration: Sequence[Judged]) -> Iterator[Row]:
-    """What half of the good texts keep, the last of a hundred, the first twentieth of broken."""
+    """What half of the good texts keep, the last of a hundred, also of people's stories alone, and
+    the first twentieth of the broken ones.
+    """
     good = [t for t in calibration if t.case.source in GOOD]
     for part, (statistic, quantile) in STATISTICS.items():
         broken = [t for t in calibration if t.case.kind in BROKEN[part]]
         first = 0.05 if quantile > 0.5 else 0.95
+        stories = [t for t in good if t.case.source == "hanna_human"]
         for name, some, share in (
             ("good_half", good, 0.5),
             ("good_last", good, quantile),
+            ("stories_last", stories, quantile),
             ("broken_first", broken, first),
         ):
             values = [value for value in map(statistic, some) if not math.isnan(value)]
@@ -203,7 +214,7 @@ def temperatures(held_out: Sequence[Judged], texts: Sequence[Judged]) -> Iterato
         name = f"temperature_{heat}"
         yield "smollm", name, "quality_mean", float(np.mean([t.value for t in some])), len(some)
         yield "smollm", name, "passing_share", 1 - _failing(some), len(some)
-    sets = {"smollm": smollm, **_by(held_out, lambda t: t.case.source)}
+    sets = _by(held_out, lambda t: t.case.source) | {"smollm": smollm}
     for source, some in sets.items():
         if some[0].case.kind == "temperature":
             for name in ("quality", *PARTS):
@@ -266,10 +277,10 @@ def effective(texts: Sequence[Judged]) -> Iterator[Row]:
 
 def tables() -> Iterator[str]:
     found = read_results()
-    yield "| part | half of good texts | last of a hundred | first twentieth of broken ones |"
-    yield "|---|---|---|---|"
+    yield "| part | half of good texts | last of 100 | of people's stories | first 5 % of broken |"
+    yield "|---|---|---|---|---|"
     for part in PARTS:
-        names = ("good_half", "good_last", "broken_first")
+        names = ("good_half", "good_last", "stories_last", "broken_first")
         yield _line(part, *(f"{found['bounds', part, name]:.2f}" for name in names))
     yield ""
     yield f"| broken by | AUC of quality | fail (%) | AUC of each part: {', '.join(PARTS)} |"

@@ -96,7 +96,7 @@ def test_quality_falls_with_temperature_where_plain_diversity_rises(results):
     assert means == sorted(means, reverse=True)
     plain = [results["smollm", heat, "semantic_distance"] for heat in heats]
     kept = [results["smollm", heat, "effective_diversity"] for heat in heats]
-    assert plain[-1] > plain[0]
+    assert plain[0] < plain[1] < plain[2]  # then all is salad, and salads are alike
     assert max(kept[2:]) < 0.1 < min(kept[:2])
 
 
