@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from quality_texts import Case
 
-__all__ = ["gather", "read"]
+__all__ = ["gather", "read", "rows"]
 
 BATCH = 8
 
@@ -29,16 +29,22 @@ def gather(cases: Sequence[Case], cache: Path) -> Mapping[str, dict[str, Any]]:
     cache.mkdir(parents=True, exist_ok=True)
     known = read(cache)
     lacking = list({case.key: case for case in cases if case.key not in known}.values())
-    if lacking:
-        model, vectors = ReferenceModel(), Vectors()
-        with (cache / "evidence.jsonl").open("a") as file:
-            for some in _batches(lacking):
-                bits, cosines = model.bits(some), vectors.cosines(some)
-                for case, each, cosine in zip(some, bits, cosines, strict=True):
-                    row = {"key": case.key, "bits": [round(x, 2) for x in each], "cosine": cosine}
-                    file.write(json.dumps(row) + "\n")
-                file.flush()
+    with (cache / "evidence.jsonl").open("a") as file:
+        for row in rows(lacking):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
     return read(cache)
+
+
+def rows(cases: Sequence[Case]) -> Iterator[dict[str, Any]]:
+    """Evidence of some texts, not in their order."""
+    if not cases:
+        return
+    model, vectors = ReferenceModel(), Vectors()
+    for some in _batches(cases):
+        bits, cosines = model.bits(some), vectors.cosines(some)
+        for case, each, cosine in zip(some, bits, cosines, strict=True):
+            yield {"key": case.key, "bits": [round(x, 2) for x in each], "cosine": cosine}
 
 
 def _batches(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:

@@ -18,7 +18,7 @@ from psplit_eval.store import Store
 __all__ = ["CORRUPTIONS", "Case", "cases", "examples", "extract"]
 
 SEED = 20260411
-BASES, BASE_WORDS, GOOD_WORDS = 48, 100, 120
+BASES, BASE_WORDS, GOOD_WORDS = 36, 100, 120
 TASK, STORY = "psplit_story", "Write a short story. "
 
 
@@ -100,7 +100,7 @@ def _people(data: Path) -> Iterator[Case]:
 
 def _gemini(data: Path) -> Iterator[Case]:
     for row in _rows(data / "noveltybench" / "gemini15pro_curated_generations.jsonl.gz"):
-        yield from _scored(row, "novelty_gemini", 2)
+        yield from _scored(row, "novelty_gemini", 1)
 
 
 def _scored(row: dict[str, Any], source: str, most: int) -> Iterator[Case]:
@@ -140,6 +140,8 @@ def _ttcw(data: Path) -> Iterator[Case]:
 
 def _dectest(data: Path) -> Iterator[Case]:
     for row in _rows(data / "diversity_eval" / "dectest_200_human.jsonl.gz"):
+        if _hashed(row["context"]) % 3 == 0:  # two of three are enough
+            continue
         for text in row["responses"][:1]:
             text = text.removesuffix("!")  # an end mark of the authors' sampler
             source = f"dectest_{row['task']}"
@@ -164,7 +166,7 @@ def extract(runs: Path, samples: Path) -> int:
     for run in sorted(runs.glob("t*.*")):
         with Store(run / "samples.sqlite") as store:
             premises = {doc.doc_id: doc.doc["premise"] for doc in store.docs(TASK)}
-            for sample in store.samples(TASK):
+            for sample in store.samples(TASK, ids=False):
                 row = {
                     "temperature": float(run.name[1:]),
                     "premise": premises[sample.doc_id],
@@ -236,7 +238,7 @@ def _random_words_half(base: Case, rng: random.Random) -> str:
 
 def _random_characters(base: Case, rng: random.Random) -> str:
     signs = "abcdefghijklmnopqrstuvwxyz0123456789 .,;:#@%&*()[]  "
-    return "".join(rng.choices(signs, k=len(base.text)))
+    return "".join(rng.choices(signs, k=len(base.text) // 2))
 
 
 def _loop_sentence(base: Case, rng: random.Random) -> str:
@@ -304,9 +306,9 @@ _KEY = (
 )
 _STEPS = (
     "1. Tie the magnet to the end of the string.\n2. Let it down through the grating until it "
-    "touches the key.\n3. If the key is brass and the magnet does not hold it, chew the gum until it "
-    "is soft and press it on the underside of the magnet.\n4. Lower it again, wait a moment, and "
-    "pull it up slowly.\n5. Use the broom handle to keep the string away from the bars."
+    "touches the key.\n3. If the key is brass and the magnet does not hold it, chew the gum "
+    "until it is soft and press it on the underside of the magnet.\n4. Lower it again, wait a "
+    "moment, and pull it up slowly.\n5. Use the broom handle to keep the string away from the bars."
 )
 EXAMPLES: tuple[tuple[str, str], ...] = (
     (_BAKER, _STORY),

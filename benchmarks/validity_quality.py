@@ -8,6 +8,7 @@ good ones of people and models, the same broken by seeded rules, and samples of 
     python benchmarks/validity_quality.py extract /tmp/quality    # cache: /tmp/quality/cache
     python benchmarks/validity_quality.py evidence --cache /tmp/quality/cache    # 30 minutes
     python benchmarks/validity_quality.py study --cache /tmp/quality/cache
+    python benchmarks/validity_quality.py examples --cache /tmp/quality/cache    # for the tests
 
 The data of other people is read from $PSPLIT_TEST_DATA (default ../shared/data). The bounds of
 the parts are read off one half of the prompts (rows 'bounds'); all else is of the other half, which
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import math
 import os
 from collections import defaultdict
@@ -30,13 +32,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from quality_evidence import Vectors, gather
-from quality_texts import CORRUPTIONS, Case, cases, extract
+from quality_evidence import gather, rows
+from quality_texts import CORRUPTIONS, Case, cases, examples, extract
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from psplit_eval.embedding import Encoder
 from psplit_eval.quality import (
-    Evidence,
     Quality,
     echo,
     effective_diversity,
@@ -51,6 +53,7 @@ from psplit_eval.quality import (
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("PSPLIT_TEST_DATA", ROOT.parent / "shared" / "data"))
+EXAMPLES = ROOT / "tests" / "data" / "quality_examples.jsonl"
 RESULTS = ROOT / "benchmarks" / "results" / "validity_quality.csv"
 PREFIXES = (8, 16, 32, 64, 128)
 PARTS = ("fluency", "predictability", "words", "repetition", "echo", "on_topic")
@@ -67,8 +70,11 @@ GOOD = (
 
 @dataclass(frozen=True)
 class Judged:
+    """A text, what is known of it, and what is made of that."""
+
     case: Case
-    evidence: Evidence
+    bits: Sequence[float]
+    cosine: float
     quality: Quality
 
     @property
@@ -83,14 +89,13 @@ Row = tuple[str, str, str, float, int]
 def judged(data: Path, cache: Path) -> list[Judged]:
     texts = cases(data, cache / "samples.jsonl")
     known = gather(texts, cache)
-    found = []
-    for case in texts:
-        seen = known[case.key]
-        evidence = Evidence(
-            case.text, case.prompt, seen["bits"], seen["cosine"], truncated=case.truncated
-        )
-        found.append(Judged(case, evidence, quality(evidence)))
-    return found
+    return [judge(case, known[case.key]) for case in texts]
+
+
+def judge(case: Case, seen: Mapping[str, Any]) -> Judged:
+    """`seen`: a row of quality_evidence.py."""
+    found = quality(case.text, case.prompt, seen["bits"], seen["cosine"], case.truncated)
+    return Judged(case, seen["bits"], seen["cosine"], found)
 
 
 # --- what is measured ---
@@ -117,19 +122,19 @@ def study(data: Path, cache: Path) -> list[Row]:
     return rows
 
 
-STATISTICS: Mapping[str, tuple[Callable[[Evidence], float], float]] = {
-    "fluency": (lambda e: surprise(e.token_bits, 0.75), 0.99),
-    "predictability": (lambda e: surprise(e.token_bits, 0.25), 0.01),
-    "words": (lambda e: known_share(e.text), 0.01),
-    "repetition": (lambda e: repeated_share(e.text), 0.99),
-    "echo": (lambda e: echo(e.text, e.prompt), 0.99),
-    "on_topic": (lambda e: topicality(e.topic_cosine, e.text), 0.01),
+STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
+    "fluency": (lambda t: surprise(t.bits, 0.75), 0.99),
+    "predictability": (lambda t: surprise(t.bits, 0.25), 0.01),
+    "words": (lambda t: known_share(t.case.text), 0.01),
+    "repetition": (lambda t: repeated_share(t.case.text), 0.99),
+    "echo": (lambda t: echo(t.case.text, t.case.prompt), 0.99),
+    "on_topic": (lambda t: topicality(t.cosine, t.case.text), 0.01),
 }
 """What each part's bounds are read off, and the quantile of good texts that is its floor."""
 
 
 def bounds(calibration: Sequence[Judged]) -> Iterator[Row]:
-    good = [t.evidence for t in calibration if t.case.source in GOOD]
+    good = [t for t in calibration if t.case.source in GOOD]
     for part, (statistic, quantile) in STATISTICS.items():
         values = [value for value in map(statistic, good) if not math.isnan(value)]
         for name, share in (("median", 0.5), (f"quantile_{quantile}", quantile)):
@@ -175,7 +180,7 @@ def temperatures(held_out: Sequence[Judged], texts: Sequence[Judged]) -> Iterato
         if some[0].case.kind == "temperature":
             for name in ("quality", *PARTS):
                 yield source, name, "spearman_temperature", _spearman(some, name), len(some)
-            raw = [float(np.mean(t.evidence.token_bits or [math.nan])) for t in some]
+            raw = [float(np.mean(t.bits)) if t.bits else math.nan for t in some]
             heats = [t.case.value for t in some]
             rho = stats.spearmanr(raw, heats, nan_policy="omit").statistic
             yield source, "bits_per_token", "spearman_temperature", float(rho), len(some)
@@ -196,33 +201,49 @@ def agreements(texts: Sequence[Judged]) -> Iterator[Row]:
 def lengths(texts: Sequence[Judged]) -> Iterator[Row]:
     """Rank correlation with the number of tokens; people's stories cut shorter and shorter."""
     good = [t for t in texts if t.case.source in GOOD]
-    tokens = [len(t.evidence.token_bits) for t in good]
+    tokens = [len(t.bits) for t in good]
     for name in ("quality", *PARTS):
         rho = stats.spearmanr(tokens, _values(good, name), nan_policy="omit").statistic
         yield "length", name, "spearman_tokens", float(rho), len(good)
-    stories = [t.evidence.token_bits for t in good if t.case.source == "hanna_human"]
+    stories = [t.bits for t in good if t.case.source == "hanna_human"]
     longest = [bits for bits in stories if len(bits) >= PREFIXES[-1]]
     for count in PREFIXES:
-        name = f"first_{count}_tokens"
-        for part, share in (("fluency", 0.75), ("predictability", 0.25)):
-            values = [surprise(bits[:count], share) for bits in longest]
-            yield "length", name, f"{part}_bits", float(np.mean(values)), len(values)
-        plain = [np.mean(bits[:count]) for bits in longest]
-        yield "length", name, "bits_per_token", float(np.mean(plain)), len(plain)
+        name, firsts = f"first_{count}_tokens", [bits[:count] for bits in longest]
+        values = {
+            "fluency_bits": [surprise(first, 0.75) for first in firsts],
+            "predictability_bits": [surprise(first, 0.25) for first in firsts],
+            "bits_per_token": [float(np.mean(first)) for first in firsts],
+        }
+        for statistic, found in values.items():
+            yield "length", name, statistic, float(np.mean(found)), len(found)
 
 
 def effective(texts: Sequence[Judged]) -> Iterator[Row]:
     """Mean pairwise distance of four samples a prompt, as it is and among those that pass."""
-    vectors = Vectors()
+    encoder = Encoder()
     for heat, some in sorted(_by(texts, lambda t: t.case.value).items()):
         name, raw, kept = f"temperature_{heat}", [], []
         for _, group in groupby(sorted(some, key=lambda t: t.case.prompt), lambda t: t.case.prompt):
             members = list(group)
-            distances = vectors.distances([t.case.text for t in members])
+            vectors = encoder.encode([t.case.text for t in members]).astype(np.float64)
+            distances = 1.0 - vectors @ vectors.T
             raw.append(effective_diversity(distances, [True] * len(members)))
             kept.append(effective_diversity(distances, [passes(t.value) for t in members]))
         yield "smollm", name, "semantic_distance", float(np.mean(raw)), len(raw)
         yield "smollm", name, "effective_diversity", float(np.mean(kept)), len(kept)
+
+
+def write_examples(cache: Path) -> int:
+    """EXAMPLES: texts of psplit's own, and all that quality looks at; returns how many."""
+    texts = examples(cache / "samples.jsonl")
+    known = {row["key"]: row for row in rows(texts)}
+    with EXAMPLES.open("w") as file:
+        for case in texts:
+            row = {name: getattr(case, name) for name in ("kind", "value", "prompt", "text")}
+            seen = {name: known[case.key][name] for name in ("bits", "cosine")}
+            row |= seen | {"truncated": case.truncated}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return len(texts)
 
 
 # --- helpers ---
@@ -269,7 +290,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("extract").add_argument("runs", type=Path)
-    for name in ("evidence", "study"):
+    for name in ("evidence", "study", "examples"):
         steps.add_parser(name).add_argument("--cache", type=Path, required=True)
     asked = parser.parse_args()
     if asked.step == "extract":
@@ -278,6 +299,8 @@ def main() -> None:
         print(f"{extract(asked.runs, cache / 'samples.jsonl')} samples")
     elif asked.step == "evidence":
         print(f"{len(gather(cases(DATA, asked.cache / 'samples.jsonl'), asked.cache))} texts")
+    elif asked.step == "examples":
+        print(f"{write_examples(asked.cache)} texts")
     else:
         for *names, value, n in study(DATA, asked.cache):
             print(*(f"{name:24s}" for name in names), f"{value:8.4f}", n)

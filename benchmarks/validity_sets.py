@@ -109,6 +109,9 @@ MADE: Mapping[str, Metric] = {
     "vendi": lambda s: s.made["vendi"],
     "distance_beyond_prompt": lambda s: s.made["distance_beyond_prompt"],
     "distance_in_context": lambda s: s.made["distance_in_context"],
+    "mean of both": lambda s: (
+        (s.made["distance_beyond_prompt"] + s.made["distance_in_context"]) / 2
+    ),
     "mutual_bits": lambda s: -s.made["mutual_bits"],
     "bits_per_token": lambda s: s.made["bits_per_token"],
     "content_diversity": lambda s: content_diversity(s.made),

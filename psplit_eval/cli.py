@@ -235,8 +235,7 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
         result = report_run(options.run, options.allow_missing)
     else:
         include = [Path(folder) for folder in options.include_path]
-        models = yardsticks(options)
-        result = score_run(options.run, options.allow_missing, include, **models)
+        result = score_run(options.run, options.allow_missing, include, yardsticks(options))
     _print_result(result, options.json)
     return 0
 

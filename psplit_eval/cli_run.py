@@ -36,6 +36,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--suite", help="quick (the default), general, creative or paper")
     add("--tasks", default="", help="task names, separated by commas")
+    add(
+        "--prompts",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="own prompts as a creative task: a text file, one a line, or .jsonl (field prompt)",
+    )
     add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
     add(
         "--data",
@@ -71,11 +78,17 @@ def add_yardsticks(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="language model that fluency is measured by: smollm2-135m, a model, or none",
     )
+    add(
+        "--word-vectors",
+        metavar="FILE",
+        help="GloVe or word2vec text for psplit_words (default: the sentence encoder)",
+    )
 
 
 def yardsticks(options: argparse.Namespace) -> dict[str, str]:
     """Those that were given."""
-    given = {"encoder": options.encoder, "reference": options.reference}
+    names = ("encoder", "reference", "word_vectors")
+    given = {name: getattr(options, name) for name in names}
     return {name: model for name, model in given.items() if model is not None}
 
 
@@ -138,6 +151,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         given_modes=[parse_mode(text) for text in options.mode],
         suite=options.suite,
         tasks=names_in("--tasks", options.tasks),
+        prompts=[Path(file) for file in options.prompts],
         include=[Path(folder) for folder in options.include_path],
         data={name: Path(file) for name, file in map(_data_pair, options.data)},
         settings=_settings(options),
@@ -145,7 +159,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         out=options.out,
         engine=_engine_options(options),
         allow_missing=options.allow_missing,
-        **yardsticks(options),
+        measured_by=yardsticks(options),
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
     )

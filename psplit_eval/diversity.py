@@ -27,6 +27,8 @@ __all__ = [
     "equal_length",
     "expectation_adjusted_distinct",
     "ngram_overlap",
+    "ngrams",
+    "self_bleu",
     "self_repetition",
     "tokenise",
     "truncated",
@@ -94,7 +96,7 @@ def div_ngram(texts: Sequence[Tokens], n: int = 2) -> float:
     """
     shares = []
     for tokens in texts:
-        grams = list(_ngrams(tokens, n))
+        grams = list(ngrams(tokens, n))
         if grams:
             shares.append(len(set(grams)) / len(grams))
     return fmean(shares) if shares else math.nan
@@ -138,7 +140,7 @@ def self_repetition(texts: Sequence[Tokens], n: int = 4) -> float:
     texts. Texts shorter than n tokens are left out; the published code counts them as texts that
     repeat nothing. NaN for fewer than two texts with n tokens.
     """
-    grams = [found for tokens in texts if (found := set(_ngrams(tokens, n)))]
+    grams = [found for tokens in texts if (found := set(ngrams(tokens, n)))]
     if len(grams) < 2:
         return math.nan
     holders = Counter(chain.from_iterable(grams))
@@ -153,7 +155,7 @@ def ngram_overlap(a: Sequence[Tokens], b: Sequence[Tokens], n: int = 2) -> float
     it below 1, as it does Jaccard's index. Two draws of one mode stay below 1, the further the less
     text: compare with the overlap of its own halves. NaN where a side has no text with n tokens.
     """
-    left, right = (Counter(chain.from_iterable(_ngrams(t, n) for t in side)) for side in (a, b))
+    left, right = (Counter(chain.from_iterable(ngrams(t, n) for t in side)) for side in (a, b))
     if not left or not right:
         return math.nan
     total_left, total_right = left.total(), right.total()
@@ -181,24 +183,33 @@ def compression_ratio(texts: Sequence[str]) -> float:
 
 
 def div_bleu(texts: Sequence[Tokens], n: int = 4) -> float:
-    """1 − mean BLEU-n of each text against all others as references; in [0, 1], higher is better.
+    """1 − mean of `self_bleu`; in [0, 1], higher is better.
 
-    Policy Split (arXiv 2604.11510), Eq. 12, after Self-BLEU (Zhu et al. 2018); to the last digit
-    nltk's sentence BLEU with uniform weights and smoothing method 1, but every n-gram is counted
-    once, not once for each pair of texts. NaN for fewer than two texts with tokens.
+    Policy Split (arXiv 2604.11510), Eq. 12. NaN for fewer than two texts with tokens.
+    """
+    bleu = self_bleu(texts, n)
+    return 1.0 - fmean(bleu) if bleu else math.nan
+
+
+def self_bleu(texts: Sequence[Tokens], n: int = 4) -> list[float]:
+    """BLEU-n of each text with tokens against all others as references; in [0, 1], 1 is a copy.
+
+    Self-BLEU (Zhu et al. 2018, arXiv 1802.01886); to the last digit nltk's sentence BLEU with
+    uniform weights and smoothing method 1, but every n-gram is counted once, not once for each pair
+    of texts. Empty for fewer than two texts with tokens.
     """
     from nltk.translate.bleu_score import brevity_penalty
 
     kept = [list(tokens) for tokens in texts if tokens]
     if len(kept) < 2:
-        return math.nan
+        return []
     matches = [_matches(kept, order) for order in range(1, n + 1)]
     lengths = Counter(map(len, kept))
     bleu = []
     for i, text in enumerate(kept):
         penalty = brevity_penalty(_closest_other(lengths, len(text)), len(text))
-        bleu.append(_mean_precision([found[i] for found in matches]) * penalty)
-    return 1.0 - fmean(bleu)
+        bleu.append(_mean_precision([found[i] for found in matches]) * float(penalty))
+    return bleu
 
 
 def _closest_other(lengths: Counter[int], own: int) -> int:
@@ -214,7 +225,7 @@ def _matches(texts: Sequence[Tokens], n: int) -> list[tuple[int, int]]:
 
     An n-gram counts as often as the text that has it most often among the others.
     """
-    counts = [Counter(_ngrams(tokens, n)) for tokens in texts]
+    counts = [Counter(ngrams(tokens, n)) for tokens in texts]
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for i, grams in enumerate(counts):
         for gram, count in grams.items():
@@ -248,9 +259,10 @@ def _mean_precision(precisions: Sequence[tuple[int, int]]) -> float:
 
 
 def _unique_and_total(texts: Sequence[Tokens], n: int) -> tuple[int, int]:
-    grams = list(chain.from_iterable(_ngrams(tokens, n) for tokens in texts))
+    grams = list(chain.from_iterable(ngrams(tokens, n) for tokens in texts))
     return len(set(grams)), len(grams)
 
 
-def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+def ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+    """All runs of n tokens of one text, in order; none where it is shorter."""
     return zip(*(tokens[start:] for start in range(n)), strict=False)

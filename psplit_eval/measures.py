@@ -6,7 +6,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -62,6 +62,7 @@ class HarnessScorer:
     primary: str
     directions: Mapping[str, bool]
     kind: str = field(default="lm-eval", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
     source: TaskSource | None = field(default=None, repr=False, compare=False)
     _built: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -146,7 +147,7 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
     if kind == "accuracy":
         return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
     if kind == "diversity":
-        return CreativityScorer(content.get("form", "story"))
+        return CreativityScorer(content.get("form", "story"), content.get("prompt", ""))
     if kind != "lm-eval":
         raise DataError(
             f"scorer kind {kind!r}: expected accuracy, diversity or lm-eval; use a newer psplit"
@@ -225,6 +226,8 @@ def _metric_name(metric: str, filter_name: str, several: bool) -> str:
 def scorer_of(source: TaskSource, config: Mapping[str, Any], task: Any) -> Scorer:
     """psplit's scorer where the task names one, else lm-eval's metrics that are means over docs."""
     own = config.get("process_results")
+    if isinstance(own, CreativityScorer):
+        return replace(own, prompt=_prompt_template(config))
     if isinstance(own, Scorer):
         return own
     unknown = [name for name, function in task._metric_fn_list.items() if function is None]
@@ -249,6 +252,14 @@ def scorer_of(source: TaskSource, config: Mapping[str, Any], task: Any) -> Score
         )
     parts = (source.name, source.definition, source.overrides, next(iter(directions)), directions)
     return HarnessScorer(*parts, source=source)
+
+
+def _prompt_template(config: Mapping[str, Any]) -> str:
+    """The user's message as Jinja over the doc's fields; empty where code makes it."""
+    template = config.get("doc_to_text")
+    if not isinstance(template, str):
+        return ""
+    return f"{{{{{template}}}}}" if template.isidentifier() else template
 
 
 def _is_mean(task: Any, metric: str) -> bool:

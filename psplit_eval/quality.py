@@ -16,18 +16,20 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from psplit_eval.errors import MissingExtraError
+
 __all__ = [
     "FLOOR",
     "TRUNCATED",
-    "Evidence",
     "Quality",
     "echo",
     "effective_distinct",
@@ -48,7 +50,7 @@ TRUNCATED = 0.9
 """At most this, if a text was cut off: it has lost its end, which alone is no failure."""
 
 WINDOW = 16
-"""Tokens of the reference model; words or tokens a short text is filled up to with typical ones."""
+"""Tokens that are looked at together; tokens, or words, a shorter text is filled up to."""
 TYPICAL_BITS, MOST_BITS = 4.0, 16.0
 TYPICAL_COSINE = 0.45
 GRAM = 6
@@ -59,22 +61,6 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _UNIT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?:['’-][^\W_]+)*")
 _RUN = re.compile(r"(\S.{0,7}?)\1{9,}", re.DOTALL)
 _CJK = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that quality looks at.
-
-    `token_bits`: −log2 p of each token of `text` under a reference language model of English,
-    given the prompt; empty where there is no such model. `topic_cosine`: cosine of the sentence
-    vectors of text and prompt; NaN where there are none.
-    """
-
-    text: str
-    prompt: str
-    token_bits: Sequence[float] = ()
-    topic_cosine: float = math.nan
-    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,30 +94,43 @@ _BOUNDS: Mapping[str, _Ramp] = {
 }
 
 
-def quality(evidence: Evidence) -> Quality:
-    """The worst part of a text; in [0, 1], higher is better; 0 for a text without letters or signs.
+def quality(
+    text: str,
+    prompt: str,
+    token_bits: Sequence[float] | NDArray[np.floating[Any]] = (),
+    cosine: float = math.nan,
+    truncated: bool = False,
+    without: Collection[str] = (),
+) -> Quality:
+    """The worst part of a text; in [0, 1], higher is better; 0 for a text of blanks.
 
-    `fluency`: not too surprising to the reference model, `surprise` at 0.75; `predictability`: nor
-    a loop to it, at 0.25; `words`: `known_share`; `repetition`: `repeated_share`; `echo`: `echo` of
-    the prompt; `on_topic`: `topicality`; `whole`: 1, or TRUNCATED if it was cut off.
+    `token_bits`: −log2 p of each token of the text under a reference model of English, the prompt
+    in its chat template standing before it; `cosine`: of the sentence vectors of text and prompt.
 
-    Parts are NaN, and not counted, where nothing is known (no model's bits, no vectors), and
-    `fluency`, `predictability`, `words` and `on_topic` in texts of other languages than English,
-    which the models can't judge: compare the quality of such texts with that of their like only.
+    Parts: `fluency`, not too surprising to the reference model (`surprise` at 0.75);
+    `predictability`, nor a loop to it (at 0.25); `words` (`known_share`); `repetition`
+    (`repeated_share`); `echo` of the prompt; `on_topic` (`topicality`); `whole`, 1 or TRUNCATED.
+
+    A part is NaN, and does not count, where nothing is known: no tokens, no cosine; and `fluency`,
+    `predictability`, `words` and `on_topic` of texts in other languages than English, of which
+    models and word list know nothing: their quality is comparable with that of their like only.
+    And what is named in `without`: ten nouns as different as can be are right and far from fluent.
+    Raises MissingExtraError without wordfreq.
     """
-    english = is_english(evidence.text)
+    english = is_english(text)
     found = {
-        "fluency": surprise(evidence.token_bits, 0.75) if english else math.nan,
-        "predictability": surprise(evidence.token_bits, 0.25) if english else math.nan,
-        "words": known_share(evidence.text) if english else math.nan,
-        "repetition": repeated_share(evidence.text),
-        "echo": echo(evidence.text, evidence.prompt),
-        "on_topic": topicality(evidence.topic_cosine, evidence.text) if english else math.nan,
+        "fluency": surprise(token_bits, 0.75) if english else math.nan,
+        "predictability": surprise(token_bits, 0.25) if english else math.nan,
+        "words": known_share(text) if english else math.nan,
+        "repetition": repeated_share(text),
+        "echo": echo(text, prompt),
+        "on_topic": topicality(cosine, text) if english else math.nan,
     }
     parts = {name: _BOUNDS[name](value) for name, value in found.items()}
-    parts["whole"] = TRUNCATED if evidence.truncated else 1.0
+    parts["whole"] = TRUNCATED if truncated else 1.0
+    parts |= dict.fromkeys(without, math.nan)
     judged = [value for value in parts.values() if not math.isnan(value)]
-    return Quality(min(judged) if evidence.text.strip() else 0.0, parts)
+    return Quality(min(judged, default=math.nan) if text.strip() else 0.0, parts)
 
 
 def passes(quality: float) -> bool:
@@ -178,10 +177,10 @@ def effective_distinct(classes: Sequence[Hashable], passing: Sequence[bool]) -> 
 # --- what the parts are made of ---
 
 
-def surprise(token_bits: Sequence[float], share: float) -> float:
+def surprise(token_bits: Sequence[float] | NDArray[np.floating[Any]], share: float) -> float:
     """Bits a token that this share of the text's windows of WINDOW tokens don't exceed; ≥ 0.
 
-    A window, not the mean over the text, since half a text of salad is salad; a quantile, not the
+    Windows, not the mean over the text, since half a text of salad is salad; a quantile, not the
     greatest, since that grows with length. A token counts at most MOST_BITS: a rare name is no
     salad. A text shorter than a window is filled up with tokens of TYPICAL_BITS: a few tokens
     prove little. NaN without tokens.
@@ -280,8 +279,10 @@ def _known_letters(words: Sequence[str], language: str) -> float:
 @lru_cache(maxsize=1 << 16)
 def _is_known(word: str, language: str) -> bool:
     """English by a list of 300 000 words, others by their 25 000 most frequent: enough to tell."""
-    from wordfreq import zipf_frequency
-
+    try:
+        from wordfreq import zipf_frequency
+    except ImportError as error:
+        raise MissingExtraError("semantic", "word frequencies") from error
     stem = word.replace("’", "'").removesuffix("'s")
     size = "best" if language == "en" else "small"
     return bool(zipf_frequency(stem, language, wordlist=size) >= max(1.5, 5.0 - len(stem)))

@@ -14,17 +14,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
 from operator import attrgetter
+from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 
 from psplit_eval.embedding import PACKAGED, Encoder
 from psplit_eval.errors import InfrastructureError, MissingExtraError
 from psplit_eval.reference import REFERENCE, ReferenceModel
-from psplit_eval.scoring import Answers, Chain, Evidence, Scorer, Wanted, Witnessed
+from psplit_eval.scoring import Answers, Array, Chain, Evidence, Scorer, Wanted, Witnessed
 from psplit_eval.store import Sample, Store
+from psplit_eval.wordvectors import WordVectors
 from psplit_eval.workers import scoring_by
 
 __all__ = ["NONE", "Yardsticks", "score_store"]
+
+T = TypeVar("T")
 
 NONE = "none"
 """The name of no model."""
@@ -34,20 +39,30 @@ _AT_ONCE = 16
 
 @dataclass
 class Yardsticks:
-    """Which models texts are measured by: `encoder` embeds, `reference` gives surprisals.
+    """What texts are measured by.
 
-    Each is loaded when something is missing in the store. What needs one that is 'none', or that
-    is not to be had here, is left out; of the latter `notes` tell.
+    `encoder` embeds texts, and single words unless there are `word_vectors`, a file; `reference`
+    gives surprisals. Each is loaded when something is missing in the store. What needs one that is
+    'none', or that is not to be had here, is left out; of the latter `notes` tell.
     """
 
     encoder: str = PACKAGED
     reference: str = REFERENCE
-    say: Callable[[str], None] = lambda _: None
-    notes: list[str] = field(default_factory=list)
+    word_vectors: str = ""
+    say: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
+
+    @classmethod
+    def named(cls, names: Mapping[str, str], say: Callable[[str], None] = lambda _: None) -> Self:
+        """Those of `to_dict`, or some of them; checked: raises what `check` raises."""
+        given = {**cls().to_dict(), **names}
+        made = cls(given["encoder"], given["reference"], given["word_vectors"], say=say)
+        made.check()
+        return made
 
     def to_dict(self) -> dict[str, str]:
         """The form used in manifests."""
-        return {"encoder": self.encoder, "reference": self.reference}
+        return {name: getattr(self, name) for name in ("encoder", "reference", "word_vectors")}
 
     @cached_property
     def _encoder(self) -> Encoder | None:
@@ -57,18 +72,26 @@ class Yardsticks:
     def _reference(self) -> ReferenceModel | None:
         return None if self.reference == NONE else ReferenceModel(self.reference, self.say)
 
-    def check(self) -> None:
-        """Raise CheckpointError or UnknownNameError for names of models that are none."""
-        _ = self._encoder, self._reference
+    @cached_property
+    def _words(self) -> Encoder | WordVectors | None:
+        return WordVectors(Path(self.word_vectors)) if self.word_vectors else self._encoder
 
-    def make(self, store: Store, wanted: Sequence[Wanted]) -> None:
+    def check(self) -> None:
+        """Raise CheckpointError, UnknownNameError or DataError for what cannot be one of these."""
+        _ = self._reference, self._words, self._encoder
+
+    def make(self, store: Store, wanted: Wanted) -> None:
         """Make and store what is wanted and not stored yet."""
         if self._encoder:
-            self._make_vectors(store, self._encoder, _texts(wanted))
+            self._make_vectors(store, self._encoder, _by_sum(wanted.texts))
+        if self._words:
+            self._make_vectors(store, self._words, _by_sum(wanted.words))
         if self._reference:
-            self._make_surprisals(store, self._reference, _chains(wanted))
+            self._make_surprisals(store, self._reference, _by_sum(wanted.chains))
 
-    def _make_vectors(self, store: Store, encoder: Encoder, texts: Mapping[str, str]) -> None:
+    def _make_vectors(
+        self, store: Store, encoder: Encoder | WordVectors, texts: Mapping[str, str]
+    ) -> None:
         lacking = sorted(texts.keys() - store.vectors(encoder.name, texts).keys())
         if lacking and self._usable(encoder):
             rows = encoder.encode([texts[key] for key in lacking])
@@ -87,7 +110,7 @@ class Yardsticks:
             }
             store.add_surprisals(reference.name, made)
 
-    def _usable(self, model: Encoder | ReferenceModel) -> bool:
+    def _usable(self, model: Encoder | WordVectors | ReferenceModel) -> bool:
         try:
             model.load()
         except (MissingExtraError, InfrastructureError) as error:
@@ -96,18 +119,27 @@ class Yardsticks:
             return False
         return True
 
-    def evidence(self, store: Store, wanted: Sequence[Wanted]) -> Evidence:
+    def evidence(self, store: Store, wanted: Wanted) -> Evidence:
         """What is stored of all that is wanted."""
-        texts, chains = _texts(wanted), _chains(wanted)
-        vectors = store.vectors(self._encoder.name, texts) if self._encoder else {}
+        chains = _by_sum(wanted.chains)
         pieces = store.surprisals(self._reference.name, chains) if self._reference else {}
         return Evidence(
-            {texts[key]: np.frombuffer(vector, np.float32) for key, vector in vectors.items()},
-            {
-                chains[key]: [np.frombuffer(piece, np.float32) for piece in found]
-                for key, found in pieces.items()
-            },
+            _vectors(store, self._encoder, wanted.texts),
+            {chains[key]: list(map(_numbers, found)) for key, found in pieces.items()},
+            _vectors(store, self._words, wanted.words),
         )
+
+
+def _vectors(
+    store: Store, encoder: Encoder | WordVectors | None, texts: Sequence[str]
+) -> dict[str, Array]:
+    by_sum = _by_sum(texts)
+    found = store.vectors(encoder.name, by_sum) if encoder else {}
+    return {by_sum[key]: _numbers(vector) for key, vector in found.items()}
+
+
+def _numbers(stored: bytes) -> Array:
+    return np.frombuffer(stored, np.float32)
 
 
 def score_store(
@@ -128,19 +160,22 @@ def score_store(
 
 
 def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yardsticks) -> None:
+    """A few docs at a time; words at the end, since a file of word vectors is read as a whole."""
     answers = _answers(store, task)
+    words: set[str] = set()
     while some := list(islice(answers, _AT_ONCE)):
-        yardsticks.make(store, [wanted for each in some for wanted in _wanted(each, scorer)])
+        wanted = [scorer.wanted(each.doc, each.by_mode) for each in some]
+        texts = [text for each in wanted for text in each.texts]
+        yardsticks.make(store, Wanted(texts, [chain for each in wanted for chain in each.chains]))
+        words.update(word for each in wanted for word in each.words)
+    yardsticks.make(store, Wanted(words=sorted(words)))
 
 
 def _with_evidence(
     answers: Answers, store: Store, scorer: Witnessed, yardsticks: Yardsticks
 ) -> Answers:
-    return replace(answers, evidence=yardsticks.evidence(store, _wanted(answers, scorer)))
-
-
-def _wanted(answers: Answers, scorer: Witnessed) -> list[Wanted]:
-    return [scorer.wanted(answers.doc, samples) for samples in answers.by_mode.values()]
+    wanted = scorer.wanted(answers.doc, answers.by_mode)
+    return replace(answers, evidence=yardsticks.evidence(store, wanted))
 
 
 def _answers(store: Store, task: str) -> Iterator[Answers]:
@@ -158,12 +193,8 @@ def _good(store: Store, task: str, mode: str) -> Iterator[Sample]:
     return (sample for sample in store.samples(task, mode, ids=False) if sample.error is None)
 
 
-def _texts(wanted: Sequence[Wanted]) -> dict[str, str]:
-    return {_sum(text): text for each in wanted for text in each.texts}
-
-
-def _chains(wanted: Sequence[Wanted]) -> dict[str, Chain]:
-    return {_sum(chain): chain for each in wanted for chain in each.chains}
+def _by_sum(items: Sequence[T]) -> dict[str, T]:
+    return {_sum(item): item for item in items}
 
 
 def _sum(of: object) -> str:

@@ -37,7 +37,7 @@ def _factors(tokens: Iterable[str], threshold: float) -> float:
     for token in tokens:
         length += 1
         types.add(token)
-        if len(types) <= threshold * length:
+        if len(types) / length <= threshold:
             full, length = full + 1, 0
             types.clear()
     covered = 1 - len(types) / length if length else 0.0

@@ -64,10 +64,12 @@ class MetricInfo:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a scorer needs to know of a doc's samples: vectors of texts, surprisals of chains."""
+    """What a scorer needs to know of a doc's samples: vectors of texts, surprisals of chains,
+    vectors of single words."""
 
     texts: Sequence[str] = ()
     chains: Sequence[Chain] = ()
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,13 @@ class Evidence:
 
     `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece −log2 of the
     probability of its tokens; empty where the model for them is not at hand.
-    `others`: what the other modes said to the same doc.
+    `words`: word → its vector of length 1, or zeros. `others`: what the other modes said to the
+    same doc.
     """
 
     vectors: Mapping[str, Array] = field(default_factory=dict)
     surprisals: Mapping[Chain, Sequence[Array]] = field(default_factory=dict)
+    words: Mapping[str, Array] = field(default_factory=dict)
     others: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
 
     def embed(self, texts: Sequence[str]) -> Array | None:
@@ -119,6 +123,10 @@ class Scorer(Protocol):
     @property
     def primary(self) -> str: ...
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """What a short table shows, in this order; empty: everything."""
+
     def fields(self) -> tuple[str, ...]:
         """Doc fields that scoring needs."""
 
@@ -138,8 +146,8 @@ class Scorer(Protocol):
 class Witnessed(Scorer, Protocol):
     """A scorer that needs evidence."""
 
-    def wanted(self, doc: Doc, samples: Sequence[Sample]) -> Wanted:
-        """What it needs to know of the samples that one mode gave for one doc."""
+    def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
+        """What it needs to know of the samples that every mode gave for one doc."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,7 @@ class AccuracyScorer:
     target: str = "answer"
     kind: str = field(default="accuracy", init=False)
     primary: str = field(default="accuracy_avg", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grades = [self._grade(text, str(doc[self.target])) for text in all_texts(results)]

@@ -72,7 +72,8 @@ def semantic_clusters(vectors: ArrayLike, distance: float, linkage: str = "compl
     Agglomerative clustering by scipy. 'complete': no two members of a cluster are further apart;
     'average': on average. What distance still means the same depends on the embeddings, so it has
     no default. Grows with k: compare equal numbers of texts. Where distances are equal, the order
-    of the texts can decide. Memory: two times 4 k² bytes. 1 for equal texts. NaN: see the module.
+    of the texts can decide. Memory: 8 k² bytes, 0.2 GB for 5 000. 1 for equal texts. NaN: see the
+    module.
     """
     from scipy.cluster.hierarchy import fcluster
     from scipy.cluster.hierarchy import linkage as agglomerate
@@ -131,4 +132,5 @@ def _condensed(unit: Array) -> Array:
         for row, values in enumerate(cosines):
             begin, end = end, end + k - start - row - 1
             distances[begin:end] = values[row + 1 :]
-    return np.maximum(0.0, 1.0 - distances)
+    np.subtract(1.0, distances, out=distances)
+    return np.maximum(distances, 0.0, out=distances)

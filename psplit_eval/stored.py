@@ -72,22 +72,18 @@ def score_run(
     folder: Path,
     allow_missing: bool = False,
     include: Sequence[Path] = (),
-    encoder: str | None = None,
-    reference: str | None = None,
+    measured_by: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Compute every metric of a stored run again, and report.
 
-    Texts are measured by the models that the run was scored with last, or by others (see
-    `Yardsticks`). A task that lm-eval measures is looked up among psplit's and lm-eval's tasks and
-    those in `include`, and measured as it is defined now, which the manifest then says. Raises
-    UsageError where there is no run, or no such task.
+    Texts are measured by what the run was scored with last, as far as `measured_by` gives no other
+    names (see `Yardsticks`). A task that lm-eval measures is looked up among psplit's and lm-eval's
+    tasks and those in `include`, and measured as it is defined now, which the manifest then says.
+    Raises UsageError where there is no run, or no such task.
     """
     manifest = open_run(folder)
     catalog, notes = Catalog(include), []
-    said = {"encoder": encoder, "reference": reference}
-    yardsticks = Yardsticks(
-        **manifest.get("yardsticks", {}) | {key: name for key, name in said.items() if name}
-    )
+    yardsticks = Yardsticks.named({**manifest.get("yardsticks", {}), **(measured_by or {})})
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
         for name, entry in manifest["tasks"].items():

@@ -11,14 +11,14 @@ import importlib.util
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from math import nan
 from statistics import fmean
 from typing import Any
 
-from psplit_eval.diversity import compression_ratio, tokenise
+from psplit_eval.diversity import compression_ratio, ngrams, tokenise
 
 __all__ = [
     "available",
@@ -29,7 +29,8 @@ __all__ = [
 ]
 
 Tags = Sequence[str]
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[.!?][\"')\]])\s+|\n+")
+_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=[\"')\]]*(?:\s|$))")
+_SENTENCE_END = re.compile(r"( [.!?](?: (?:[.!?)\]']|''))*) ")
 _PLAIN_SIGNS = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "}
 )
@@ -59,27 +60,26 @@ def pos_tags(text: str) -> list[str]:
 
     textblob's PatternTagger: the most frequent tag of a known word, else rules about its ending. It
     looks at no context, so an ambiguous word is mistagged the same way every time, which a measure
-    of repetition can live with. Tokens are `tokenise`'s with their capitals, taken sentence by
-    sentence so that full stops part from words; typographic quotes and dashes count as plain ones.
+    of repetition can live with. Tokens are `tokenise`'s with their capitals, and with every full
+    stop parted from its word, not only the last; typographic quotes and dashes count as plain ones.
     Empty where fewer than half of the letters are A to Z: every word of such a text would be
     unknown, thus a noun, and all texts would look alike. Other languages in Latin letters are not
     recognised. ImportError without textblob.
     """
     if not text.strip() or not _latin(text):
         return []
-    sentences = map(_tokens, _SENTENCE_END.split(text.translate(_PLAIN_SIGNS)))
-    plain = "\n".join(" ".join(tokens) for tokens in sentences if tokens)
-    return [_tag(token, tag) for token, tag in _tagger().tag(plain, tokenize=False)]
+    plain = _FULL_STOP.sub(" .", text.translate(_PLAIN_SIGNS))
+    # the tagger takes a sentence a line, tokens parted by spaces, and knows first words by place
+    lines = _SENTENCE_END.sub(r"\1\n", " ".join(tokenise(plain, lower=False)))
+    return [_tag(token, tag) for token, tag in _tagger().tag(lines, tokenize=False)]
 
 
 def _latin(text: str) -> bool:
+    if text.isascii():
+        return True
     letters = sum(map(str.isalpha, text))
     plain = sum(map(str.isalpha, text.encode("ascii", "ignore").decode()))
     return plain >= _LATIN_SHARE * letters
-
-
-def _tokens(sentence: str) -> list[str]:
-    return tokenise(sentence, lower=False)
 
 
 def _tag(token: str, tag: str) -> str:
@@ -92,10 +92,10 @@ def template_rate(texts: Sequence[Tags], n: int = 4) -> float:
     """Share of texts with at least one template; in [0, 1], LOWER is more diverse.
 
     After Shaib et al. 2024 (Detection and Measurement of Syntactic Templates, arXiv 2407.00211),
-    who take the 100 most frequent n-grams of tags of a corpus for its templates. A few samples of
-    one doc have no hundred frequent ones: here a template is an n-gram of tags that two texts or
-    more have. Soon 1 for long texts, whatever they say: see `templates_per_token`. Texts shorter
-    than n are left out; NaN for fewer than two.
+    who take the most frequent n-grams of tags of a corpus for its templates. A few samples of one
+    doc are no corpus: here a template is an n-gram of tags that two texts or more have. Soon 1 for
+    long texts, whatever they say: see `templates_per_token`. Texts shorter than n are left out; NaN
+    for fewer than two.
     """
     found = _templates(texts, n)
     return fmean(bool(templates) for templates, _ in found) if found else nan
@@ -124,12 +124,8 @@ def pos_compression_ratio(texts: Sequence[Tags]) -> float:
 
 def _templates(texts: Sequence[Tags], n: int) -> list[tuple[int, int]]:
     """Of every text with n tags: positions where a template begins, and tags; [] for one text."""
-    grams = [(list(_ngrams(tags, n)), len(tags)) for tags in texts if len(tags) >= n]
+    grams = [(list(ngrams(tags, n)), len(tags)) for tags in texts if len(tags) >= n]
     if len(grams) < 2:
         return []
     holders = Counter(chain.from_iterable(set(found) for found, _ in grams))
     return [(sum(holders[gram] > 1 for gram in found), length) for found, length in grams]
-
-
-def _ngrams(tags: Tags, n: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(tags[start:] for start in range(n)), strict=False)

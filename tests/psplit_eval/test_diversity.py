@@ -18,6 +18,7 @@ from psplit_eval.diversity import (
     equal_length,
     expectation_adjusted_distinct,
     ngram_overlap,
+    self_bleu,
     self_repetition,
     tokenise,
     truncated,
@@ -64,12 +65,14 @@ def test_self_bleu_is_nltks_to_the_last_digit(texts, n):
     kept = [text for text in texts if text]
     if len(kept) < 2:
         assert math.isnan(div_bleu(texts, n))
+        assert self_bleu(texts, n) == []
         return
     smoothing = SmoothingFunction().method1
     bleu = [
         float(sentence_bleu(kept[:i] + kept[i + 1 :], text, [1 / n] * n, smoothing))
         for i, text in enumerate(kept)
     ]
+    assert self_bleu(texts, n) == bleu
     assert div_bleu(texts, n) == 1.0 - fmean(bleu)
 
 
@@ -227,12 +230,13 @@ def test_truncated_texts_have_equal_length(texts, length):
 @given(st.lists(st.integers(0, 3000), min_size=1), st.floats(0.01, 1))
 def test_enough_texts_reach_the_equal_length(lengths, share):
     texts = [range(length) for length in lengths]
-    length = equal_length(texts, share=share)
-    kept = sum(length > 0 for length in lengths)
-    if length is None:
-        assert sum(length >= LENGTHS[0] for length in lengths) <= kept * (1 - share) + kept * share
-    else:
-        assert len(truncated(texts, length)) >= share * kept - 1e-9
+    found = equal_length(texts, share=share)
+    needed = share * sum(length > 0 for length in lengths)
+    if found is not None:
+        assert found in LENGTHS
+        assert len(truncated(texts, found)) >= needed - 1e-9
+    longer = [length for length in LENGTHS if length > (found or 0)]
+    assert all(len(truncated(texts, length)) < needed + 1e-9 or needed == 0 for length in longer)
 
 
 SETS = {

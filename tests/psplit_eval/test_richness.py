@@ -52,7 +52,9 @@ def test_factors_by_hand():
 
 def test_a_threshold_that_is_met_ends_a_factor():
     eighteen_types_of_25 = [str(i % 18) for i in range(25)]
-    assert mtld(eighteen_types_of_25, minimum=1) == 25
+    text = [*eighteen_types_of_25, "new"]
+    # forwards a factor after 25 tokens; backwards 19 types of 26 do not reach the threshold
+    assert mtld(text, minimum=1) == pytest.approx((26 + 26 / ((7 / 26) / 0.28)) / 2)
 
 
 def test_hd_d_is_the_mean_over_all_draws():

@@ -51,6 +51,14 @@ def test_full_stops_part_from_words_inside_a_text():
 
 
 @tagger
+def test_a_capital_at_the_head_of_a_sentence_makes_no_name():
+    assert pos_tags("Whispering")[0] == "VBG"
+    assert pos_tags("He saw Whispering")[2] == "NNP"
+    for before in ("He left.", '"Go!"', "(Really?)"):
+        assert pos_tags(f"{before} Whispering rain fell.")[-4:] == pos_tags("Whispering rain fell.")
+
+
+@tagger
 def test_unknown_signs_are_no_nouns():
     assert pos_tags("~~ │ ^^^") == ["SYM"] * 3
     assert pos_tags("a/b") == pos_tags("word")  # a slash inside a word parts nothing

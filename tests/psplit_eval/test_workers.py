@@ -37,7 +37,7 @@ def test_several_processes_give_the_same_numbers_in_the_same_order(monkeypatch):
         with scoring_by(SCORERS, 10**6) as score:
             found[workers] = [list(score(task, answered(task, 150))) for task in SCORERS]
             assert len(multiprocessing.active_children()) == int(workers)
-    assert found["0"] == found["2"]
+    assert repr(found["0"]) == repr(found["2"])  # repr: NaN differs from itself
     assert {m.doc_id for m in found["2"][0]} == set(range(150))
 
 
@@ -68,7 +68,7 @@ def test_what_a_killed_process_left_is_done_here(monkeypatch):
         found += numbers
     monkeypatch.setenv("PSPLIT_WORKERS", "0")
     with scoring_by(SCORERS, 10**6) as score:
-        assert found == list(score("story", answered("story", 1000)))
+        assert repr(found) == repr(list(score("story", answered("story", 1000))))
 
 
 def test_an_error_of_a_scorer_is_the_one_that_it_is_here(monkeypatch):
