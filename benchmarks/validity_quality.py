@@ -8,6 +8,7 @@ good ones of people and models, the same broken by seeded rules, and samples of 
     python benchmarks/validity_quality.py extract /tmp/quality    # cache: /tmp/quality/cache
     python benchmarks/validity_quality.py evidence --cache /tmp/quality/cache    # 30 minutes
     python benchmarks/validity_quality.py study --cache /tmp/quality/cache
+    python benchmarks/validity_quality.py table    # those of docs/quality.md
     python benchmarks/validity_quality.py examples --cache /tmp/quality/cache    # for the tests
 
 The data of other people is read from $PSPLIT_TEST_DATA (default ../shared/data). The bounds of
@@ -39,6 +40,7 @@ from sklearn.metrics import roc_auc_score
 
 from psplit_eval.embedding import Encoder
 from psplit_eval.quality import (
+    Observed,
     Quality,
     echo,
     effective_diversity,
@@ -94,8 +96,10 @@ def judged(data: Path, cache: Path) -> list[Judged]:
 
 def judge(case: Case, seen: Mapping[str, Any]) -> Judged:
     """`seen`: a row of quality_evidence.py."""
-    found = quality(case.text, case.prompt, seen["bits"], seen["cosine"], case.truncated)
-    return Judged(case, seen["bits"], seen["cosine"], found)
+    observed = Observed(
+        case.text, case.prompt, seen["bits"], seen["cosine"], truncated=case.truncated
+    )
+    return Judged(case, seen["bits"], seen["cosine"], quality(observed))
 
 
 # --- what is measured ---
@@ -122,6 +126,12 @@ def study(data: Path, cache: Path) -> list[Row]:
     return rows
 
 
+def read_results() -> dict[tuple[str, str, str], float]:
+    with RESULTS.open(newline="") as file:
+        rows = csv.DictReader(file)
+        return {(r["set"], r["part"], r["statistic"]): float(r["value"]) for r in rows}
+
+
 STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
     "fluency": (lambda t: surprise(t.bits, 0.75), 0.99),
     "predictability": (lambda t: surprise(t.bits, 0.25), 0.01),
@@ -133,11 +143,29 @@ STATISTICS: Mapping[str, tuple[Callable[[Judged], float], float]] = {
 """What each part's bounds are read off, and the quantile of good texts that is its floor."""
 
 
+BROKEN: Mapping[str, Sequence[str]] = {
+    "fluency": ("shuffle", "shuffle_half", "random_words", "random_words_half", "replaced_40"),
+    "predictability": ("loop_sentence", "loop_word"),
+    "words": ("random_characters",),
+    "repetition": ("loop_sentence", "loop_word"),
+    "echo": ("echo",),
+    "on_topic": ("other_prompt",),
+}
+"""The corruptions that each part is for."""
+
+
 def bounds(calibration: Sequence[Judged]) -> Iterator[Row]:
+    """What half of the good texts keep, the last of a hundred, the first twentieth of broken."""
     good = [t for t in calibration if t.case.source in GOOD]
     for part, (statistic, quantile) in STATISTICS.items():
-        values = [value for value in map(statistic, good) if not math.isnan(value)]
-        for name, share in (("median", 0.5), (f"quantile_{quantile}", quantile)):
+        broken = [t for t in calibration if t.case.kind in BROKEN[part]]
+        first = 0.05 if quantile > 0.5 else 0.95
+        for name, some, share in (
+            ("good_half", good, 0.5),
+            ("good_last", good, quantile),
+            ("broken_first", broken, first),
+        ):
+            values = [value for value in map(statistic, some) if not math.isnan(value)]
             yield "bounds", part, name, float(np.quantile(values, share)), len(values)
 
 
@@ -233,6 +261,47 @@ def effective(texts: Sequence[Judged]) -> Iterator[Row]:
         yield "smollm", name, "effective_diversity", float(np.mean(kept)), len(kept)
 
 
+# --- what people read: tables in Markdown ---
+
+
+def tables() -> Iterator[str]:
+    found = read_results()
+    yield "| part | half of good texts | last of a hundred | first twentieth of broken ones |"
+    yield "|---|---|---|---|"
+    for part in PARTS:
+        names = ("good_half", "good_last", "broken_first")
+        yield _line(part, *(f"{found['bounds', part, name]:.2f}" for name in names))
+    yield ""
+    yield f"| broken by | AUC of quality | fail (%) | AUC of each part: {', '.join(PARTS)} |"
+    yield "|---|---|---|---|"
+    for kind in CORRUPTIONS:
+        parts = " ".join(f"{found['corruption', kind, f'auc_{part}']:.2f}" for part in PARTS)
+        auc = f"{found['corruption', kind, 'auc_quality']:.3f}"
+        yield _line(kind, auc, _percent(found["corruption", kind, "failing_share"]), parts)
+    yield ""
+    yield "| good texts | fail (%) | mean quality |"
+    yield "|---|---|---|"
+    for source in (*GOOD, "all"):
+        mean = f"{found['good', source, 'quality_mean']:.2f}"
+        yield _line(source, _percent(found["good", source, "failing_share"]), mean)
+    yield ""
+    yield "| temperature | quality | pass (%) | mean pairwise distance | effective diversity |"
+    yield "|---|---|---|---|---|"
+    for heat in ("0.7", "1.0", "1.3", "1.5", "2.0"):
+        row = {name: value for (_, part, name), value in found.items() if part.endswith(heat)}
+        names = ("quality_mean", "semantic_distance", "effective_diversity")
+        mean, plain, kept = (f"{row[name]:.2f}" for name in names)
+        yield _line(heat, mean, _percent(row["passing_share"]), plain, kept)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 def write_examples(cache: Path) -> int:
     """EXAMPLES: texts of psplit's own, and all that quality looks at; returns how many."""
     texts = examples(cache / "samples.jsonl")
@@ -290,6 +359,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("extract").add_argument("runs", type=Path)
+    steps.add_parser("table")
     for name in ("evidence", "study", "examples"):
         steps.add_parser(name).add_argument("--cache", type=Path, required=True)
     asked = parser.parse_args()
@@ -299,6 +369,8 @@ def main() -> None:
         print(f"{extract(asked.runs, cache / 'samples.jsonl')} samples")
     elif asked.step == "evidence":
         print(f"{len(gather(cases(DATA, asked.cache / 'samples.jsonl'), asked.cache))} texts")
+    elif asked.step == "table":
+        print("\n".join(tables()))
     elif asked.step == "examples":
         print(f"{write_examples(asked.cache)} texts")
     else:

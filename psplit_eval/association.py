@@ -110,17 +110,17 @@ def divergent_association(
     """100 × the mean cosine distance between all pairs of the first `first` words.
 
     `words`: different valid words in the order of the list; those without a vector, or with one of
-    zeros, are passed over. In [0, 200], unrelated words near 100 × (1 − the embeddings' usual
-    similarity), so values of different embeddings are not comparable (people: 65 to 90 with GloVe
-    840B). Higher is more divergent. NaN with fewer than `first` such words: fewer words are easier
-    to keep apart. ValueError for `first` below 2.
+    zeros, are passed over. In [0, 200], higher is more divergent; values of different embeddings
+    are not comparable (random everyday nouns: 77 with MiniLM; docs/association.md). NaN with fewer
+    than `first` such words: fewer words are easier to keep apart. ValueError for `first` below 2.
     """
     if first < 2:
         raise ValueError(f"first {first}: expected 2 or more words, since distances are of pairs")
     rows = [vectors[word] for word in words if word in vectors and np.any(vectors[word])][:first]
     if len(rows) < first:
         return math.nan
-    units = np.stack([np.asarray(row, float) / np.linalg.norm(row) for row in rows])
+    stacked = np.stack(rows).astype(float)
+    units = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
     similar = (units @ units.T)[np.triu_indices(first, k=1)]
     return float(100 * np.mean(1 - np.clip(similar, -1, 1)))
 

@@ -5,9 +5,11 @@ quality is in [0, 1] and asks one thing of a text; `quality` is the worst of the
 text from salad, loops and answers to something else. They can't see whether it is true, wise, well
 built or moving: that takes people or a judge.
 
-The bounds of every part come from good texts (people's and models'; benchmarks/validity_quality.py,
-half of the prompts): a part is 1 up to what half of them keep, 1/2 where only one of a hundred
-of them lies beyond, and falls along a straight line to 0. Hence FLOOR, the same for all parts.
+The bounds of every part were read off texts, good ones of people and models and the same broken on
+purpose (benchmarks/validity_quality.py, one half of the prompts). A part is 1 up to what half of
+the good texts keep; 1/2 half-way between the last of a hundred good ones and the first twentieth of
+those broken in the way that it is for, or close to the last good ones where the two overlap; and
+falls along a straight line to 0. Hence FLOOR, the same for all parts.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from psplit_eval.errors import MissingExtraError
 __all__ = [
     "FLOOR",
     "TRUNCATED",
+    "Observed",
     "Quality",
     "echo",
     "effective_distinct",
@@ -45,7 +48,7 @@ __all__ = [
 ]
 
 FLOOR = 0.5
-"""A sample passes if its quality is at least this: one good text of a hundred fails each part."""
+"""A sample passes if its quality is at least this: every part is nearer to good than to broken."""
 TRUNCATED = 0.9
 """At most this, if a text was cut off: it has lost its end, which alone is no failure."""
 
@@ -61,6 +64,22 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _UNIT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+(?:['’-][^\W_]+)*")
 _RUN = re.compile(r"(\S.{0,7}?)\1{9,}", re.DOTALL)
 _CJK = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that quality looks at.
+
+    `token_bits`: −log2 p of each token of `text` under a reference language model of English, the
+    prompt before it in the model's chat template; empty where there is no such model.
+    `topic_cosine`: cosine of the sentence vectors of text and prompt; NaN where there are none.
+    """
+
+    text: str
+    prompt: str
+    token_bits: Sequence[float] | NDArray[np.floating[Any]] = ()
+    topic_cosine: float = math.nan
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,49 +104,39 @@ class _Ramp:
 
 
 _BOUNDS: Mapping[str, _Ramp] = {
-    "fluency": _Ramp(good=4.3, floor=7.0),
-    "predictability": _Ramp(good=0.8, floor=0.4),
-    "words": _Ramp(good=0.99, floor=0.85),
+    "fluency": _Ramp(good=4.5, floor=7.6),
+    "predictability": _Ramp(good=0.8, floor=0.4),  # greedy answers have 0.9 and are no loops
+    "words": _Ramp(good=1.0, floor=0.8),
     "repetition": _Ramp(good=0.0, floor=0.25),
-    "echo": _Ramp(good=0.5, floor=0.8),
-    "on_topic": _Ramp(good=0.45, floor=0.1),
+    "echo": _Ramp(good=0.1, floor=0.55),
+    "on_topic": _Ramp(good=0.45, floor=0.12),  # a low floor: free answers wander
 }
 
 
-def quality(
-    text: str,
-    prompt: str,
-    token_bits: Sequence[float] | NDArray[np.floating[Any]] = (),
-    cosine: float = math.nan,
-    truncated: bool = False,
-    without: Collection[str] = (),
-) -> Quality:
+def quality(observed: Observed, without: Collection[str] = ()) -> Quality:
     """The worst part of a text; in [0, 1], higher is better; 0 for a text of blanks.
-
-    `token_bits`: −log2 p of each token of the text under a reference model of English, the prompt
-    in its chat template standing before it; `cosine`: of the sentence vectors of text and prompt.
 
     Parts: `fluency`, not too surprising to the reference model (`surprise` at 0.75);
     `predictability`, nor a loop to it (at 0.25); `words` (`known_share`); `repetition`
     (`repeated_share`); `echo` of the prompt; `on_topic` (`topicality`); `whole`, 1 or TRUNCATED.
 
-    A part is NaN, and does not count, where nothing is known: no tokens, no cosine; and `fluency`,
-    `predictability`, `words` and `on_topic` of texts in other languages than English, of which
-    models and word list know nothing: their quality is comparable with that of their like only.
-    And what is named in `without`: ten nouns as different as can be are right and far from fluent.
+    A part is NaN, and does not count, where nothing is known (no tokens, no cosine); where it is
+    named in `without`: ten nouns as different as can be are right and far from fluent. So are
+    `fluency`, `predictability`, `words` and `on_topic` of texts in other languages than English, of
+    which models and word list know nothing: compare their quality with that of their like only.
     Raises MissingExtraError without wordfreq.
     """
-    english = is_english(text)
+    text, english = observed.text, is_english(observed.text)
     found = {
-        "fluency": surprise(token_bits, 0.75) if english else math.nan,
-        "predictability": surprise(token_bits, 0.25) if english else math.nan,
+        "fluency": surprise(observed.token_bits, 0.75) if english else math.nan,
+        "predictability": surprise(observed.token_bits, 0.25) if english else math.nan,
         "words": known_share(text) if english else math.nan,
         "repetition": repeated_share(text),
-        "echo": echo(text, prompt),
-        "on_topic": topicality(cosine, text) if english else math.nan,
+        "echo": echo(text, observed.prompt),
+        "on_topic": topicality(observed.topic_cosine, text) if english else math.nan,
     }
     parts = {name: _BOUNDS[name](value) for name, value in found.items()}
-    parts["whole"] = TRUNCATED if truncated else 1.0
+    parts["whole"] = TRUNCATED if observed.truncated else 1.0
     parts |= dict.fromkeys(without, math.nan)
     judged = [value for value in parts.values() if not math.isnan(value)]
     return Quality(min(judged, default=math.nan) if text.strip() else 0.0, parts)

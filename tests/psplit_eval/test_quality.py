@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from psplit_eval.quality import (
     FLOOR,
     TRUNCATED,
+    Observed,
     echo,
     effective_distinct,
     effective_diversity,
@@ -46,9 +47,8 @@ def rows():
 
 def judged(row):
     without = ("fluency",) if "nouns" in row["prompt"] else ()
-    return quality(
-        row["text"], row["prompt"], row["bits"], row["cosine"], row["truncated"], without
-    )
+    names = ("text", "prompt", "bits", "cosine", "truncated")
+    return quality(Observed(*(row[name] for name in names)), without)
 
 
 # --- good and broken texts, as the models read them ---
@@ -115,7 +115,7 @@ def test_quality_falls_with_temperature_and_noise_does_not_pass():
 
 @given(texts, texts, token_bits, cosines, st.booleans())
 def test_any_text_has_a_quality_and_parts_in_range(text, prompt, bits, cosine, truncated):
-    found = quality(text, prompt, bits, cosine, truncated)
+    found = quality(Observed(text, prompt, bits, cosine, truncated))
     assert 0 <= found.value <= 1
     assert all(math.isnan(part) or 0 <= part <= 1 for part in found.parts.values())
     known = [part for part in found.parts.values() if not math.isnan(part)]
@@ -125,32 +125,33 @@ def test_any_text_has_a_quality_and_parts_in_range(text, prompt, bits, cosine, t
 @given(texts, token_bits, cosines, cosines)
 def test_nearer_to_the_prompt_is_no_worse(text, bits, one, other):
     low, high = sorted((one, other))
-    assert quality(text, PROMPT, bits, low).value <= quality(text, PROMPT, bits, high).value
+    far, near = (quality(Observed(text, PROMPT, bits, cosine)) for cosine in (low, high))
+    assert far.value <= near.value
 
 
 @given(st.lists(st.floats(0, 40), min_size=1, max_size=60), st.floats(1, 5))
 def test_more_surprising_is_no_more_fluent_and_no_less_unpredictable(bits, factor):
     before, after = (
-        quality(STORY, PROMPT, some).parts for some in (bits, [x * factor for x in bits])
+        quality(Observed(STORY, PROMPT, some)).parts for some in (bits, [x * factor for x in bits])
     )
     assert after["fluency"] <= before["fluency"] + 1e-12
     assert after["predictability"] >= before["predictability"] - 1e-12
 
 
 def test_parts_can_be_left_out():
-    salad = quality(STORY, PROMPT, [15.0] * 40)
-    assert (salad.value, salad.parts["fluency"]) == (0, 0)
-    assert quality(STORY, PROMPT, [15.0] * 40, without=("fluency",)).value == 1
-    assert math.isnan(quality(STORY, PROMPT, without=salad.parts).value)
+    salad = Observed(STORY, PROMPT, [15.0] * 40)
+    assert quality(salad).value == quality(salad).parts["fluency"] == 0
+    assert quality(salad, without=("fluency",)).value == 1
+    assert math.isnan(quality(salad, without=quality(salad).parts).value)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_blanks_have_quality_0(text):
-    assert quality(text, PROMPT).value == 0
+    assert quality(Observed(text, PROMPT)).value == 0
 
 
 def test_parts_of_which_nothing_is_known_do_not_count():
-    found = quality(STORY, PROMPT)
+    found = quality(Observed(STORY, PROMPT))
     assert {name for name, part in found.parts.items() if math.isnan(part)} == {
         "fluency",
         "predictability",
@@ -186,7 +187,7 @@ def test_what_is_unknown_does_not_pass():
 )
 def test_only_english_is_judged_by_english_models(text, english):
     assert is_english(text) == english
-    parts = quality(text, PROMPT, [15.0] * 60, 0.0).parts
+    parts = quality(Observed(text, PROMPT, [15.0] * 60, 0.0)).parts
     assert math.isnan(parts["fluency"]) != english
     assert math.isnan(parts["on_topic"]) != english
 
@@ -220,7 +221,7 @@ def test_surprise_lies_within_the_bits_and_the_typical(bits, share):
 def test_known_words_are_counted_by_letters():
     ones = "the quick brown fox jumped over the lazy dog while nobody watched it from the house"
     assert known_share(ones) == 1
-    assert known_share(ones + " " + "xqzzkwv" * 10) == 68 / 138
+    assert known_share(ones + " " + "xqzzkwv" * 10) == pytest.approx(68 / 138)
     assert known_share("Paris") == 1
     assert math.isnan(known_share("42 🙂"))
 
@@ -271,7 +272,7 @@ def test_topicality_of_short_texts_is_drawn_to_the_typical():
 
 def test_ten_thousand_words_are_no_trouble():
     long = " ".join(f"{STORY} {number}" for number in range(320))
-    assert not passes(quality(long, PROMPT).value)
+    assert not passes(quality(Observed(long, PROMPT)).value)
     assert repeated_share(long) > 0.9
 
 
@@ -281,11 +282,11 @@ def test_ten_thousand_words_are_no_trouble():
 def test_people_pass(real_rows):
     """Without the models, of which validity_quality.csv tells: words, repetition, echo."""
     stories = [
-        quality(row["human_story"], row["prompt"]).value
+        quality(Observed(row["human_story"], row["prompt"])).value
         for row in real_rows("hanna/stories.jsonl.gz")
     ]
     answers = [
-        quality(text, row["prompt"]).value
+        quality(Observed(text, row["prompt"])).value
         for row in real_rows("noveltybench/human_responses.jsonl")
         for text in row["generations"]
         if text.strip()
