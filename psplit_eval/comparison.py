@@ -139,6 +139,7 @@ class Comparison:
     n_samples: int
     p_adjusted: float = math.nan
     withheld: str = ""
+    remedy: str = ""
 
     @property
     def verdict(self) -> str:
@@ -426,10 +427,18 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             n_samples=a.planned - a.missing + b.planned - b.missing,
         )
         if missing and not allow_missing:
-            comparison = _withhold(comparison, missing)
+            comparison = _withhold(comparison, missing, "Give the run's command again to go on.")
+        elif primary and not (metric in a.values and metric in b.values):
+            comparison = _withhold(
+                comparison,
+                f"{metric} is not measured",
+                "psplit-eval score RUN says what is not installed.",
+            )
         elif not result.n and a.info(metric).needs_equal_samples:
             comparison = _withhold(
-                comparison, f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}"
+                comparison,
+                f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}",
+                "Take as many samples a doc in both arms.",
             )
         yield comparison
 
@@ -460,10 +469,10 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
     return result, len(a.docs | b.docs) - len(docs), "paired t-test on per-doc values"
 
 
-def _withhold(comparison: Comparison, reason: str) -> Comparison:
+def _withhold(comparison: Comparison, reason: str, remedy: str) -> Comparison:
     nan = math.nan
     result = replace(comparison.result, ci_low=nan, ci_high=nan, p=nan, effect_size=nan)
-    return replace(comparison, result=result, withheld=reason)
+    return replace(comparison, result=result, withheld=reason, remedy=remedy)
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -536,8 +545,7 @@ def _of_withheld(primary: Sequence[Comparison]) -> str:
         return ""
     return (
         f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-        f"({withheld[0].withheld}). Give the run's command again to sample what is missing, or "
-        "take as many samples a doc in both arms."
+        f"({withheld[0].withheld}). {withheld[0].remedy}"
     )
 
 
