@@ -263,8 +263,10 @@ def is_english(text: str) -> bool:
     if most != "LATIN":
         return count < 0.9 * scripts.total()
     words = _latin_words(text)
+    if len(words) < WINDOW / 2:
+        return True
     english = _known_letters(words, "en")
-    if len(words) < WINDOW / 2 or english >= 0.8:
+    if english >= 0.8:
         return True
     most_known = max(_known_letters(words, language) for language in _LANGUAGES)
     return most_known < max(0.7, english + 0.2)

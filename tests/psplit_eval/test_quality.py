@@ -175,6 +175,7 @@ def test_what_is_unknown_does_not_pass():
         ("Paris", True),
         ("42", True),
         ("mañana", True),  # one word proves nothing
+        ("приvetttttt", True),  # Latin letters, no word in Latin script
         (
             "Die Bäckerin zeigt ihrem Enkel das Rezept, das sie nie teilen wollte, und er hört zu.",
             False,
