@@ -60,7 +60,12 @@ RATED = {
     "dectest_200": "dectest_200_human",
 }
 UNRATED = {"mcdiv_nuggets": "mcdiv_nuggets", "mcdiv": "mcdiv", "dectest_1000": "dectest_1000"}
-FEATURES = ("distance_beyond_prompt", "distance_in_context", "mutual_bits", "bits_per_token")
+FEATURES = (
+    "distance_beyond_prompt",
+    "distance_in_context",
+    "closeness_to_prompt",
+    "mutual_bits",
+)
 FOLDS, DOCS_AT_ONCE, VOCABULARY = 10, 8, 10_000
 
 Row = Mapping[str, Any]
@@ -109,8 +114,11 @@ MADE: Mapping[str, Metric] = {
     "vendi": lambda s: s.made["vendi"],
     "distance_beyond_prompt": lambda s: s.made["distance_beyond_prompt"],
     "distance_in_context": lambda s: s.made["distance_in_context"],
+    "mean of these two": lambda s: (
+        (s.made["distance_beyond_prompt"] + s.made["distance_in_context"]) / 2
+    ),
+    "closeness_to_prompt": lambda s: s.made["closeness_to_prompt"],
     "mutual_bits": lambda s: -s.made["mutual_bits"],
-    "bits_per_token": lambda s: s.made["bits_per_token"],
     "content_diversity": lambda s: content_diversity(s.made),
 }
 """`mutual_bits` and those below it are asked of a language model, the others of an encoder."""
@@ -348,7 +356,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("table", "fit"), default="table")
     parser.add_argument("--cache", type=Path, required=True, help="folder of what models made")
     parser.add_argument("--quick", action="store_true", help="only the sets that people rated")
-    parser.add_argument("--sets", type=int, default=800, help="sets to fit on (default 800)")
+    parser.add_argument("--sets", type=int, default=500, help="sets to fit on (default 500)")
     options = parser.parse_args()
     models = Models(options.cache)
     if options.what == "fit":

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psplit_eval.semantic import mean_pairwise_distance
-from psplit_eval.surprise import Foretold, bits_per_token, mutual_bits
+from psplit_eval.surprise import Foretold, mutual_bits
 
 __all__ = [
     "beyond_prompt",
+    "closeness_to_prompt",
     "content_diversity",
     "content_features",
     "distance_beyond_prompt",
@@ -43,13 +44,29 @@ def beyond_prompt(vectors: ArrayLike, prompt: ArrayLike) -> Array:
     Vectors are brought to length 1 before; the result is not. What has no rest (a text without
     words, or one that only repeats the prompt) adds nothing and is left out.
     """
-    rows, axis = np.atleast_2d(np.asarray(vectors, np.float64)), np.asarray(prompt, np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = rows / np.where(lengths > 0, lengths, 1)
-    axis = axis / (np.linalg.norm(axis) or 1.0)
-    rest = unit - np.outer(unit @ axis, axis)
+    rows, axis = _unit(vectors), _unit(prompt)[0]
+    rest = rows - np.outer(rows @ axis, axis)
     kept: Array = rest[np.linalg.norm(rest, axis=1) > _NOTHING]
     return kept
+
+
+def _unit(vectors: ArrayLike) -> Array:
+    """Rows of length 1; zeros stay."""
+    rows = np.atleast_2d(np.asarray(vectors, np.float64))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.where(lengths > 0, lengths, 1)
+    return unit
+
+
+def closeness_to_prompt(vectors: ArrayLike, prompt: ArrayLike) -> float:
+    """Mean cosine of answers (k × d) and their prompt (d); in [−1, 1].
+
+    No measure of diversity: it tells answers that go different ways from answers that leave the
+    topic. Answers without words are left out; NaN where none is left, or the prompt has none.
+    """
+    rows, axis = _unit(vectors), _unit(prompt)[0]
+    cosines = (rows @ axis)[rows.any(axis=1)]
+    return float(cosines.mean()) if axis.any() and len(cosines) else math.nan
 
 
 def distance_beyond_prompt(vectors: ArrayLike, prompt: ArrayLike) -> float:
@@ -69,8 +86,8 @@ def content_features(
     return {
         "distance_beyond_prompt": distance_beyond_prompt(texts, prompt),
         "distance_in_context": distance_beyond_prompt(texts_in_context, prompt),
+        "closeness_to_prompt": closeness_to_prompt(texts, prompt),
         "mutual_bits": mutual_bits(pairs),
-        "bits_per_token": bits_per_token(pairs),
     }
 
 

@@ -46,7 +46,8 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "story": Form("effective_dispersion"),
-    "words": Form("divergent_association", WordList(), without=("fluency",)),
+    "uses": Form("effective_dispersion"),
+    "words": Form("effective_association", WordList(), without=("fluency",)),
     "open": Form("utility_k"),
     "solve": Form("utility_k"),
     "prompts": Form("effective_dispersion"),
@@ -72,7 +73,8 @@ _INFO: Mapping[str, MetricInfo] = {
     **_info("number", False, "self_repetition_4", "compression_ratio", equal=True),
     **_info("number", False, "pos_compression_ratio", equal=True),
     **_info("fraction", False, "pos_templates", equal=True),
-    **_info("number", True, "semantic_dispersion", "effective_dispersion", "divergent_association"),
+    **_info("number", True, "semantic_dispersion", "effective_dispersion"),
+    **_info("number", True, "divergent_association", "effective_association"),
     **_info("number", True, "valid_words"),
     **_info("number", False, "mutual_bits", "invalid_words"),
     **_info("fraction", False, "truncated"),

@@ -10,6 +10,7 @@ modes on texts of equal length (`equal_length`, `truncated`) beside the raw valu
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,12 @@ LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Lengths in tokens that texts are cut to. Few and fixed, so that the docs of a run share them."""
 
 
+_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=[\"')\]]*(?:\s|$))")
+_PLAIN_SIGNS = str.maketrans(
+    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "}
+)
+
+
 @lru_cache(maxsize=1)
 def _tokeniser() -> Any:
     from nltk.tokenize.destructive import NLTKWordTokenizer
@@ -52,9 +59,12 @@ def _tokeniser() -> Any:
 def tokenise(text: str, *, lower: bool = True) -> list[str]:
     """The default tokens of a text: nltk's rule-based word tokeniser, lower-cased.
 
-    It needs no download. Metrics take token lists, so another tokenisation is the caller's choice.
+    It needs no download. Its rules take a sentence at a time and part the last full stop only, so
+    every full stop at the end of a word is parted before; typographic quotes and dashes count as
+    plain ones. Metrics take token lists, so another tokenisation is the caller's choice.
     """
-    return [str(token) for token in _tokeniser().tokenize(text.lower() if lower else text)]
+    plain = _FULL_STOP.sub(" .", text.translate(_PLAIN_SIGNS))
+    return [str(token) for token in _tokeniser().tokenize(plain.lower() if lower else plain)]
 
 
 def equal_length(*groups: Sequence[Tokens], share: float = 0.75) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -37,14 +38,20 @@ class WordList:
         return Wanted(words=found.valid if found else ())
 
     def values(self, text: str, evidence: Evidence) -> Iterator[tuple[str, float]]:
-        """`invalid_words`, and `divergent_association` where words have vectors."""
+        """`valid_words`, `invalid_words`, and where words have vectors `divergent_association`.
+
+        That is NaN for too few valid words; `effective_association` is 0 then, so that a mode gains
+        nothing by lists that do not count.
+        """
         found = self._words(text)
         if found is None:
             return
         yield "invalid_words", float(found.invalid)
         yield "valid_words", float(len(found.valid))
         if evidence.words:
-            yield "divergent_association", divergent_association(found.valid, evidence.words, FIRST)
+            value = divergent_association(found.valid, evidence.words, FIRST)
+            yield "divergent_association", value
+            yield "effective_association", 0.0 if math.isnan(value) else value
 
     def _words(self, text: str) -> Words | None:
         """None without a dictionary."""

@@ -261,7 +261,8 @@ class Store:
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
         with store_errors(self.path):
-            yield from self._db.execute(query, values)
+            # through map, since 'yield from' closes a cursor, and a closed store's cannot be
+            yield from map(tuple, self._db.execute(query, values))
 
     def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
         """Record prompts and docs; those already there stay as they are."""

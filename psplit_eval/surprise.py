@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SHOWN_WORDS", "Foretold", "bits_per_token", "foretold", "layouts", "mutual_bits"]
+__all__ = ["SHOWN_WORDS", "Foretold", "foretold", "layouts", "mutual_bits"]
 
 Array = NDArray[np.float64]
 
@@ -87,12 +87,3 @@ def mutual_bits(pairs: Foretold) -> float:
     """
     saved = (pairs.alone - pairs.given) / np.sqrt(pairs.tokens)
     return float(saved.mean()) if len(saved) else math.nan
-
-
-def bits_per_token(pairs: Foretold) -> float:
-    """How unusual the answers are after the prompt alone, in bits a token; ≥ 0, NaN without pairs.
-
-    No measure of diversity: it tells a low mutual information of answers from one of noise.
-    """
-    tokens = int(pairs.tokens.sum())
-    return float(pairs.alone.sum()) / tokens if tokens else math.nan

@@ -29,11 +29,7 @@ __all__ = [
 ]
 
 Tags = Sequence[str]
-_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=[\"')\]]*(?:\s|$))")
 _SENTENCE_END = re.compile(r"( [.!?](?: (?:[.!?)\]']|''))*) ")
-_PLAIN_SIGNS = str.maketrans(
-    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "}
-)
 _LATIN_SHARE = 0.5
 """Of the letters; with fewer from A to Z a text is not taken for English."""
 
@@ -60,17 +56,15 @@ def pos_tags(text: str) -> list[str]:
 
     textblob's PatternTagger: the most frequent tag of a known word, else rules about its ending. It
     looks at no context, so an ambiguous word is mistagged the same way every time, which a measure
-    of repetition can live with. Tokens are `tokenise`'s with their capitals, and with every full
-    stop parted from its word, not only the last; typographic quotes and dashes count as plain ones.
-    Empty where fewer than half of the letters are A to Z: every word of such a text would be
-    unknown, thus a noun, and all texts would look alike. Other languages in Latin letters are not
-    recognised. ImportError without textblob.
+    of repetition can live with. Tokens are `tokenise`'s with their capitals. Empty where fewer
+    than half of the letters are A to Z: every word of such a text would be unknown, thus a noun,
+    and all texts would look alike. Other languages in Latin letters are not recognised. ImportError
+    without textblob.
     """
     if not text.strip() or not _latin(text):
         return []
-    plain = _FULL_STOP.sub(" .", text.translate(_PLAIN_SIGNS))
     # the tagger takes a sentence a line, tokens parted by spaces, and knows first words by place
-    lines = _SENTENCE_END.sub(r"\1\n", " ".join(tokenise(plain, lower=False)))
+    lines = _SENTENCE_END.sub(r"\1\n", " ".join(tokenise(text, lower=False)))
     return [_tag(token, tag) for token, tag in _tagger().tag(lines, tokenize=False)]
 
 

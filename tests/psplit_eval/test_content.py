@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from psplit_eval.content import (
     _fitted,
     beyond_prompt,
+    closeness_to_prompt,
     content_diversity,
     content_features,
     distance_beyond_prompt,
@@ -53,6 +54,13 @@ def test_values_lie_in_range_and_rests_at_right_angles(answers, prompt):
     assert again == pytest.approx(value, abs=1e-6, nan_ok=True)
 
 
+def test_closeness_is_the_mean_cosine_of_answers_with_words():
+    answers = [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    assert closeness_to_prompt(answers, PROMPT) == pytest.approx(0.5)
+    assert math.isnan(closeness_to_prompt(answers[2:], PROMPT))
+    assert math.isnan(closeness_to_prompt(answers, 0 * PROMPT))
+
+
 def test_text_in_context_stands_after_its_prompt():
     assert in_context("Say it. ", " Now.\n") == "Say it. Now."
 
@@ -72,8 +80,8 @@ def test_each_feature_has_the_sign_that_its_meaning_asks_for():
     assert signs == {
         "distance_beyond_prompt": 1,
         "distance_in_context": 1,
+        "closeness_to_prompt": 1,  # nor is leaving the topic
         "mutual_bits": -1,  # answers that foretell each other say the same
-        "bits_per_token": -1,  # noise is no diversity
     }
 
 
@@ -85,7 +93,7 @@ def test_more_of_everything_is_more_diverse_up_to_the_bounds():
     assert content_diversity(features(-100)) == values[0]
 
 
-@pytest.mark.parametrize("name", ["distance_beyond_prompt", "bits_per_token"])
+@pytest.mark.parametrize("name", ["distance_beyond_prompt", "mutual_bits"])
 def test_an_unknown_feature_makes_the_value_unknown(name):
     assert math.isnan(content_diversity({**features(0.5), name: math.nan}))
 

@@ -107,6 +107,9 @@ def test_values_lie_in_range_and_do_not_depend_on_order(texts):
 
 def test_the_default_tokens_are_lower_case_words_and_signs():
     assert tokenise("Don't stop, World!") == ["do", "n't", "stop", ",", "world", "!"]
+    assert tokenise("He ran. It’s 3.5 m. She left.") == (
+        ["he", "ran", ".", "it", "'s", "3.5", "m", ".", "she", "left", "."]
+    )
     assert tokenise("") == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psplit_eval.surprise import SHOWN_WORDS, bits_per_token, foretold, layouts, mutual_bits
+from psplit_eval.surprise import SHOWN_WORDS, foretold, layouts, mutual_bits
 
 texts = st.lists(st.text(alphabet="ab \n", max_size=12), max_size=6)
 
@@ -50,7 +50,6 @@ def test_saved_bits_are_counted_by_hand():
     assert pairs.alone.tolist() == [16.0, 9.0]
     assert pairs.given.tolist() == [8.0, 3.0]
     assert mutual_bits(pairs) == pytest.approx((8 / math.sqrt(2) + 6) / 2)
-    assert bits_per_token(pairs) == pytest.approx((16 + 9) / 3)
 
 
 def test_every_pair_finds_its_second_text_alone():
@@ -71,7 +70,6 @@ def test_texts_of_one_word_and_texts_cut_by_the_context_are_left_out():
 @pytest.mark.parametrize("read", [[], [reading([], []), reading([], [])]])
 def test_without_pairs_nothing_is_known(read):
     assert math.isnan(mutual_bits(foretold(read)))
-    assert math.isnan(bits_per_token(foretold(read)))
 
 
 @given(st.lists(st.floats(0, 40), min_size=3, max_size=3), st.floats(-5, 5))
