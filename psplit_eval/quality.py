@@ -206,13 +206,13 @@ def known_share(text: str) -> float:
     """Share of the letters in Latin script that lie in English words; in [0, 1].
 
     A word is known by wordfreq's frequency on the Zipf scale: 1.5, and more for short words, since
-    any three letters are somebody's abbreviation. A text of fewer than WINDOW words is filled up
-    with known ones. NaN without letters in Latin script.
+    any three letters are somebody's abbreviation. A text of fewer than 2 WINDOW words is filled up
+    with known ones: names that are asked for are often coined. NaN without Latin letters.
     """
     words = _latin_words(text)
     if not words:
         return math.nan
-    weight = min(1.0, len(words) / WINDOW)
+    weight = min(1.0, len(words) / (2 * WINDOW))
     return weight * _known_letters(words, "en") + 1.0 - weight
 
 

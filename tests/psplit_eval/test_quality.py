@@ -175,6 +175,7 @@ def test_what_is_unknown_does_not_pass():
         ("Paris", True),
         ("42", True),
         ("mañana", True),  # one word proves nothing
+        ("приvetttttt", True),  # Latin letters, no word in Latin script
         (
             "Die Bäckerin zeigt ihrem Enkel das Rezept, das sie nie teilen wollte, und er hört zu.",
             False,
@@ -219,9 +220,9 @@ def test_surprise_lies_within_the_bits_and_the_typical(bits, share):
 
 
 def test_known_words_are_counted_by_letters():
-    ones = "the quick brown fox jumped over the lazy dog while nobody watched it from the house"
-    assert known_share(ones) == 1
-    assert known_share(ones + " " + "xqzzkwv" * 10) == pytest.approx(68 / 138)
+    known = "the quick brown fox jumped over the lazy dog while nobody watched it from the house"
+    assert known_share(known) == 1
+    assert known_share(f"{known} {known} " + "xqzzkwv" * 10) == pytest.approx(136 / 206)
     assert known_share("Paris") == 1
     assert math.isnan(known_share("42 🙂"))
 
@@ -231,7 +232,7 @@ def test_short_letters_in_a_row_are_no_words():
 
 
 def test_a_few_unknown_words_prove_little():
-    assert known_share("Kaelith") == pytest.approx(15 / 16)
+    assert known_share("Kaelith") == pytest.approx(31 / 32)
 
 
 @pytest.mark.parametrize(
