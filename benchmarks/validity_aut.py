@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     embed = Embedder(options.vectors)
     ratings = read_ratings(embed)
-    columns = candidates(ratings)
+    columns = candidates(ratings, embed)
     results = [*originality_results(ratings, columns), *study_results(ratings, columns)]
     results += kind_results(embed)
     embed.keep()
@@ -96,28 +96,27 @@ def read_ratings(embed: Embedder) -> Ratings:
     return Ratings(items, uses, np.array([row["score"] for row in rows]), features)
 
 
-def candidates(ratings: Ratings) -> dict[str, tuple[Array, bool]]:
+def candidates(ratings: Ratings, embed: Embedder) -> dict[str, tuple[Array, bool]]:
     """Values of each use, and whether they come from a fit (to other objects)."""
     short = len(FEATURES)
     return {
         "length": (ratings.features[:, 0], False),
         "distance": (ratings.features[:, 2], False),
-        "distance_from_others": (from_others(ratings), False),
+        "distance_from_others": (from_others(ratings, embed), False),
         "length_fitted": (outside(ratings, slice(0, 2)), True),
         "length_and_distance_fitted": (outside(ratings, slice(0, short)), True),
         "originality": (outside(ratings, slice(None)), True),
     }
 
 
-def from_others(ratings: Ratings) -> Array:
+def from_others(ratings: Ratings, embed: Embedder) -> Array:
     """1 − cosine with the mean embedding of all other uses of the object."""
     values = np.zeros(len(ratings.rating))
     for item in np.unique(ratings.items):
         of = np.flatnonzero(ratings.items == item)
-        vectors = ratings.features[of, len(FEATURES) :]
+        vectors = embed([ratings.uses[i] for i in of])
         others = vectors.sum(axis=0) - vectors
-        lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(vectors, axis=1)
-        values[of] = 1 - (others * vectors).sum(axis=1) / np.maximum(lengths, 1e-12)
+        values[of] = 1 - (others * vectors).sum(axis=1) / np.linalg.norm(others, axis=1)
     return values
 
 
