@@ -18,7 +18,6 @@ import gzip
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,7 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     embed = Embedder(options.vectors)
     rows = list(data(PAIRS))
-    weights = word_weights([row[key] for row in rows for key in ("generation_0", "generation_1")])
+    answers = [row[key] for row in rows for key in ("generation_0", "generation_1")]
+    weights = WordWeights.counted(answers, WORDS, RARE)
     pairs = read_pairs(rows, embed, weights)
     outside = np.stack([out_of_fold(pairs, seed) for seed in range(SEEDS)])
     results = [*single_results(pairs), *fitted_results(pairs, outside)]
@@ -93,15 +93,6 @@ def data(name: str) -> Iterator[Row]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
-
-
-def word_weights(texts: Sequence[str]) -> WordWeights:
-    """How many answers have each of the commonest words; no label is looked at."""
-    from psplit_eval.equivalence import _words
-
-    counts = Counter(word for text in texts for word in set(_words(text)))
-    common = sorted(counts.most_common(WORDS), key=lambda entry: (-entry[1], entry[0]))
-    return WordWeights(len(texts), RARE, dict(common))
 
 
 def read_pairs(rows: Sequence[Row], embed: Embedder, weights: WordWeights) -> Pairs:
@@ -177,7 +168,7 @@ def single_results(pairs: Pairs) -> Iterator[Row]:
 
 
 def fitted_results(pairs: Pairs, outside: Array) -> Iterator[Row]:
-    """Of the model on unseen prompts; values are means over seeds, spreads by resampling prompts."""
+    """On unseen prompts: means over seeds, spreads by resampling prompts."""
     said, short = pairs.same, pairs.words < 150
     named = partial(result, "human_pairs", "same_answer_probability", fitted=True)
     for name, statistic in {
@@ -260,12 +251,10 @@ def linked(p: Array, threshold: float, linkage: str) -> list[int]:
     """Classes by psplit's way (average) and by others, in the order of the answers."""
     if linkage == "average":
         return same_answer_classes(p, threshold)
+    pick = {"first": lambda met: met[0], "any": max, "all": min}[linkage]
     members: list[list[int]] = []
-    for i in range(len(p)):
-        met = {"first": lambda c: p[i, c[0]], "any": lambda c: max(p[i, c])}.get(
-            linkage, lambda c: min(p[i, c])
-        )
-        home = next((group for group in members if met(group) >= threshold), None)
+    for i, row in enumerate(p):
+        home = next((group for group in members if pick(row[group]) >= threshold), None)
         members.append([i]) if home is None else home.append(i)
     number = {answer: c for c, group in enumerate(members) for answer in group}
     return [number[i] for i in range(len(p))]
@@ -302,9 +291,9 @@ def result(
     n: int,
     fitted: bool,
 ) -> Row:
-    """The statistic's mean over repeats of `values` (repeats, n), and its standard error over pairs.
+    """The statistic's mean over repeats of `values` (repeats, n), and its standard error.
 
-    One prompt has one pair, so pairs are resampled.
+    By resampling pairs: a prompt has one.
     """
     rng = np.random.default_rng(0)
     mean = float(np.mean([compute(same, repeat) for repeat in values]))
@@ -332,7 +321,7 @@ def as_json(model: EquivalenceModel, results: Sequence[Row]) -> dict[str, Any]:
     }
     return {
         "format": 1,
-        "fitted_to": "NoveltyBench, 770 labelled pairs of answers (MIT), by benchmarks/validity_pairs.py",
+        "fitted_to": "NoveltyBench, 770 pairs of answers; benchmarks/validity_pairs.py",
         "embeddings": "all-MiniLM-L6-v2",
         "cross_validated": {"folds": FOLDS, "by": "prompt", "seeds": SEEDS, **validated},
         "threshold": model.threshold,

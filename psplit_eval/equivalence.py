@@ -70,6 +70,13 @@ class WordWeights:
     rare: int
     frequencies: Mapping[str, int]
 
+    @classmethod
+    def counted(cls, texts: Sequence[str], common: int, rare: int) -> WordWeights:
+        """From texts: how many have each of the `common` commonest words."""
+        counts = Counter(word for text in texts for word in set(_words(text)))
+        ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        return cls(len(texts), rare, dict(ranked[:common]))
+
     def __call__(self, word: str) -> float:
         return math.log(self.texts / self.frequencies.get(word, self.rare))
 
@@ -135,13 +142,17 @@ def pair_features(prompt: str, texts: Sequence[str], embed: Embed, weights: Word
     words = [_words(text) for text in texts]
     asked = set(_words(prompt))
     new = [[word for word in answer if word not in asked] for answer in words]
-    openings = [answer[:_OPENING] if len(answer) >= _OPENED else [] for answer in words]
+    short = np.array([len(answer) < _OPENED for answer in words], dtype=bool)
     names = [[name.lower() for name in _NAME.findall(text)] for text in texts]
     columns = {
         "meaning": _meaning(embed([prompt, *texts])),
         "words": _word_cosines(new, weights),
         "order": _common_orders([answer[:_FIRST] for answer in words]),
-        "opening": _overlaps(openings, weights),
+        "opening": np.where(
+            short | short[:, None],
+            np.nan,
+            _overlaps([answer[:_OPENING] for answer in words], weights),
+        ),
         "names": _overlaps([[name for name in found if name not in asked] for found in names]),
         "bold": _overlaps([_words(" ".join(_BOLD.findall(text))) for text in texts]),
         "lines": _line_ratios(texts),
@@ -155,28 +166,24 @@ def same_answer_classes(probabilities: ArrayLike, threshold: float | None = None
 
     Average linkage: the two classes with the highest mean probability over their pairs are joined
     as long as it is at least `threshold` (that of the shipped model). So one odd pair neither
-    chains two classes nor splits one, and the order of answers changes only the numbers, which
-    both happen where an answer is compared with one member of each class, as NoveltyBench does.
+    chains two classes nor splits one, and the order of answers changes only the numbers. Both
+    happen where an answer is compared with one member of each class, as NoveltyBench does.
     An empty list for no answers.
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or p.shape[0] != p.shape[1]:
         raise ValueError(f"expected probabilities of shape (k, k), got {p.shape}")
     limit = equivalence_model().threshold if threshold is None else threshold
-    members = [[i] for i in range(len(p))]
-    sums = (p + p.T) / 2.0
-    while len(members) > 1:
-        sizes = np.array([len(group) for group in members])
-        means = sums / np.outer(sizes, sizes)
-        np.fill_diagonal(means, -np.inf)
-        a, b = sorted(divmod(int(np.argmax(means)), len(members)))
-        if means[a, b] < limit:
-            break
-        members[a] += members.pop(b)
-        sums[a] += sums[b]
-        sums[:, a] += sums[:, b]
-        sums = np.delete(np.delete(sums, b, axis=0), b, axis=1)
-    return _numbered(members)
+    if len(p) < 2:
+        return [0] * len(p)
+    # Imported here: it takes a second, and no command needs it before there are answers.
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    distances = squareform(np.maximum(1.0 - (p + p.T) / 2.0, 0.0), checks=False)
+    found = fcluster(linkage(distances, "average"), 1.0 - limit, "distance").tolist()
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(found))}
+    return [numbers[group] for group in found]
 
 
 def distinct_k(classes: Sequence[int]) -> int:
@@ -256,7 +263,7 @@ def _overlaps(
     shared = (present * np.array([weights(word) for word in known])) @ present.T
     own = np.diag(shared)
     union = np.add.outer(own, own) - shared
-    shares = np.full_like(shared, np.nan)
+    shares: Array = np.full(shared.shape, np.nan)
     np.divide(shared, union, out=shares, where=union > 0)
     return shares
 
@@ -291,9 +298,3 @@ def _common_subsequence(positions: Mapping[str, int], length: int, others: Seque
 def _line_ratios(texts: Sequence[str]) -> Array:
     lines = np.log([1 + text.count("\n") for text in texts])
     return np.asarray(-np.abs(np.subtract.outer(lines, lines)), dtype=np.float64)
-
-
-def _numbered(members: Sequence[Sequence[int]]) -> list[int]:
-    first = sorted(members, key=min)
-    number = {answer: c for c, group in enumerate(first) for answer in group}
-    return [number[answer] for answer in sorted(number)]
