@@ -15,7 +15,8 @@ import jinja2
 
 from psplit_eval.diversity import tokenise
 from psplit_eval.errors import DataError
-from psplit_eval.lists import List, WordList
+from psplit_eval.lists import List, UseList, WordList
+from psplit_eval.quality import passes
 from psplit_eval.sampleset import CUT, OVERLAP, SampleSet, lexical, wanted_of_samples
 from psplit_eval.scoring import (
     NOTHING,
@@ -46,7 +47,7 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "story": Form("effective_dispersion"),
-    "uses": Form("effective_dispersion"),
+    "uses": Form("effective_originality", UseList()),
     "words": Form("effective_association", WordList(), without=("fluency",)),
     "open": Form("utility_k"),
     "solve": Form("utility_k"),
@@ -75,7 +76,9 @@ _INFO: Mapping[str, MetricInfo] = {
     **_info("fraction", False, "pos_templates", equal=True),
     **_info("number", True, "semantic_dispersion", "effective_dispersion"),
     **_info("number", True, "divergent_association", "effective_association"),
-    **_info("number", True, "valid_words"),
+    **_info("number", True, "use_originality", "effective_originality", "valid_words"),
+    **_info("number", True, "use_fluency", "use_flexibility"),
+    **_info("number", True, "use_kinds_k", equal=True),
     **_info("number", False, "mutual_bits", "invalid_words"),
     **_info("fraction", False, "truncated"),
     **_info("bits", None, "fluency_bits"),
@@ -127,7 +130,7 @@ class CreativityScorer:
         if of_list is None:
             return found
         texts = [sample.text or "" for samples in by_mode.values() for sample in samples]
-        more = [of_list.wanted(text) for text in texts]
+        more = [of_list.wanted(doc, text) for text in texts]
         return Wanted(
             [*found.texts, *(text for each in more for text in each.texts)],
             found.chains,
@@ -145,7 +148,7 @@ class CreativityScorer:
         if form.of_list is None:
             values |= answers.answer_values()
         else:
-            yield from _of_lists(form.of_list, samples, evidence)
+            yield from _of_lists(form.of_list, doc, answers)
         for name, value in values.items():
             yield of_doc(samples, name, value)
         yield truncated_share(samples)
@@ -162,12 +165,18 @@ class CreativityScorer:
         return {"kind": self.kind, "form": self.form, "prompt": self.prompt}
 
 
-def _of_lists(of_list: List, samples: Sequence[Sample], evidence: Evidence) -> Iterator[Metric]:
-    """Of every list its numbers, and their means over the lists where they are defined."""
-    each = [dict(of_list.values(sample.text or "", evidence)) for sample in samples]
-    for sample, values in zip(samples, each, strict=True):
+def _of_lists(of_list: List, doc: Doc, answers: SampleSet) -> Iterator[Metric]:
+    """Of every list its numbers, their means where they are defined, and those of all lists."""
+    passing = [passes(found.value) for found in answers.qualities] or [True] * len(answers.texts)
+    each = [
+        dict(of_list.values(doc, text, answers.evidence, passed))
+        for text, passed in zip(answers.texts, passing, strict=True)
+    ]
+    for sample, values in zip(answers.samples, each, strict=True):
         for name, value in values.items():
             yield of_sample(sample, name, value)
     for name in dict.fromkeys(name for values in each for name in values):
         kept = [values[name] for values in each if not math.isnan(values.get(name, math.nan))]
-        yield of_doc(samples, name, fmean(kept) if kept else math.nan)
+        yield of_doc(answers.samples, name, fmean(kept) if kept else math.nan)
+    for name, value in of_list.values_of_all(doc, answers.texts, answers.evidence):
+        yield of_doc(answers.samples, name, value)
