@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -239,8 +239,14 @@ def _said(samples: Sequence[Sample]) -> list[str]:
     return [sample.text for sample in samples if sample.text and sample.text.strip()]
 
 
-def _tokens(samples: Sequence[Sample]) -> list[list[str]]:
-    return [diversity.tokenise(sample.text or "") for sample in samples]
+def _tokens(samples: Sequence[Sample]) -> list[Sequence[str]]:
+    return [_tokenised(sample.text or "") for sample in samples]
+
+
+@lru_cache(maxsize=512)
+def _tokenised(text: str) -> tuple[str, ...]:
+    """Kept for a while: a doc's texts are needed for its evidence and in every mode."""
+    return tuple(diversity.tokenise(text))
 
 
 def _beginnings(tokens: Sequence[Sequence[str]], length: int | None) -> list[str]:
