@@ -39,11 +39,11 @@ $(VENV)/.torch: | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[hf]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[hf,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic,dev]'
 	touch $@ $(VENV)/.run
 
 figures: run

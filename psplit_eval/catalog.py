@@ -50,12 +50,18 @@ class TaskSource:
 class Catalog:
     """Task files of the user's folders (`include`) and psplit's; lm-eval's are read when needed."""
 
-    def __init__(self, include: Sequence[Path] = ()) -> None:
-        """Read the folders; an earlier one wins. Raises UsageError for one that does not exist."""
+    def __init__(
+        self, include: Sequence[Path] = (), given: Mapping[str, TaskSource] | None = None
+    ) -> None:
+        """Read the folders; an earlier one wins, and tasks that are `given` win over all.
+
+        Raises UsageError for a folder that does not exist.
+        """
         for folder in include:
             if not folder.is_dir():
                 raise UsageError(f"task folder {str(folder)!r}: expected an existing folder")
         self._include = include
+        self._given = given or {}
         self._own = _index([shipped_folder("tasks"), *reversed(include)])
 
     @property
@@ -102,6 +108,8 @@ class Catalog:
             if not names:
                 raise UnknownNameError("task pattern", name, self.tasks)
             return [source for found in names for source in self._expanded(found, {})]
+        if name in self._given:
+            return [self._given[name]]
         if self._entry(name) is None:
             self._check_files()
             raise UnknownNameError("task", name, self._all(), listed=[*self.tasks, *self.groups])

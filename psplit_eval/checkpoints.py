@@ -22,7 +22,14 @@ from pathlib import Path
 
 from psplit_eval.errors import CheckpointError, InfrastructureError, UnknownNameError
 
-__all__ = ["BUILTIN_CHECKPOINTS", "Checkpoint", "cache_dir", "file_sums", "resolve_checkpoint"]
+__all__ = [
+    "BUILTIN_CHECKPOINTS",
+    "Checkpoint",
+    "cache_dir",
+    "file_sums",
+    "fingerprint",
+    "resolve_checkpoint",
+]
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -49,8 +56,7 @@ class Checkpoint:
 
         Of a model on a server, over its name, which promises less.
         """
-        known: object = sorted(self.files.items()) if self.folder else ["served", self.name]
-        return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        return _sum(sorted(self.files.items()) if self.folder else ["served", self.name])
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,16 @@ def file_sums(folder: Path, patterns: Iterable[str] = _FILES) -> dict[str, str]:
     """Name → SHA-256 (hex) of the files in `folder` that match any of the patterns."""
     names = {path.name for pattern in patterns for path in folder.glob(pattern)} - {_SUMS}
     return {name: _sha256(folder / name) for name in sorted(names)}
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and sums of a model folder's files, those of its subfolders too."""
+    folders = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    return _sum([[part.name if part != folder else "", file_sums(part)] for part in folders])
+
+
+def _sum(known: object) -> str:
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

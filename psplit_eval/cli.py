@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
-from psplit_eval.cli_run import add_run_options, names_in, run_options
+from psplit_eval.cli_run import (
+    add_run_options,
+    add_yardsticks,
+    names_in,
+    run_options,
+    yardsticks,
+)
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +99,8 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
         "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if what == "score":
+        add_yardsticks(parser)
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +235,7 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
         result = report_run(options.run, options.allow_missing)
     else:
         include = [Path(folder) for folder in options.include_path]
-        result = score_run(options.run, options.allow_missing, include)
+        result = score_run(options.run, options.allow_missing, include, yardsticks(options))
     _print_result(result, options.json)
     return 0
 

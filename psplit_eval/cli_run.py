@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psplit_eval.run import RunOptions
     from psplit_eval.suites import TaskSettings
 
-__all__ = ["add_run_options", "names_in", "run_options"]
+__all__ = ["add_run_options", "add_yardsticks", "names_in", "run_options", "yardsticks"]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--suite", help="quick (the default), general, creative or paper")
     add("--tasks", default="", help="task names, separated by commas")
+    add(
+        "--prompts",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="own prompts as a creative task: a text file, one a line, or .jsonl (field prompt)",
+    )
     add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
     add(
         "--data",
@@ -58,7 +65,31 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
+    add_yardsticks(parser)
     _add_engine_options(parser)
+
+
+def add_yardsticks(parser: argparse.ArgumentParser) -> None:
+    """Which models texts are measured by."""
+    add = parser.add_argument_group("creative tasks").add_argument
+    add("--encoder", metavar="NAME", help="sentence encoder: all-MiniLM-L6-v2, a folder, or none")
+    add(
+        "--reference",
+        metavar="NAME",
+        help="language model that fluency is measured by: smollm2-135m, a model, or none",
+    )
+    add(
+        "--word-vectors",
+        metavar="FILE",
+        help="GloVe or word2vec text for psplit_words (default: the sentence encoder)",
+    )
+
+
+def yardsticks(options: argparse.Namespace) -> dict[str, str]:
+    """Those that were given."""
+    names = ("encoder", "reference", "word_vectors")
+    given = {name: getattr(options, name) for name in names}
+    return {name: model for name, model in given.items() if model is not None}
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +151,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         given_modes=[parse_mode(text) for text in options.mode],
         suite=options.suite,
         tasks=names_in("--tasks", options.tasks),
+        prompts=[Path(file) for file in options.prompts],
         include=[Path(folder) for folder in options.include_path],
         data={name: Path(file) for name, file in map(_data_pair, options.data)},
         settings=_settings(options),
@@ -127,6 +159,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         out=options.out,
         engine=_engine_options(options),
         allow_missing=options.allow_missing,
+        measured_by=yardsticks(options),
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
     )

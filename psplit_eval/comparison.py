@@ -11,7 +11,7 @@ from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import combinations, groupby
+from itertools import combinations
 from operator import add
 from typing import Any
 
@@ -29,7 +29,6 @@ from psplit_eval.stats import (
     ratio_estimate,
 )
 from psplit_eval.store import Outcome, Store
-from psplit_eval.workers import Answered, scoring_by
 
 __all__ = [
     "ALPHA",
@@ -44,7 +43,6 @@ __all__ = [
     "renumbered",
     "runs_verdict",
     "samples_a_doc",
-    "score_store",
     "verdict",
     "with_pools",
 ]
@@ -141,6 +139,7 @@ class Comparison:
     n_samples: int
     p_adjusted: float = math.nan
     withheld: str = ""
+    remedy: str = ""
 
     @property
     def verdict(self) -> str:
@@ -182,22 +181,6 @@ class Comparison:
             "verdict": self.verdict,
         }
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in entry.items()}
-
-
-def score_store(store: Store, scorers: Mapping[str, Scorer]) -> None:
-    """Compute every metric of every task again from the stored samples, and store it."""
-    with scoring_by(scorers, sum(store.counts().values())) as score:
-        for task in scorers:
-            store.replace_metrics(task, score(task, _answered(store, task)))
-
-
-def _answered(store: Store, task: str) -> Iterator[Answered]:
-    """Doc by doc, so that a task of any size fits into memory."""
-    good = (sample for sample in store.samples(task, ids=False) if sample.error is None)
-    for _, of_mode in groupby(good, key=lambda sample: sample.mode):
-        docs = store.docs(task)
-        for doc_id, samples in groupby(of_mode, key=lambda sample: sample.doc_id):
-            yield next(doc for doc in docs if doc.doc_id == doc_id), list(samples)
 
 
 def read_arms(
@@ -444,10 +427,18 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             n_samples=a.planned - a.missing + b.planned - b.missing,
         )
         if missing and not allow_missing:
-            comparison = _withhold(comparison, missing)
+            comparison = _withhold(comparison, missing, "Give the run's command again to go on.")
+        elif primary and not (metric in a.values and metric in b.values):
+            comparison = _withhold(
+                comparison,
+                f"{metric} is not measured",
+                "psplit-eval score RUN says what is not installed.",
+            )
         elif not result.n and a.info(metric).needs_equal_samples:
             comparison = _withhold(
-                comparison, f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}"
+                comparison,
+                f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}",
+                "Take as many samples a doc in both arms.",
             )
         yield comparison
 
@@ -478,10 +469,10 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
     return result, len(a.docs | b.docs) - len(docs), "paired t-test on per-doc values"
 
 
-def _withhold(comparison: Comparison, reason: str) -> Comparison:
+def _withhold(comparison: Comparison, reason: str, remedy: str) -> Comparison:
     nan = math.nan
     result = replace(comparison.result, ci_low=nan, ci_high=nan, p=nan, effect_size=nan)
-    return replace(comparison, result=result, withheld=reason)
+    return replace(comparison, result=result, withheld=reason, remedy=remedy)
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -554,8 +545,7 @@ def _of_withheld(primary: Sequence[Comparison]) -> str:
         return ""
     return (
         f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-        f"({withheld[0].withheld}). Give the run's command again to sample what is missing, or "
-        "take as many samples a doc in both arms."
+        f"({withheld[0].withheld}). {withheld[0].remedy}"
     )
 
 

@@ -2,22 +2,51 @@
 
 Texts are never joined: an n-gram lies inside one text. A text without tokens says nothing about
 diversity and is left out; a value that too few texts are left for is NaN, never a spurious 1.
+
+The length of texts confounds every value here: the longer they are, the more repeats. Compare
+modes on texts of equal length (`equal_length`, `truncated`) beside the raw values.
 """
 
 from __future__ import annotations
 
 import math
+import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
-__all__ = ["div_bleu", "div_ngram", "tokenise"]
+__all__ = [
+    "LENGTHS",
+    "compression_ratio",
+    "distinct",
+    "div_bleu",
+    "div_ngram",
+    "equal_length",
+    "expectation_adjusted_distinct",
+    "ngram_overlap",
+    "ngrams",
+    "self_bleu",
+    "self_repetition",
+    "tokenise",
+    "truncated",
+]
 
 Tokens = Sequence[str]
 _SMOOTHING = 0.1
 """Matches that an order of n-grams without any counts as: nltk's smoothing method 1."""
+
+LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
+"""Lengths in tokens that texts are cut to. Few and fixed, so that the docs of a run share them."""
+
+
+_FULL_STOP = re.compile(r"(?<=[^.\s])\.(?=[\"')\]]*(?:\s|$))")
+_PLAIN_SIGNS = str.maketrans(
+    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "}
+)
 
 
 @lru_cache(maxsize=1)
@@ -27,12 +56,43 @@ def _tokeniser() -> Any:
     return NLTKWordTokenizer()
 
 
-def tokenise(text: str) -> list[str]:
+def tokenise(text: str, *, lower: bool = True) -> list[str]:
     """The default tokens of a text: nltk's rule-based word tokeniser, lower-cased.
 
-    It needs no download. Metrics take token lists, so another tokenisation is the caller's choice.
+    It needs no download. Its rules take a sentence at a time and part the last full stop only, so
+    every full stop at the end of a word is parted before; typographic quotes and dashes count as
+    plain ones. Metrics take token lists, so another tokenisation is the caller's choice.
     """
-    return [str(token) for token in _tokeniser().tokenize(text.lower())]
+    plain = _FULL_STOP.sub(" .", text.translate(_PLAIN_SIGNS))
+    return [str(token) for token in _tokeniser().tokenize(plain.lower() if lower else plain)]
+
+
+def equal_length(*groups: Sequence[Tokens], share: float = 0.75) -> int | None:
+    """The length to compare groups of texts at (the samples of a doc in each mode), in tokens.
+
+    The greatest of `LENGTHS` that at least `share` of the texts with tokens reach in every group,
+    so no single short text decides. None where a group has no such length. ValueError for a share
+    outside (0, 1].
+
+    >>> equal_length([["a"] * 40, ["b"] * 33, ["c"] * 70, ["d"]], [["e"] * 20])
+    16
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share {share}: expected a part of the texts, above 0 and up to 1")
+    kept = [[len(tokens) for tokens in texts if tokens] for texts in groups]
+    if not kept or not all(kept):
+        return None
+    reached = min(sorted(lengths)[math.floor((1 - share) * len(lengths))] for lengths in kept)
+    return max((length for length in LENGTHS if length <= reached), default=None)
+
+
+def truncated(texts: Sequence[Tokens], length: int) -> list[Tokens]:
+    """The first `length` tokens of each text; shorter texts are left out.
+
+    The difference of the two numbers of texts is how many were left out. A value that depends on
+    the number of texts (all but `div_ngram`) is compared on equal numbers: `[:m]` of both modes.
+    """
+    return [tokens[:length] for tokens in texts if len(tokens) >= length]
 
 
 def div_ngram(texts: Sequence[Tokens], n: int = 2) -> float:
@@ -46,31 +106,128 @@ def div_ngram(texts: Sequence[Tokens], n: int = 2) -> float:
     """
     shares = []
     for tokens in texts:
-        grams = list(_ngrams(tokens, n))
+        grams = list(ngrams(tokens, n))
         if grams:
             shares.append(len(set(grams)) / len(grams))
     return fmean(shares) if shares else math.nan
 
 
-def div_bleu(texts: Sequence[Tokens], n: int = 4) -> float:
-    """1 − mean BLEU-n of each text against all others as references; in [0, 1], higher is better.
+def distinct(texts: Sequence[Tokens], n: int = 2) -> float:
+    """Unique n-grams of all texts / n-grams of all texts; in (0, 1], higher is more diverse.
 
-    Policy Split (arXiv 2604.11510), Eq. 12, after Self-BLEU (Zhu et al. 2018); to the last digit
-    nltk's sentence BLEU with uniform weights and smoothing method 1, but every n-gram is counted
-    once, not once for each pair of texts. NaN for fewer than two texts with tokens.
+    Distinct-n (Li et al. 2016, arXiv 1510.03055). Defined for a single text, too. It falls with
+    the number and length of texts. NaN for fewer than two n-grams in all: one alone cannot repeat.
     """
-    from nltk.translate.bleu_score import brevity_penalty, closest_ref_length
+    unique, total = _unique_and_total(texts, n)
+    return unique / total if total > 1 else math.nan
+
+
+def expectation_adjusted_distinct(texts: Sequence[Tokens], vocabulary: int, n: int = 1) -> float:
+    """Unique n-grams of all texts / the number expected of as many uniform draws; > 0, higher is
+    more diverse.
+
+    EAD (Liu et al. 2022, arXiv 2202.13587): N / (V (1 − ((V − 1) / V)^C)) with N different among C
+    n-grams. `vocabulary` is V, the number of n-grams that could occur (for n = 1 the different
+    tokens of the tokenisation); every value that is compared needs the same. Above 1 (at most 1.59
+    while N ≤ V) where fewer n-grams repeat than by chance. It depends less on length than
+    `distinct`, but it does. NaN for fewer than two n-grams in all; ValueError for V < 1.
+    """
+    if vocabulary < 1:
+        raise ValueError(f"vocabulary {vocabulary}: expected a number of n-grams, 1 or more")
+    unique, total = _unique_and_total(texts, n)
+    if total < 2:
+        return math.nan
+    missed = total * math.log1p(-1 / vocabulary) if vocabulary > 1 else -math.inf
+    return unique / (-vocabulary * math.expm1(missed))
+
+
+def self_repetition(texts: Sequence[Tokens], n: int = 4) -> float:
+    """Mean over texts of ln(1 + how often other texts hold one of its n-grams); ≥ 0, lower is more
+    diverse.
+
+    Salkar et al. 2022 (Self-Repetition in Abstractive Neural Summarizers): every other
+    text counts once for each different n-gram that it shares. Grows with the number and length of
+    texts. Texts shorter than n tokens are left out; the published code counts them as texts that
+    repeat nothing. NaN for fewer than two texts with n tokens.
+    """
+    grams = [found for tokens in texts if (found := set(ngrams(tokens, n)))]
+    if len(grams) < 2:
+        return math.nan
+    holders = Counter(chain.from_iterable(grams))
+    return fmean(math.log1p(sum(holders[gram] - 1 for gram in found)) for found in grams)
+
+
+def ngram_overlap(a: Sequence[Tokens], b: Sequence[Tokens], n: int = 2) -> float:
+    """Share of n-grams that two sets of texts have in common; in [0, 1], higher is more alike.
+
+    Σ over n-grams of the smaller of the two relative frequencies (1 − total variation distance).
+    Symmetric, as no mode is the reference; relative, so that more text on one side does not bound
+    it below 1, as it does Jaccard's index. Two draws of one mode stay below 1, the further the less
+    text: compare with the overlap of its own halves. NaN where a side has no text with n tokens.
+    """
+    left, right = (Counter(chain.from_iterable(ngrams(t, n) for t in side)) for side in (a, b))
+    if not left or not right:
+        return math.nan
+    total_left, total_right = left.total(), right.total()
+    shared = left.keys() & right.keys()
+    # whole numbers until the end: the sum does not depend on the order of the set
+    common = sum(min(left[gram] * total_right, right[gram] * total_left) for gram in shared)
+    return common / (total_left * total_right)
+
+
+def compression_ratio(texts: Sequence[str]) -> float:
+    """Bytes of the texts / bytes compressed; > 0, higher is more repetitive: LOWER is more diverse.
+
+    Shaib et al. 2024 (arXiv 2403.00553), over the UTF-8 of all texts joined by spaces: only here
+    are texts joined, since the compressor has to see repeats between them. Raw DEFLATE at
+    level 9: the 18 bytes that gzip adds (zlib: 6) say nothing of the texts and outweigh short ones.
+    Even so texts of a few words lie below 1, long ones above 2: compare at equal length only
+    (of tokens: `" ".join(tokens)`). Repeats more than 32 kB apart are not seen, and the order of
+    the texts moves it a little. NaN where all texts are blank.
+    """
+    raw = " ".join(text for text in texts if text.strip()).encode("utf-8", "surrogatepass")
+    if not raw:
+        return math.nan
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return len(raw) / (len(compressor.compress(raw)) + len(compressor.flush()))
+
+
+def div_bleu(texts: Sequence[Tokens], n: int = 4) -> float:
+    """1 − mean of `self_bleu`; in [0, 1], higher is better.
+
+    Policy Split (arXiv 2604.11510), Eq. 12. NaN for fewer than two texts with tokens.
+    """
+    bleu = self_bleu(texts, n)
+    return 1.0 - fmean(bleu) if bleu else math.nan
+
+
+def self_bleu(texts: Sequence[Tokens], n: int = 4) -> list[float]:
+    """BLEU-n of each text with tokens against all others as references; in [0, 1], 1 is a copy.
+
+    Self-BLEU (Zhu et al. 2018, arXiv 1802.01886); to the last digit nltk's sentence BLEU with
+    uniform weights and smoothing method 1, but every n-gram is counted once, not once for each pair
+    of texts. Empty for fewer than two texts with tokens.
+    """
+    from nltk.translate.bleu_score import brevity_penalty
 
     kept = [list(tokens) for tokens in texts if tokens]
     if len(kept) < 2:
-        return math.nan
+        return []
     matches = [_matches(kept, order) for order in range(1, n + 1)]
+    lengths = Counter(map(len, kept))
     bleu = []
     for i, text in enumerate(kept):
-        closest = closest_ref_length(kept[:i] + kept[i + 1 :], len(text))
-        precisions = [found[i] for found in matches]
-        bleu.append(_mean_precision(precisions) * brevity_penalty(closest, len(text)))
-    return 1.0 - fmean(bleu)
+        penalty = brevity_penalty(_closest_other(lengths, len(text)), len(text))
+        bleu.append(_mean_precision([found[i] for found in matches]) * float(penalty))
+    return bleu
+
+
+def _closest_other(lengths: Counter[int], own: int) -> int:
+    """Of the other texts' lengths the closest to a text's own; of two the shorter, as nltk does."""
+    if lengths[own] > 1:
+        return own
+    others = (length for length in lengths if length != own)
+    return min(others, key=lambda length: (abs(length - own), length))
 
 
 def _matches(texts: Sequence[Tokens], n: int) -> list[tuple[int, int]]:
@@ -78,7 +235,7 @@ def _matches(texts: Sequence[Tokens], n: int) -> list[tuple[int, int]]:
 
     An n-gram counts as often as the text that has it most often among the others.
     """
-    counts = [Counter(_ngrams(tokens, n)) for tokens in texts]
+    counts = [Counter(ngrams(tokens, n)) for tokens in texts]
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for i, grams in enumerate(counts):
         for gram, count in grams.items():
@@ -111,5 +268,11 @@ def _mean_precision(precisions: Sequence[tuple[int, int]]) -> float:
     )
 
 
-def _ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+def _unique_and_total(texts: Sequence[Tokens], n: int) -> tuple[int, int]:
+    grams = list(chain.from_iterable(ngrams(tokens, n) for tokens in texts))
+    return len(set(grams)), len(grams)
+
+
+def ngrams(tokens: Tokens, n: int) -> Iterator[tuple[str, ...]]:
+    """All runs of n tokens of one text, in order; none where it is shorter."""
     return zip(*(tokens[start:] for start in range(n)), strict=False)

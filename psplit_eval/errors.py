@@ -6,6 +6,7 @@
     │   ├── CheckpointError        2   a checkpoint that cannot be opened
     │   ├── TemplateError          2   a chat template that loses a mode's system prompt
     │   ├── DataError              2   a data file with missing or malformed fields
+    │   ├── MissingExtraError      2   a part of psplit that is not installed
     │   └── RunMismatchError       2   a run folder that belongs to other settings
     └── InfrastructureError        4   disk full, server gone, out of memory
         └── CorruptStoreError      4   a store that cannot be read
@@ -24,6 +25,7 @@ __all__ = [
     "CorruptStoreError",
     "DataError",
     "InfrastructureError",
+    "MissingExtraError",
     "PsplitError",
     "RunMismatchError",
     "TemplateError",
@@ -68,6 +70,16 @@ class TemplateError(UsageError):
 
 class DataError(UsageError):
     """A data file that is missing, malformed or lacks fields its task needs."""
+
+
+class MissingExtraError(UsageError):
+    """Libraries of one of psplit's extras are not installed."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose}: the extra {extra!r} is not installed; pip install '.[{extra}]' in "
+            "psplit's source folder"
+        )
 
 
 class RunMismatchError(UsageError):

@@ -45,7 +45,7 @@ _FILES = frozenset(
 )
 _PLOTS = frozenset(
     f"{name}{ending}"
-    for name in ("accuracy", "pass_at_k", "entropy", "diversity")
+    for name in ("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff")
     for ending in (".png", ".csv")
 )
 _NO_MANIFEST = "no manifest.json: killed before its first sample"

@@ -91,6 +91,8 @@ def build(name: str, config: Mapping[str, Any], fix: str) -> Any:
     random.seed(0)  # as lm-eval does: some tasks shuffle options by the global generator
     try:
         return TaskManager(include_defaults=False).load([dict(config)])["tasks"][name]
+    except PsplitError:
+        raise
     except Exception as error:  # datasets, the hub client and a task's code raise dozens of kinds
         rows = config.get("dataset_path")
         origin = "the given rows" if isinstance(config.get("custom_dataset"), GivenRows) else rows

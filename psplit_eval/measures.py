@@ -6,19 +6,23 @@ import math
 import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
+from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.catalog import Catalog, TaskSource
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.lmtask import build, explained, on_docs
 from psplit_eval.scoring import (
+    NOTHING,
+    AccuracyScorer,
+    Evidence,
     MetricInfo,
     Scorer,
     of_doc,
     of_sample,
-    scorer_from_dict,
     truncated_share,
 )
 from psplit_eval.store import Doc, Metric, Sample
@@ -58,6 +62,7 @@ class HarnessScorer:
     primary: str
     directions: Mapping[str, bool]
     kind: str = field(default="lm-eval", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
     source: TaskSource | None = field(default=None, repr=False, compare=False)
     _built: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -84,7 +89,9 @@ class HarnessScorer:
             "higher_is_better": dict(self.directions),
         }
 
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def score(
+        self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
+    ) -> Iterator[Metric]:
         with explained(self.name, doc, "measure it"):
             task = self._task(doc)
             if samples[0].finish_reason == "scored":
@@ -136,8 +143,15 @@ def stored_scorer(content: Mapping[str, Any]) -> Scorer:
 
     Raises DataError for an unknown kind.
     """
-    if content.get("kind") != "lm-eval":
-        return scorer_from_dict(content)
+    kind = content.get("kind")
+    if kind == "accuracy":
+        return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
+    if kind == "diversity":
+        return CreativityScorer(content.get("form", "story"), content.get("prompt", ""))
+    if kind != "lm-eval":
+        raise DataError(
+            f"scorer kind {kind!r}: expected accuracy, diversity or lm-eval; use a newer psplit"
+        )
     parts = ("name", "definition", "overrides", "primary", "higher_is_better")
     return HarnessScorer(*(content[part] for part in parts))
 
@@ -212,6 +226,8 @@ def _metric_name(metric: str, filter_name: str, several: bool) -> str:
 def scorer_of(source: TaskSource, config: Mapping[str, Any], task: Any) -> Scorer:
     """psplit's scorer where the task names one, else lm-eval's metrics that are means over docs."""
     own = config.get("process_results")
+    if isinstance(own, CreativityScorer):
+        return replace(own, prompt=_prompt_template(config))
     if isinstance(own, Scorer):
         return own
     unknown = [name for name, function in task._metric_fn_list.items() if function is None]
@@ -236,6 +252,14 @@ def scorer_of(source: TaskSource, config: Mapping[str, Any], task: Any) -> Score
         )
     parts = (source.name, source.definition, source.overrides, next(iter(directions)), directions)
     return HarnessScorer(*parts, source=source)
+
+
+def _prompt_template(config: Mapping[str, Any]) -> str:
+    """The user's message as Jinja over the doc's fields; empty where code makes it."""
+    template = config.get("doc_to_text")
+    if not isinstance(template, str):
+        return ""
+    return f"{{{{{template}}}}}" if template.isidentifier() else template
 
 
 def _is_mean(task: Any, metric: str) -> bool:

@@ -1,11 +1,14 @@
-"""How much memory there is."""
+"""How much memory there is, and where."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["memory_bytes"]
+__all__ = ["memory_bytes", "roomy_device"]
+
+_ROOM = 2**32
+"""Bytes that a small model and its work need on an accelerator."""
 
 
 def memory_bytes() -> tuple[int | None, int | None]:
@@ -34,3 +37,12 @@ def _container_limit() -> int | None:
         except (OSError, ValueError):  # absent, or 'max'
             continue
     return None
+
+
+def roomy_device() -> str:
+    """'cuda' where a GPU has room for one more small model, else 'cpu': engines fill GPUs."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > _ROOM:
+        return "cuda"
+    return "cpu"

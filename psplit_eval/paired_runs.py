@@ -142,6 +142,9 @@ class PairedRuns:
                 yield _Difference("data", cell.where, docs[0], f"{docs[1]}, none of them the same")
             if one["scorer"] != other["scorer"]:
                 yield _Difference("scorer", cell.where, one["scorer"], other["scorer"])
+            measured = [run.manifest.get("yardsticks") for run in (self.a, self.b)]
+            if one["scorer"]["kind"] == "diversity" and measured[0] != measured[1]:
+                yield _Difference("yardsticks", f"{cell.where}, measured by", *measured)
             if cell.other_prompts:
                 count = f"another for {cell.other_prompts} of {cell.shared} docs{self._why(cell)}"
                 yield _Difference("prompts", cell.where, "one prompt text", count)
@@ -174,6 +177,7 @@ class _Difference:
 _FIXES = {
     "data": "compare runs on the same rows",
     "scorer": "compute both by one psplit: psplit-eval score RUN",
+    "yardsticks": "measure both by the same models: psplit-eval score RUN --encoder --reference",
     "prompts": "if that is meant, --allow-different prompts",
     "sampling": "if that is meant, --allow-different sampling",
 }

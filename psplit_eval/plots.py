@@ -27,7 +27,8 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _HEADER = ("task", "mode", "metric", "x", "value", "ci_low", "ci_high", "n_docs")
 _PASS_AT = "accuracy_pass_at_"
 _DIVERSITY = ("div_ngram_2", "div_bleu_4")
-_PLAIN = ("accuracy_avg", "entropy_bits")
+_DISPERSION = "semantic_dispersion"
+_PLAIN = ("accuracy_avg", "entropy_bits", _DISPERSION)
 """Metrics that a plot's title names already."""
 
 Line = tuple[str, str, str, float, float, float, float, int]
@@ -41,9 +42,9 @@ _COLUMNS = 4
 def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Path]:
     """Write every plot that `arms` have data for, each with its CSV; returns the paths.
 
-    `accuracy`, `pass_at_k`, `entropy` and `diversity`. Fractions run from 0 to 1; intervals are
-    95 % over docs; an undefined interval is drawn as a point without a bar, an undefined value not
-    at all. In the CSV undefined is an empty cell.
+    `accuracy`, `pass_at_k`, `entropy`, `diversity` and `tradeoff`. Fractions run from 0 to 1;
+    intervals are 95 % over docs; an undefined interval is drawn as a point without a bar, an
+    undefined value not at all. In the CSV undefined is an empty cell.
     """
     modes = list(dict.fromkeys(arm.mode for arm in arms))
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
@@ -54,6 +55,7 @@ def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list
         ("pass_at_k", _pass_at_k(values), _curves, "pass@k", "chance of one right answer"),
         ("entropy", _entropies(arms), _strips, "Entropy by doc", "bits a token"),
         ("diversity", diversity, _dots_on_docs, "Diversity", "fraction"),
+        ("tradeoff", _tradeoffs(arms, values), _crosses, "Diversity beside quality", _DISPERSION),
     ):
         if lines:
             path = folder / f"{name}.png"
@@ -92,6 +94,22 @@ def _docs(arms: Sequence[Arm], metrics: Sequence[str]) -> list[Line]:
     ]
 
 
+def _tradeoffs(arms: Sequence[Arm], values: Sequence[Value]) -> list[Line]:
+    """Dispersion with quality as x: of every mode, and of every doc (`n_docs` 1)."""
+    means = {(v.task, v.mode, v.metric): v for v in values}
+    found = []
+    for arm in arms:
+        value, good = (means.get((arm.task, arm.mode, name)) for name in (_DISPERSION, "quality"))
+        if value and good and not math.isnan(value.estimate.value):
+            found.append(_line(value, good.estimate.value))
+            quality = arm.values["quality"]
+            found += [
+                (*line[:3], quality[int(line[3])], *line[4:])
+                for line in _docs([arm], [_DISPERSION])
+            ]
+    return found
+
+
 def _line(value: Value, x: float) -> Line:
     e = value.estimate
     return (value.task, value.mode, value.metric, x, e.value, e.ci_low, e.ci_high, e.n)
@@ -126,7 +144,8 @@ def _picture(
 ) -> Figure:
     """One panel a task and, where metrics are not points of one curve, a metric."""
     panels = list(_panels(lines))
-    figure, axes = _grid(len(panels), sharey=panel is not _dots_on_docs)
+    free = panel in (_dots_on_docs, _crosses)
+    figure, axes = _grid(len(panels), sharey=not free)
     for axis, (name, members) in zip(axes, panels, strict=True):
         panel(axis, members, modes)
         axis.set_title(name, fontsize=10)
@@ -134,7 +153,7 @@ def _picture(
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[::_COLUMNS]:
         axis.set_ylabel(label)
-    if panel is not _dots_on_docs:
+    if not free:
         top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
         top = top or 1.0  # where every entropy is 0
         axes[0].set_ylim(-0.02 * top, top)
@@ -208,6 +227,29 @@ def _dots_on_docs(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> Non
     axis.margins(y=0.1)
 
 
+def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
+    """One point a mode among its docs: up is more diverse, to the right is better."""
+    for mode in modes:
+        style = _style(modes, mode) | {"linestyle": "none"}
+        of_mode = [line for line in lines if line[1] == mode]
+        docs = [line for line in of_mode if line[7] == 1]
+        faint = {"markersize": 4, "alpha": 0.25, "markeredgewidth": 0}
+        axis.plot([line[3] for line in docs], [line[4] for line in docs], **style | faint)
+        for line in of_mode[:1]:
+            axis.errorbar(
+                [line[3]],
+                [line[4]],
+                yerr=_bars([line]),
+                capsize=4,
+                markersize=8,
+                zorder=4,
+                label=mode,
+                **style,
+            )
+    axis.set_xlabel("quality")
+    axis.margins(0.1)
+
+
 def _bars(lines: Sequence[Line]) -> Any:
     """Lengths below and above the points; 0 where the interval is undefined."""
     below = [0.0 if math.isnan(line[5]) else line[4] - line[5] for line in lines]
@@ -267,5 +309,6 @@ def _scatter(
 
 _NOTES: dict[Panel, str] = {
     _strips: "one point a doc, bar: median",
+    _crosses: "95 % intervals over docs; faint: docs; up and right is better",
     _dots_on_docs: "95 % intervals over docs; faint: docs; axes need not start at 0",
 }

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,14 @@ COMPARISON_FILES = ("comparison.json", "report.md", "report.html")
 """What `write_comparison` writes."""
 
 _SAME_AS_ANOTHER = ("accuracy_pass_at_1",)  # accuracy_avg, by definition
+_BETTER = {True: "higher", False: "lower", None: "–"}
 _SHOWN_DOCS = 2
 _SHOWN_CHARACTERS = 700
 _CAPTIONS = {
     "accuracy": "Mean accuracy of each mode, with 95 % intervals over docs",
     "pass_at_k": "Chance that at least one of k samples is right (unbiased pass@k)",
     "entropy": "Entropy of the model's own next-token distribution, one point a doc",
+    "tradeoff": "Difference in meaning (mean cosine distance of embeddings) against quality",
     "diversity": "Diversity among the samples of one doc, with 95 % intervals over docs",
 }
 
@@ -47,6 +51,8 @@ class _Table:
     note: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    first: bool = False
+    """Stands before the plots, and on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def write_report(
     title = _title(manifest)
     write_text(folder / "report.md", _markdown(title, conclusion, tables, plots, shown))
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
-    return "\n\n".join(_terminal_table(table) for table in tables[:2] if table.rows), conclusion
+    return "\n\n".join(_terminal_table(table) for table in tables if table.first), conclusion
 
 
 def write_comparison(
@@ -131,21 +137,30 @@ def _tables(
     values: Sequence[Value],
     comparisons: Sequence[Comparison],
 ) -> list[_Table]:
-    return [
-        _values_table(values),
-        *_family_tables(comparisons),
-        _completeness_table(arms),
-        _settings_table(manifest),
-    ]
+    short = list(_headline(arms, values))
+    tables = [replace(_values_table(short), first=True), *_family_tables(comparisons)]
+    if len(short) < len(values):
+        tables.append(_values_table(values, "All metrics"))
+    return [*tables, _completeness_table(arms), _settings_table(manifest)]
+
+
+def _headline(arms: Sequence[Arm], values: Sequence[Value]) -> Iterator[Value]:
+    """What a short table shows of every task, in the order of its scorer."""
+    scorers = {arm.task: arm.scorer for arm in arms}
+    for task, of_task in groupby(values, key=attrgetter("task")):
+        names = scorers[task].headline
+        found = [value for value in of_task if not names or value.metric in names]
+        yield from sorted(found, key=lambda v: names.index(v.metric) if names else 0)
 
 
 def _family_tables(comparisons: Sequence[Comparison]) -> list[_Table]:
+    primary = _comparison_table(
+        "Primary comparisons",
+        "One metric a task and pair; p two-sided, Holm-corrected over this table.",
+        [c for c in comparisons if c.primary],
+    )
     return [
-        _comparison_table(
-            "Primary comparisons",
-            "One metric a task and pair; p two-sided, Holm-corrected over this table.",
-            [c for c in comparisons if c.primary],
-        ),
+        replace(primary, first=True),
         _comparison_table(
             "Exploratory comparisons",
             "All other metrics; p Benjamini-Hochberg-corrected over this table. Read these as "
@@ -155,21 +170,25 @@ def _family_tables(comparisons: Sequence[Comparison]) -> list[_Table]:
     ]
 
 
-def _values_table(values: Sequence[Value]) -> _Table:
+def _values_table(values: Sequence[Value], title: str = "Results by mode") -> _Table:
     modes = list(dict.fromkeys(value.mode for value in values))
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for value in values:
         if value.metric not in _SAME_AS_ANOTHER:
             rows.setdefault((value.task, value.metric), {})[value.mode] = _estimate(value)
+    better = {(v.task, v.metric): _BETTER[v.higher_is_better] for v in values}
     estimate = ""
     if any(metric == "entropy_bits_estimate" for _, metric in rows):
         estimate = "; the estimate is a lower bound: all but the most probable tokens count as one"
     return _Table(
-        "Results by mode",
+        title,
         "Value [95 % interval over docs]. Fractions are shown times 100; entropy_bits is bits a "
         f"token, pooled: all bits over all tokens{estimate}.",
-        ("task", "metric", *modes),
-        tuple((*key, *(cells.get(mode, "") for mode in modes)) for key, cells in rows.items()),
+        ("task", "metric", "better", *modes),
+        tuple(
+            (*key, better[key], *(cells.get(mode, "") for mode in modes))
+            for key, cells in rows.items()
+        ),
     )
 
 
@@ -358,10 +377,10 @@ def _markdown(
     shown: Sequence[_Shown],
 ) -> str:
     parts = [f"# {title}", f"**{conclusion}**"]
-    for table in tables[:2]:
+    for table in (table for table in tables if table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
-    for table in tables[2:]:
+    for table in (table for table in tables if not table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     if shown:
         parts += ["## Samples", _selection_note()]
@@ -473,12 +492,12 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 </tbody>
 </table></div>
 {% endmacro %}
-{% for table in tables[:2] %}{{ section(table) }}{% endfor %}
+{% for table in tables if table.first %}{{ section(table) }}{% endfor %}
 {% for caption, data in plots %}
 <figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}">
 <figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
-{% for table in tables[2:] %}{{ section(table) }}{% endfor %}
+{% for table in tables if not table.first %}{{ section(table) }}{% endfor %}
 {% if shown %}
 <h2>Samples</h2>
 <p class="note">{{ selection }}</p>

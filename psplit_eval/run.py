@@ -30,7 +30,9 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
+from psplit_eval.prompts import prompt_sources
 from psplit_eval.requests import Request, Shard, digest, plan_sum
+from psplit_eval.rescoring import Yardsticks
 from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
@@ -48,6 +50,7 @@ class RunOptions:
     given_modes: Sequence[Mode] = ()
     suite: str | None = None
     tasks: Sequence[str] = ()
+    prompts: Sequence[Path] = ()
     include: Sequence[Path] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     settings: Mapping[str, TaskSettings] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class RunOptions:
     out: Path | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
     allow_missing: bool = False
+    measured_by: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     shard: Shard | None = None
 
@@ -81,6 +85,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     before = read_manifest(folder)  # an unusable folder is found out before anything is loaded
     engine = _as_before(options.engine, before, folder)
     check_engine(engine)
+    yardsticks = Yardsticks.named(options.measured_by, screen.say)
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))
@@ -103,7 +108,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
             return _part_result(folder, options, options.shard, work, tally)
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
-        return conclude(store, folder, manifest, options.allow_missing, scorers, tally)
+        return conclude(store, folder, manifest, options.allow_missing, scorers, yardsticks, tally)
 
 
 def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> EngineOptions:
@@ -216,14 +221,15 @@ def _sample(
 def _chosen_tasks(
     options: RunOptions,
 ) -> tuple[list[tuple[TaskSource, TaskSettings]], dict[str, list[str]]]:
-    """Every task with its settings, the suite's first, then those named; and the pools.
+    """Every task with its settings, the suite's first, those named, then prompts; and the pools.
 
     What is said of a group holds for its tasks, what is said of a task wins.
     """
-    suite = options.suite or (None if options.tasks else "quick")
+    prompts = prompt_sources(options.prompts)
+    suite = options.suite or (None if options.tasks or prompts else "quick")
     wanted = dict(suite_named(suite).tasks) if suite else {}
-    wanted |= {name: TaskSettings() for name in options.tasks if name not in wanted}
-    catalog = Catalog(options.include)
+    wanted |= {name: TaskSettings() for name in (*options.tasks, *prompts) if name not in wanted}
+    catalog = Catalog(options.include, prompts)
     members = {name: catalog.members(name) for name in wanted}
     sources = _sources(members)
     _check_named(options, {*wanted, *sources}, set(sources))
@@ -275,7 +281,8 @@ def _default_folder(options: RunOptions) -> Path:
     model = Path(options.model).name or "model"
     if options.engine.adapter:
         model += f"+{options.engine.adapter.resolve().name}"
-    what = options.suite or ("-".join(options.tasks) if options.tasks else "quick")
+    named = "-".join([*options.tasks, *(path.name.partition(".")[0] for path in options.prompts)])
+    what = options.suite or named or "quick"
     name = re.sub(r"[^\w.-]+", "_", f"{model}-{what}")
     name = name if len(name) <= 80 else f"{name[:70]}-{digest(name)[:8]}"
     shard = options.shard

@@ -8,24 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from psplit_eval.accuracy import AnswerFormat, Grade, grade, maj_at_k, pass_at_k
-from psplit_eval.diversity import div_bleu, div_ngram, tokenise
-from psplit_eval.errors import DataError
 from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = [
+    "NOTHING",
     "AccuracyScorer",
-    "DiversityScorer",
+    "Answers",
+    "Array",
+    "Chain",
+    "Evidence",
     "MetricInfo",
     "Scorer",
+    "Wanted",
+    "Witnessed",
+    "all_texts",
     "of_doc",
     "of_sample",
-    "scorer_from_dict",
     "truncated_share",
 ]
+
+Array = NDArray[np.float32]
+
+
+class Chain(NamedTuple):
+    """Pieces of one text, of each of which the surprisal is asked for, given all that is before it.
+
+    `chat`: `before` is a user's message, and stands in the reference model's chat template.
+    """
+
+    before: str
+    pieces: tuple[str, ...]
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,11 +62,54 @@ class MetricInfo:
     needs_equal_samples: bool = False
 
 
-_INFO: Mapping[str, MetricInfo] = {
-    "tokens_mean": MetricInfo("tokens", None),
-    "truncated": MetricInfo("fraction", False),
-    "div_bleu_4": MetricInfo("fraction", True, needs_equal_samples=True),
-}
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a scorer needs to know of a doc's samples: vectors of texts, surprisals of chains,
+    vectors of single words."""
+
+    texts: Sequence[str] = ()
+    chains: Sequence[Chain] = ()
+    words: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a doc's samples beyond their text.
+
+    `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece −log2 of the
+    probability of its tokens; empty where the model for them is not at hand.
+    `words`: word → its vector of length 1, or zeros. `others`: what the other modes said to the
+    same doc.
+    """
+
+    vectors: Mapping[str, Array] = field(default_factory=dict)
+    surprisals: Mapping[Chain, Sequence[Array]] = field(default_factory=dict)
+    words: Mapping[str, Array] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+
+    def embed(self, texts: Sequence[str]) -> Array | None:
+        """One row a text (n × d); None where an embedding is not known."""
+        if not texts or any(text not in self.vectors for text in texts):
+            return None
+        return np.stack([self.vectors[text] for text in texts])
+
+
+NOTHING = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A doc, the samples that every mode gave for it (none of them failed), and evidence."""
+
+    doc: Doc
+    by_mode: Mapping[str, Sequence[Sample]]
+    evidence: Evidence = NOTHING
+
+    def scored_by(self, scorer: Scorer) -> Iterator[Metric]:
+        """The numbers of every mode."""
+        for mode, samples in self.by_mode.items():
+            others = {name: given for name, given in self.by_mode.items() if name != mode}
+            yield from scorer.score(self.doc, samples, replace(self.evidence, others=others))
 
 
 @runtime_checkable
@@ -60,17 +123,31 @@ class Scorer(Protocol):
     @property
     def primary(self) -> str: ...
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """What a short table shows, in this order; empty: everything."""
+
     def fields(self) -> tuple[str, ...]:
         """Doc fields that scoring needs."""
 
     def info(self, metric: str) -> MetricInfo:
         """Unit and direction of one of its metrics."""
 
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def score(
+        self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
+    ) -> Iterator[Metric]:
         """Metrics of the samples that one mode gave for one doc; none of them failed."""
 
     def to_dict(self) -> dict[str, Any]:
         """The form used in manifests."""
+
+
+@runtime_checkable
+class Witnessed(Scorer, Protocol):
+    """A scorer that needs evidence."""
+
+    def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
+        """What it needs to know of the samples that every mode gave for one doc."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +163,21 @@ class AccuracyScorer:
     target: str = "answer"
     kind: str = field(default="accuracy", init=False)
     primary: str = field(default="accuracy_avg", init=False)
+    headline: tuple[str, ...] = field(default=(), init=False)
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
-        grades = [self._grade(text, str(doc[self.target])) for text in _flat(results)]
+        grades = [self._grade(text, str(doc[self.target])) for text in all_texts(results)]
         return {"accuracy_avg": _share(grade.correct for grade in grades)}
 
     def fields(self) -> tuple[str, ...]:
         return (self.target,)
 
     def info(self, metric: str) -> MetricInfo:
-        return _INFO.get(metric, MetricInfo("fraction", True))
+        return MetricInfo("fraction", metric != "truncated")
 
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
+    def score(
+        self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
+    ) -> Iterator[Metric]:
         grades = [
             Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
             for sample in samples
@@ -118,56 +198,10 @@ class AccuracyScorer:
         return {"kind": self.kind, "target": self.target, "answer": asdict(self.answer_format)}
 
 
-@dataclass(frozen=True)
-class DiversityScorer:
-    """How much the samples of one doc differ.
+def all_texts(results: Sequence[Any]) -> list[str]:
+    """The texts that lm-eval hands to `process_results`.
 
-    Per doc `div_ngram_2` and `div_bleu_4` in [0, 1] (NaN where undefined, see `diversity`),
-    `truncated` in [0, 1] and `tokens_mean`, the mean length in the model's own tokens.
-    """
-
-    kind: str = field(default="diversity", init=False)
-    primary: str = field(default="div_bleu_4", init=False)
-
-    def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
-        return self._values(_flat(results))
-
-    def fields(self) -> tuple[str, ...]:
-        return ()
-
-    def info(self, metric: str) -> MetricInfo:
-        return _INFO.get(metric, MetricInfo("fraction", True))
-
-    def score(self, doc: Doc, samples: Sequence[Sample]) -> Iterator[Metric]:
-        for name, value in self._values([sample.text or "" for sample in samples]).items():
-            yield of_doc(samples, name, value)
-        yield truncated_share(samples)
-        lengths = [s.completion_tokens for s in samples if s.completion_tokens is not None]
-        if lengths:  # imported samples come without
-            yield of_doc(samples, "tokens_mean", sum(lengths) / len(lengths))
-
-    def _values(self, texts: Sequence[str]) -> dict[str, float]:
-        tokens = [tokenise(text) for text in texts]
-        return {"div_ngram_2": div_ngram(tokens, 2), "div_bleu_4": div_bleu(tokens, 4)}
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind}
-
-
-def scorer_from_dict(content: Mapping[str, Any]) -> Scorer:
-    """The scorer that a manifest describes; raises DataError for an unknown kind."""
-    if content.get("kind") == "accuracy":
-        return AccuracyScorer(AnswerFormat(**content["answer"]), content["target"])
-    if content.get("kind") == "diversity":
-        return DiversityScorer()
-    raise DataError(
-        f"scorer kind {content.get('kind')!r}: expected accuracy, diversity or lm-eval; use a "
-        "newer psplit"
-    )
-
-
-def _flat(results: Sequence[Any]) -> list[str]:
-    """lm-eval hands over one string, or the list that a filter kept of all repeats."""
+    lm-eval hands over one string, or the list that a filter kept of all repeats."""
     return [
         text for result in results for text in ([result] if isinstance(result, str) else result)
     ]

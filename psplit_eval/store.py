@@ -11,10 +11,11 @@ import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from operator import attrgetter
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -92,6 +93,12 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     # 3: servers give the log-probabilities of some tokens only, so their entropy is an estimate
     "ALTER TABLE samples ADD COLUMN entropy_estimate_sum_bits REAL;",
+    # 4: how surprising a reference model finds texts, piece by piece
+    """
+    CREATE TABLE surprisals (
+        model TEXT NOT NULL, chain_hash TEXT NOT NULL, piece INTEGER NOT NULL,
+        token_bits BLOB NOT NULL, PRIMARY KEY (model, chain_hash, piece)) WITHOUT ROWID;
+    """,
 )
 
 
@@ -188,6 +195,8 @@ class Outcome(NamedTuple):
 
 _METRIC = attrgetter(*(field.name for field in fields(Metric)))
 _OF_CELL = "WHERE task = ? AND mode = ?"
+_AT_ONCE = 500
+"""Hashes looked up by one query."""
 _SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
 _SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
 _IDS_COLUMN, _GREEDY_COLUMN = (
@@ -252,7 +261,8 @@ class Store:
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
         with store_errors(self.path):
-            yield from self._db.execute(query, values)
+            # through map, since 'yield from' closes a cursor, and a closed store's cannot be
+            yield from map(tuple, self._db.execute(query, values))
 
     def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
         """Record prompts and docs; those already there stay as they are."""
@@ -422,6 +432,48 @@ class Store:
             for name, of_task, doc_id, idx, metric, value in self._rows(query, cell):
                 number = math.nan if value is None else value
                 yield Metric(name, of_task, doc_id, idx, metric, number)
+
+    def vectors(self, model: str, hashes: Iterable[str]) -> dict[str, bytes]:
+        """Stored embeddings by text hash, as float32; those that are not there are left out."""
+        found = self._of_hashes("text_hash, vector FROM embeddings", "text_hash", model, hashes)
+        return dict(found)
+
+    def add_vectors(self, model: str, vectors: Mapping[str, bytes]) -> None:
+        """Keep embeddings by text hash; those already there stay as they are."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO embeddings VALUES (?, ?, ?)",
+                ((model, text_hash, vector) for text_hash, vector in vectors.items()),
+            )
+
+    def surprisals(self, model: str, hashes: Iterable[str]) -> dict[str, list[bytes]]:
+        """Bits of every token, as float32, piece by piece, of the chains that are there."""
+        query = "chain_hash, token_bits FROM surprisals"
+        rows = self._of_hashes(query, "chain_hash", model, hashes, "ORDER BY chain_hash, piece")
+        return {
+            chain: [bits for _, bits in pieces] for chain, pieces in groupby(rows, itemgetter(0))
+        }
+
+    def add_surprisals(self, model: str, surprisals: Mapping[str, Sequence[bytes]]) -> None:
+        """Keep the pieces of chains by chain hash; those already there stay as they are."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO surprisals VALUES (?, ?, ?, ?)",
+                (
+                    (model, chain, number, piece)
+                    for chain, pieces in surprisals.items()
+                    for number, piece in enumerate(pieces)
+                ),
+            )
+
+    def _of_hashes(
+        self, query: str, column: str, model: str, hashes: Iterable[str], order: str = ""
+    ) -> Iterator[tuple[Any, ...]]:
+        wanted = iter(sorted(set(hashes)))
+        while some := list(islice(wanted, _AT_ONCE)):
+            slots = ", ".join("?" * len(some))
+            where = f"WHERE model = ? AND {column} IN ({slots}) {order}"
+            yield from self._rows(f"SELECT {query} {where}", (model, *some))
 
     def right(self, task: str, mode: str) -> int | None:
         """Samples of a task in a mode that are graded as right; None where none is graded."""

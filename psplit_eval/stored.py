@@ -14,7 +14,6 @@ from psplit_eval.comparison import (
     compare_pairs,
     read_arms,
     runs_verdict,
-    score_store,
     with_pools,
 )
 from psplit_eval.errors import UsageError
@@ -30,6 +29,7 @@ from psplit_eval.manifest import (
 from psplit_eval.measures import stored_scorer, working_scorer
 from psplit_eval.paired_runs import PairedRuns, StoredRun
 from psplit_eval.report import COMPARISON_FILES, write_comparison, write_report
+from psplit_eval.rescoring import Yardsticks, score_store
 from psplit_eval.sampling import Tally
 from psplit_eval.scoring import Scorer
 from psplit_eval.store import Doc, Store
@@ -68,15 +68,22 @@ class RunsCompared:
     summary: str
 
 
-def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path] = ()) -> RunResult:
+def score_run(
+    folder: Path,
+    allow_missing: bool = False,
+    include: Sequence[Path] = (),
+    measured_by: Mapping[str, str] | None = None,
+) -> RunResult:
     """Compute every metric of a stored run again, and report.
 
-    A task that lm-eval measures is looked up among psplit's and lm-eval's tasks and those in
-    `include`, and measured as it is defined now, which the manifest then says. Raises UsageError
-    where there is no run, or no such task.
+    Texts are measured by what the run was scored with last, as far as `measured_by` gives no other
+    names (see `Yardsticks`). A task that lm-eval measures is looked up among psplit's and lm-eval's
+    tasks and those in `include`, and measured as it is defined now, which the manifest then says.
+    Raises UsageError where there is no run, or no such task.
     """
     manifest = open_run(folder)
     catalog, notes = Catalog(include), []
+    yardsticks = Yardsticks.named({**manifest.get("yardsticks", {}), **(measured_by or {})})
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
         for name, entry in manifest["tasks"].items():
@@ -85,9 +92,7 @@ def score_run(folder: Path, allow_missing: bool = False, include: Sequence[Path]
             if now != entry["scorer"] and entry["scorer"]["kind"] == "lm-eval":
                 notes.append(f"task {name}: its definition has changed since it was measured last")
                 entry["scorer"] = now
-        score_store(store, scorers)
-        write_json(folder / "manifest.json", manifest)
-        return _reported(store, folder, manifest, allow_missing, Tally(), notes)
+        return _scored(store, folder, manifest, allow_missing, scorers, yardsticks, notes=notes)
 
 
 def _first_doc(store: Store, task: str) -> Doc:
@@ -134,7 +139,9 @@ def import_run(
             name: working_scorer(entry["scorer"], catalog, _first_doc(store, name))
             for name, entry in manifest["tasks"].items()
         }
-        return conclude(store, folder, manifest, allow_missing, scorers, notes=found.notes)
+        return conclude(
+            store, folder, manifest, allow_missing, scorers, Yardsticks(), notes=found.notes
+        )
 
 
 def compare_runs(
@@ -195,6 +202,7 @@ def conclude(
     manifest: Manifest,
     allow_missing: bool,
     scorers: Mapping[str, Scorer],
+    yardsticks: Yardsticks,
     tally: Tally | None = None,
     notes: Sequence[str] = (),
 ) -> RunResult:
@@ -208,8 +216,25 @@ def conclude(
         for name, entry in manifest["tasks"].items()
         if entry["scorer"]["kind"] != "lm-eval"
     }
-    score_store(store, {**own, **scorers})
-    return _reported(store, folder, manifest, allow_missing, tally or Tally(), notes)
+    known = {**own, **scorers}
+    return _scored(store, folder, manifest, allow_missing, known, yardsticks, tally, notes)
+
+
+def _scored(
+    store: Store,
+    folder: Path,
+    manifest: Manifest,
+    allow_missing: bool,
+    scorers: Mapping[str, Scorer],
+    yardsticks: Yardsticks,
+    tally: Tally | None = None,
+    notes: Sequence[str] = (),
+) -> RunResult:
+    score_store(store, scorers, yardsticks)
+    manifest["yardsticks"] = yardsticks.to_dict()
+    write_json(folder / "manifest.json", manifest)
+    said = [*notes, *yardsticks.notes]
+    return _reported(store, folder, manifest, allow_missing, tally or Tally(), said)
 
 
 def _reported(

@@ -60,6 +60,7 @@ class Suite:
 _PUBLISHED = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "max_tokens": 32768}
 
 _GENERAL = ("psplit_math500", "psplit_aime", "psplit_gpqa_diamond", "psplit_mmlu_pro")
+_CREATIVE = ("story", "uses", "words", "open", "solve")
 
 SUITES: Mapping[str, Suite] = {
     suite.name: suite
@@ -78,7 +79,11 @@ SUITES: Mapping[str, Suite] = {
             "accuracy on published problems, each task by its own settings",
             {name: TaskSettings() for name in ("psplit_gsm8k", *_GENERAL)},
         ),
-        Suite("creative", "diversity of stories", {"psplit_story": TaskSettings()}),
+        Suite(
+            "creative",
+            "stories, unusual uses, unlike words, open questions and odd solutions, 8 samples",
+            {f"psplit_{form}": TaskSettings() for form in _CREATIVE},
+        ),
         Suite(
             "paper",
             "as published: four general tasks at T 0.6, top-k 20, top-p 0.95, up to 32 768 tokens, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["columns", "one_line", "shortened"]
+__all__ = ["columns", "one_line", "shortened", "wellformed"]
 
 
 def one_line(value: object) -> str:
@@ -29,3 +29,8 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[st
         ).rstrip()
         for row in rows
     ]
+
+
+def wellformed(text: str) -> str:
+    """The text with '?' for lone halves of surrogate pairs, which models write and UTF-8 lacks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -19,14 +19,12 @@ from itertools import islice
 from multiprocessing import get_context
 
 from psplit_eval.errors import UsageError
-from psplit_eval.scoring import Scorer
-from psplit_eval.store import Doc, Metric, Sample
+from psplit_eval.scoring import Answers, Scorer
+from psplit_eval.store import Metric
 
-__all__ = ["Answered", "scoring_by", "worker_count"]
+__all__ = ["scoring_by", "worker_count"]
 
-Answered = tuple[Doc, Sequence[Sample]]
-"""A doc and the samples that one mode gave for it; none of them failed."""
-Score = Callable[[str, Iterable[Answered]], Iterator[Metric]]
+Score = Callable[[str, Iterable[Answers]], Iterator[Metric]]
 """(task, docs) → their numbers, in order."""
 
 _FEW = 10_000
@@ -70,7 +68,7 @@ def scoring_by(scorers: Mapping[str, Scorer], samples: int) -> Iterator[Score]:
     # not forked: torch's threads would be missing in a copy of this process
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (portable,))
 
-    def score(task: str, docs: Iterable[Answered]) -> Iterator[Metric]:
+    def score(task: str, docs: Iterable[Answers]) -> Iterator[Metric]:
         if task in portable:
             return _score_in(pool, workers, task, scorers[task], docs)
         return _score(scorers[task], docs)
@@ -89,9 +87,9 @@ def _is_portable(scorer: Scorer) -> bool:
     return True
 
 
-def _score(scorer: Scorer, docs: Iterable[Answered]) -> Iterator[Metric]:
-    for doc, samples in docs:
-        yield from scorer.score(doc, samples)
+def _score(scorer: Scorer, docs: Iterable[Answers]) -> Iterator[Metric]:
+    for answers in docs:
+        yield from answers.scored_by(scorer)
 
 
 def _score_in(
@@ -99,9 +97,9 @@ def _score_in(
     workers: int,
     task: str,
     scorer: Scorer,
-    docs: Iterable[Answered],
+    docs: Iterable[Answers],
 ) -> Iterator[Metric]:
-    waiting: deque[tuple[Future[list[Metric]], list[Answered]]] = deque()
+    waiting: deque[tuple[Future[list[Metric]], list[Answers]]] = deque()
     docs = iter(docs)
     while True:
         while len(waiting) < workers * _AHEAD and (parcel := list(islice(docs, _AT_ONCE))):
@@ -115,7 +113,7 @@ def _score_in(
             yield from _score(scorer, parcel)
 
 
-def _sent(pool: ProcessPoolExecutor, task: str, parcel: list[Answered]) -> Future[list[Metric]]:
+def _sent(pool: ProcessPoolExecutor, task: str, parcel: list[Answers]) -> Future[list[Metric]]:
     try:
         return pool.submit(_work, task, parcel)
     except BrokenProcessPool as error:
@@ -135,5 +133,5 @@ def _begin(scorers: Mapping[str, Scorer]) -> None:
     warnings.simplefilter("ignore")
 
 
-def _work(task: str, parcel: Sequence[Answered]) -> list[Metric]:
+def _work(task: str, parcel: Sequence[Answers]) -> list[Metric]:
     return list(_score(_scorers[task], parcel))

@@ -8,8 +8,11 @@ from typing import Any
 import datasets
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.creativity import CreativityScorer
+from psplit_eval.lmtask import GivenRows
+from psplit_eval.prompts import read_prompts
 from psplit_eval.requests import digest
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer
+from psplit_eval.scoring import AccuracyScorer
 
 SEED = 20260411
 """Part of what orders the options of psplit_gpqa_diamond."""
@@ -23,13 +26,23 @@ last_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})"))
 first_number = AccuracyScorer(AnswerFormat(rf"({_INTEGER})", first=True))
 boxed = AccuracyScorer(AnswerFormat())
 boxed_letter = AccuracyScorer(AnswerFormat(letter=True))
-diversity = DiversityScorer()
+story = CreativityScorer("story")
+uses = CreativityScorer("uses")
+words = CreativityScorer("words")
+open_questions = CreativityScorer("open")
+solve = CreativityScorer("solve")
+prompts = CreativityScorer("prompts")
 
 
 def rows(file: str, **_: Any) -> dict[str, datasets.Dataset]:
     """The rows of a JSONL file beside this one, as the test split."""
     lines = (Path(__file__).parent / file).read_text(encoding="utf-8").splitlines()
     return {"test": datasets.Dataset.from_list([json.loads(line) for line in lines])}
+
+
+def prompt_rows(file: str, **_: Any) -> dict[str, datasets.Dataset]:
+    """The user's prompts as the test split."""
+    return GivenRows(test=read_prompts(Path(file)))()
 
 
 def gsm8k_docs(dataset: datasets.Dataset) -> datasets.Dataset:

@@ -59,6 +59,8 @@ def workplace(tiny, adapter, tmp_path_factory):
     """What a reader of the README has: files, task folders, runs, shards, logs of lm_eval."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "my_prompt.txt").write_text("Be bold.")
+    (folder / "my_prompts.txt").write_text("Name a river.\nName a tree.\n")
+    (folder / "more.jsonl").write_text('{"prompt": "Name a bird."}\n')
     shutil.copytree(adapter, folder / "path/to/adapter")
     (folder / "my_tasks").mkdir()
     (folder / "my_tasks" / "my_task.yaml").write_text(MY_TASK)

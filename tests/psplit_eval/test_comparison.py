@@ -9,10 +9,10 @@ from psplit_eval.comparison import (
     arm_values,
     compare_modes,
     read_arms,
-    score_store,
     verdict,
     with_pools,
 )
+from psplit_eval.rescoring import score_store
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample, Store
 

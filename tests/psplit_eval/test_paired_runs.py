@@ -10,9 +10,10 @@ from scipy import stats
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.manifest import new_manifest
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer
-from psplit_eval.store import Doc, Prompt, Sample, Store
+from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
 NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
 SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_tokens": 8}
@@ -288,18 +289,34 @@ def test_a_modes_own_settings_are_compared_as_they_took_effect(tmp_path, runs, c
 
 
 def test_a_metric_that_depends_on_the_number_of_samples_needs_equal_ones(tmp_path, capsys):
-    story = task_entry(scorer=DiversityScorer().to_dict())
+    asked = task_entry(scorer=CreativityScorer("open").to_dict())
     folders = [
-        make_run(tmp_path / name, manifest(name, {"t": story}), better, samples=k)
+        make_run(tmp_path / name, manifest(name, {"t": asked}), better, samples=k)
         for name, k in (("three", 3), ("six", 6))
     ]
     capsys.readouterr()
     found = compared(capsys, *folders, "--modes", "normal")
     (primary,) = [c for c in found["comparisons"] if c["primary"]]
-    assert primary["metric"] == "div_bleu_4"
+    assert primary["verdict"] == "not tested: utility_k is not measured"
+    for folder in folders:
+        with Store(folder / "samples.sqlite") as store:
+            worth = [Metric("normal", "t", doc, None, "utility_k", doc / 12) for doc in range(12)]
+            store.replace_metrics("t", [*store.metrics("t"), *worth])
+    found = compared(capsys, *folders, "--modes", "normal")
+    (primary,) = [c for c in found["comparisons"] if c["primary"]]
+    assert primary["metric"] == "utility_k"
     assert primary["p"] is None
     assert primary["verdict"] == "not tested: 3 samples a doc against 6"
     assert next(c for c in found["comparisons"] if c["metric"] == "tokens_mean")["n_docs"] == 12
+
+
+def test_texts_measured_by_other_models_are_not_compared(tmp_path, capsys):
+    asked = {"t": task_entry(scorer=CreativityScorer("open").to_dict())}
+    folders = [make_run(tmp_path / name, manifest(name, asked), better) for name in ("a", "b")]
+    assert main(["score", str(folders[1]), "--reference", "none"]) == 0
+    capsys.readouterr()
+    assert main(["compare", *map(str, folders)]) == 2
+    assert "psplit-eval score RUN --encoder" in capsys.readouterr().err
 
 
 def test_samples_that_are_not_drawn_yet_are_missing(tmp_path, runs, capsys):

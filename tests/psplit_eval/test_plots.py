@@ -6,14 +6,15 @@ import math
 import pytest
 
 from psplit_eval.comparison import Arm
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.plots import draw
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer
+from psplit_eval.scoring import AccuracyScorer
 
 
 def arm(mode, metrics=("accuracy_avg", "accuracy_pass_at_1", "accuracy_pass_at_2")):
     docs = range(8)
     values = {name: {doc: (doc % 4) / 4 for doc in docs} for name in metrics}
-    scorer = DiversityScorer() if "div_bleu_4" in metrics else AccuracyScorer()
+    scorer = CreativityScorer() if "div_bleu_4" in metrics else AccuracyScorer()
     bits, tokens = {doc: 10.0 + doc for doc in docs}, dict.fromkeys(docs, 5)
     return Arm("task", mode, scorer, values, bits, tokens, 16, 0, 0, 4)
 

@@ -5,8 +5,10 @@ import math
 import pytest
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import DataError
-from psplit_eval.scoring import AccuracyScorer, DiversityScorer, scorer_from_dict
+from psplit_eval.measures import stored_scorer
+from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample
 
 NUMBER = AccuracyScorer(AnswerFormat(r"(\d+)"))
@@ -47,22 +49,22 @@ def test_a_truncated_answer_is_wrong_and_has_no_vote():
 def test_lm_eval_may_hand_over_one_text_or_all():
     assert NUMBER({"answer": "7"}, ["it is 7"]) == {"accuracy_avg": 1.0}
     assert NUMBER({"answer": "7"}, [["7", "8"]]) == {"accuracy_avg": 0.5}
-    diversity = DiversityScorer()({}, [["a b c", "d e f"]])
+    diversity = CreativityScorer()({}, [["a b c", "d e f"]])
     assert diversity["div_ngram_2"] == 1.0
 
 
 def test_diversity_of_one_text_is_undefined_where_it_compares():
-    found = scored(DiversityScorer(), "", sample("one two three"))
+    found = scored(CreativityScorer(), "", sample("one two three"))
     assert math.isnan(found["div_bleu_4"][0])
     assert found["div_ngram_2"] == [1.0]
     assert found["tokens_mean"] == [2.0]
 
 
-@pytest.mark.parametrize("scorer", [NUMBER, AccuracyScorer(), DiversityScorer()])
+@pytest.mark.parametrize("scorer", [NUMBER, AccuracyScorer(), CreativityScorer()])
 def test_a_manifest_restores_the_scorer(scorer):
-    assert scorer_from_dict(scorer.to_dict()) == scorer
+    assert stored_scorer(scorer.to_dict()) == scorer
 
 
 def test_an_unknown_scorer_is_an_error():
     with pytest.raises(DataError, match="'poetry'"):
-        scorer_from_dict({"kind": "poetry"})
+        stored_scorer({"kind": "poetry"})

@@ -1,0 +1,202 @@
+"""Every metric of a store, computed again from what is stored: evidence first, then scores.
+
+Evidence (embeddings, surprisals) comes from models and takes its time, so it is kept in the store
+by the hash of the text: a run that is scored again needs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby, islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+
+from psplit_eval.embedding import PACKAGED, Encoder
+from psplit_eval.errors import InfrastructureError, MissingExtraError
+from psplit_eval.reference import REFERENCE, ReferenceModel
+from psplit_eval.scoring import Answers, Array, Chain, Evidence, Scorer, Wanted, Witnessed
+from psplit_eval.store import Sample, Store
+from psplit_eval.wordvectors import WordVectors
+from psplit_eval.workers import scoring_by
+
+__all__ = ["NONE", "Yardsticks", "score_store"]
+
+T = TypeVar("T")
+
+NONE = "none"
+"""The name of no model."""
+_AT_ONCE = 16
+"""Docs whose evidence is made and committed together."""
+
+
+@dataclass
+class Yardsticks:
+    """What texts are measured by.
+
+    `encoder` embeds texts, and single words unless there are `word_vectors`, a file; `reference`
+    gives surprisals. Each is loaded when something is missing in the store. What needs one that is
+    'none', or that is not to be had here, is left out; of the latter `notes` tell.
+    """
+
+    encoder: str = PACKAGED
+    reference: str = REFERENCE
+    word_vectors: str = ""
+    say: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
+
+    @classmethod
+    def named(cls, names: Mapping[str, str], say: Callable[[str], None] = lambda _: None) -> Self:
+        """Those of `to_dict`, or some of them; checked: raises what `check` raises."""
+        given = {**cls().to_dict(), **names}
+        made = cls(given["encoder"], given["reference"], given["word_vectors"], say=say)
+        made.check()
+        return made
+
+    def to_dict(self) -> dict[str, str]:
+        """The form used in manifests."""
+        return {name: getattr(self, name) for name in ("encoder", "reference", "word_vectors")}
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        return None if self.encoder == NONE else Encoder(self.encoder)
+
+    @cached_property
+    def _reference(self) -> ReferenceModel | None:
+        return None if self.reference == NONE else ReferenceModel(self.reference, self.say)
+
+    @cached_property
+    def _words(self) -> Encoder | WordVectors | None:
+        return WordVectors(Path(self.word_vectors)) if self.word_vectors else self._encoder
+
+    def check(self) -> None:
+        """Raise CheckpointError, UnknownNameError or DataError for what cannot be one of these."""
+        _ = self._reference, self._words, self._encoder
+
+    def make(self, store: Store, wanted: Wanted) -> None:
+        """Make and store what is wanted and not stored yet."""
+        if self._encoder:
+            self._make_vectors(store, self._encoder, _by_sum(wanted.texts))
+        if self._words:
+            self._make_vectors(store, self._words, _by_sum(wanted.words))
+        if self._reference:
+            self._make_surprisals(store, self._reference, _by_sum(wanted.chains))
+
+    def _make_vectors(
+        self, store: Store, encoder: Encoder | WordVectors, texts: Mapping[str, str]
+    ) -> None:
+        lacking = sorted(texts.keys() - store.vectors(encoder.name, texts).keys())
+        if lacking and self._usable(encoder):
+            rows = encoder.encode([texts[key] for key in lacking])
+            made = {key: row.tobytes() for key, row in zip(lacking, rows, strict=True)}
+            store.add_vectors(encoder.name, made)
+
+    def _make_surprisals(
+        self, store: Store, reference: ReferenceModel, chains: Mapping[str, Chain]
+    ) -> None:
+        lacking = sorted(chains.keys() - store.surprisals(reference.name, chains).keys())
+        if lacking and self._usable(reference):
+            found = reference.surprisals([chains[key] for key in lacking])
+            made = {
+                key: [piece.tobytes() for piece in pieces]
+                for key, pieces in zip(lacking, found, strict=True)
+            }
+            store.add_surprisals(reference.name, made)
+
+    def _usable(self, model: Encoder | WordVectors | ReferenceModel) -> bool:
+        try:
+            model.load()
+        except (MissingExtraError, InfrastructureError) as error:
+            note = f"left out what needs {error}"
+            self.notes += [] if note in self.notes else [note]
+            return False
+        return True
+
+    def evidence(self, store: Store, wanted: Wanted) -> Evidence:
+        """What is stored of all that is wanted."""
+        chains = _by_sum(wanted.chains)
+        pieces = store.surprisals(self._reference.name, chains) if self._reference else {}
+        return Evidence(
+            _vectors(store, self._encoder, wanted.texts),
+            {chains[key]: list(map(_numbers, found)) for key, found in pieces.items()},
+            _vectors(store, self._words, wanted.words),
+        )
+
+
+def _vectors(
+    store: Store, encoder: Encoder | WordVectors | None, texts: Sequence[str]
+) -> dict[str, Array]:
+    by_sum = _by_sum(texts)
+    found = store.vectors(encoder.name, by_sum) if encoder else {}
+    return {by_sum[key]: _numbers(vector) for key, vector in found.items()}
+
+
+def _numbers(stored: bytes) -> Array:
+    return np.frombuffer(stored, np.float32)
+
+
+def score_store(
+    store: Store, scorers: Mapping[str, Scorer], yardsticks: Yardsticks | None = None
+) -> None:
+    """Compute every metric of every task again from the stored samples, and store it.
+
+    Without `yardsticks` no model is asked for anything, and what needs one is left out.
+    """
+    measured = yardsticks or Yardsticks(NONE, NONE)
+    with scoring_by(scorers, sum(store.counts().values())) as score:
+        for task, scorer in scorers.items():
+            answers = _answers(store, task)
+            if isinstance(scorer, Witnessed):
+                _make_evidence(store, task, scorer, measured)
+                answers = (_with_evidence(each, store, scorer, measured) for each in answers)
+            store.replace_metrics(task, score(task, answers))
+
+
+def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yardsticks) -> None:
+    """A few docs at a time; words at the end, since a file of word vectors is read as a whole."""
+    answers = _answers(store, task)
+    words: set[str] = set()
+    while some := list(islice(answers, _AT_ONCE)):
+        wanted = [scorer.wanted(each.doc, each.by_mode) for each in some]
+        texts = [text for each in wanted for text in each.texts]
+        yardsticks.make(store, Wanted(texts, [chain for each in wanted for chain in each.chains]))
+        words.update(word for each in wanted for word in each.words)
+    yardsticks.make(store, Wanted(words=sorted(words)))
+
+
+def _with_evidence(
+    answers: Answers, store: Store, scorer: Witnessed, yardsticks: Yardsticks
+) -> Answers:
+    wanted = scorer.wanted(answers.doc, answers.by_mode)
+    return replace(answers, evidence=yardsticks.evidence(store, wanted))
+
+
+def _answers(store: Store, task: str) -> Iterator[Answers]:
+    """Doc by doc, with the samples of all modes, so that a task of any size fits into memory."""
+    modes = [mode for mode, of_task in store.counts() if of_task == task]
+    streams = [_good(store, task, mode) for mode in modes]
+    docs = store.docs(task)
+    merged = heapq.merge(*streams, key=attrgetter("doc_id"))
+    for doc_id, of_doc in groupby(merged, key=attrgetter("doc_id")):
+        by_mode = {mode: list(samples) for mode, samples in groupby(of_doc, key=attrgetter("mode"))}
+        yield Answers(next(doc for doc in docs if doc.doc_id == doc_id), by_mode)
+
+
+def _good(store: Store, task: str, mode: str) -> Iterator[Sample]:
+    return (sample for sample in store.samples(task, mode, ids=False) if sample.error is None)
+
+
+def _by_sum(items: Sequence[T]) -> dict[str, T]:
+    return {_sum(item): item for item in items}
+
+
+def _sum(of: object) -> str:
+    """As JSON, since lone halves of surrogate pairs, which models write, must not stop a run."""
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()

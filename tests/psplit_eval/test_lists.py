@@ -1,0 +1,65 @@
+"""Lists of words and of uses, on vectors made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from psplit_eval.lists import UseList, WordList
+from psplit_eval.scoring import Evidence
+from psplit_eval.store import Doc
+
+BRICK = Doc("uses", 0, "h", {"object": "a brick", "usual": "building"}, "")
+EIGHT = ["river", "lamp", "anger", "spoon", "music", "cloud", "debt", "moss"]
+
+
+def axes(*texts, size=384):
+    """Texts at right angles to each other."""
+    return {text: row.astype(np.float32) for text, row in zip(texts, np.eye(size), strict=False)}
+
+
+def test_words_by_hand():
+    pytest.importorskip("spylls", reason="the extra 'semantic' is not installed")
+    text = "\n".join([*EIGHT, "qzxv", "river"])
+    assert WordList().wanted(BRICK, text).words == tuple(EIGHT)
+    known = Evidence(words=axes(*EIGHT))
+    found = dict(WordList().values(BRICK, text, known, passing=True))
+    assert found == {
+        "invalid_words": 1,
+        "valid_words": 8,
+        "divergent_association": pytest.approx(100),
+        "effective_association": pytest.approx(100),
+    }
+    few = dict(WordList().values(BRICK, "river, lamp", known, passing=True))
+    assert math.isnan(few["divergent_association"])
+    assert few["effective_association"] == 0
+    assert set(dict(WordList().values(BRICK, text, Evidence(), True))) == {
+        "invalid_words",
+        "valid_words",
+    }
+
+
+def test_uses_by_hand():
+    uses = ["Hold a door open", "Weigh down papers", "Keep a door from closing"]
+    text = "\n".join(f"{i}. {use}" for i, use in enumerate(uses, 1))
+    wanted = UseList().wanted(BRICK, text).texts
+    assert wanted == ["brick", *uses]
+    vectors = axes("brick", *uses)
+    vectors[uses[2]] = vectors[uses[0]]
+    known = Evidence(vectors=vectors)
+    found = dict(UseList().values(BRICK, text, known, passing=True))
+    assert (found["use_fluency"], found["use_flexibility"]) == (3, 2)
+    assert 1 <= found["use_originality"] <= 5
+    assert found["effective_originality"] == found["use_originality"]
+    lost = dict(UseList().values(BRICK, text, known, passing=False))
+    assert lost["effective_originality"] == 1
+    assert lost["use_originality"] == found["use_originality"]
+    pooled = dict(UseList().values_of_all(BRICK, [text, text, "Weigh down papers"], known))
+    assert pooled == {"use_kinds_k": 2}
+
+
+def test_a_response_without_uses_has_the_least_originality():
+    found = dict(UseList().values(BRICK, "", Evidence(vectors=axes("brick")), passing=True))
+    assert (found["use_fluency"], found["use_flexibility"]) == (0, 0)
+    assert math.isnan(found["use_originality"])
+    assert found["effective_originality"] == 1
