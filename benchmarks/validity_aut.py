@@ -2,6 +2,7 @@
 
     python benchmarks/validity_aut.py            # benchmarks/results/validity_aut.csv
     python benchmarks/validity_aut.py --fit      # and psplit_eval/fitted/originality.json
+    python benchmarks/validity_aut.py --surprise FILE   # and a language model (surprise.py)
 
 Originality: 20 121 uses of 21 objects with people's mean rating (Ocsai), each object's predicted by
 a model fitted to the others, and where single ratings are stored (four studies) beside how well one
@@ -62,11 +63,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the model that psplit ships")
     parser.add_argument("--vectors", type=Path, help="an .npz file to keep embeddings in")
+    parser.add_argument("--surprise", type=Path, help="what surprise.py wrote of uses")
     options = parser.parse_args()
     embed = Embedder(options.vectors)
     ratings = read_ratings(embed)
     columns = candidates(ratings, embed)
-    results = [*originality_results(ratings, columns), *study_results(ratings, columns)]
+    results = [*originality_results("ocsai", ratings, columns), *study_results(ratings, columns)]
+    if options.surprise:
+        results += surprise_results(ratings, options.surprise)
     results += kind_results(embed)
     embed.keep()
     if options.fit:
@@ -151,7 +155,9 @@ def fit(ratings: Ratings, columns: slice = slice(None)) -> OriginalityModel:
     return OriginalityModel(float(y.mean() - x.mean(axis=0) @ coefficients), coefficients)
 
 
-def originality_results(ratings: Ratings, columns: dict[str, tuple[Array, bool]]) -> Iterator[Row]:
+def originality_results(
+    dataset: str, ratings: Ratings, columns: dict[str, tuple[Array, bool]]
+) -> Iterator[Row]:
     """Mean correlation within objects; the spread is its standard error over objects."""
     length = ratings.features[:, 0]
     large = [item for item in np.unique(ratings.items) if (ratings.items == item).sum() >= MINIMUM]
@@ -163,10 +169,10 @@ def originality_results(ratings: Ratings, columns: dict[str, tuple[Array, bool]]
                 found.append(compute(values[of], ratings.rating[of], length[of]))
             mean, error = np.mean(found), np.std(found, ddof=1) / math.sqrt(len(found))
             yield row_of(
-                "ocsai", name, f"{statistic}_within_object", mean, error, len(large), fitted
+                dataset, name, f"{statistic}_within_object", mean, error, len(large), fitted
             )
         pooled = np.corrcoef(values, ratings.rating)[0, 1]
-        yield row_of("ocsai", name, "pearson_pooled", pooled, "", len(values), fitted)
+        yield row_of(dataset, name, "pearson_pooled", pooled, "", len(values), fitted)
 
 
 def correlations() -> dict[str, Callable[[Array, Array, Array], float]]:
@@ -231,6 +237,25 @@ def intraclass(given: Array) -> float:
     left = given - rows[:, None] - columns + given.mean()
     error = float((left**2).sum()) / ((n - 1) * (k - 1))
     return float((between - error) / (between + (k - 1) * error + k * (raters - error) / n))
+
+
+def surprise_results(ratings: Ratings, file: Path) -> Iterator[Row]:
+    """What a language model adds, on the uses that it has read."""
+    read = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    bits, tokens, alone = (
+        np.array([row[name] for row in read], dtype=np.float64)
+        for name in ("given", "tokens", "alone")
+    )
+    some = ratings.of([row["row"] for row in read])
+    surprise = np.column_stack([bits, bits / tokens, bits - alone, (bits - alone) / tokens])
+    more = Ratings(some.items, some.uses, some.rating, np.hstack([some.features, surprise]))
+    columns = {
+        "bits": (bits, False),
+        "bits_a_token": (bits / tokens, False),
+        "without_it": (outside(some, slice(None)), True),
+        "with_it": (outside(more, slice(None)), True),
+    }
+    yield from originality_results("ocsai_read_by_smollm2", some, columns)
 
 
 def kind_results(embed: Embedder) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
     python benchmarks/validity_pairs.py            # benchmarks/results/validity_pairs.csv
     python benchmarks/validity_pairs.py --fit      # and psplit_eval/fitted/equivalence.json
+    python benchmarks/validity_pairs.py --surprise FILE   # and a language model (surprise.py)
 
 NoveltyBench's pairs (770 prompts, each with two answers that one of eight people called the same or
 not): AUC of each similarity alone and of the fitted model on prompts that it was not fitted to.
@@ -67,14 +68,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="write the model that psplit ships")
     parser.add_argument("--vectors", type=Path, help="an .npz file to keep embeddings in")
+    parser.add_argument("--surprise", type=Path, help="what surprise.py wrote of pairs")
     options = parser.parse_args()
     embed = Embedder(options.vectors)
     rows = list(data(PAIRS))
     answers = [row[key] for row in rows for key in ("generation_0", "generation_1")]
     weights = WordWeights.counted(answers, WORDS, RARE)
     pairs = read_pairs(rows, embed, weights)
-    outside = np.stack([out_of_fold(pairs, seed) for seed in range(SEEDS)])
-    results = [*single_results(pairs), *fitted_results(pairs, outside)]
+    outside = np.stack([out_of_fold(pairs.features, pairs, seed) for seed in range(SEEDS)])
+    results = [*single_results(pairs), *fitted_results(pairs, outside), *published_results()]
+    if options.surprise:
+        results += surprise_results(pairs, options.surprise)
     model = fitted_model(pairs, outside, weights)
     results += [row for name in LINKAGES for row in class_results(model, embed, name)]
     embed.keep()
@@ -114,8 +118,11 @@ def read_pairs(rows: Sequence[Row], embed: Embedder, weights: WordWeights) -> Pa
     )
 
 
-def fit(features: Array, same: Array) -> EquivalenceModel:
-    """Logistic regression with an L2 penalty on standardised features; threshold to be set."""
+def fit(features: Array, same: Array) -> tuple[float, Array, Array]:
+    """Logistic regression with an L2 penalty on standardised features.
+
+    Intercept, coefficients and what stands in for an undefined feature: its mean.
+    """
     from sklearn.linear_model import LogisticRegression
 
     fill = np.nanmean(features, axis=0)
@@ -123,32 +130,32 @@ def fit(features: Array, same: Array) -> EquivalenceModel:
     centre, scale = filled.mean(axis=0), filled.std(axis=0)
     found = LogisticRegression(C=PENALTY, max_iter=1000).fit((filled - centre) / scale, same)
     coefficients = found.coef_[0] / scale
-    return EquivalenceModel(
-        intercept=float(found.intercept_[0] - coefficients @ centre),
-        coefficients=dict(zip(FEATURES, coefficients.tolist(), strict=True)),
-        fill=dict(zip(FEATURES, fill.tolist(), strict=True)),
-        threshold=math.nan,
-        weights=WordWeights(1, 1, {}),
-    )
+    return float(found.intercept_[0] - coefficients @ centre), coefficients, fill
 
 
-def out_of_fold(pairs: Pairs, seed: int) -> Array:
+def out_of_fold(features: Array, pairs: Pairs, seed: int) -> Array:
     """Each pair's probability by a model fitted to other prompts."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     p = np.full(len(pairs.same), np.nan)
-    for train, test in folds.split(pairs.features, pairs.same, pairs.prompts):
-        p[test] = fit(pairs.features[train], pairs.same[train]).probabilities(pairs.features[test])
+    for train, test in folds.split(features, pairs.same, pairs.prompts):
+        intercept, coefficients, fill = fit(features[train], pairs.same[train])
+        filled = np.where(np.isnan(features[test]), fill, features[test])
+        p[test] = 1 / (1 + np.exp(-(intercept + filled @ coefficients)))
     return p
 
 
 def fitted_model(pairs: Pairs, outside: Array, weights: WordWeights) -> EquivalenceModel:
     """The model of all pairs; its threshold calls as many pairs the same as people did."""
     threshold = float(np.mean([np.quantile(p, 1 - pairs.same.mean()) for p in outside]))
-    found = fit(pairs.features, pairs.same)
+    intercept, coefficients, fill = fit(pairs.features, pairs.same)
     return EquivalenceModel(
-        found.intercept, found.coefficients, found.fill, round(threshold, 3), weights
+        intercept,
+        coefficients=dict(zip(FEATURES, coefficients.tolist(), strict=True)),
+        fill=dict(zip(FEATURES, fill.tolist(), strict=True)),
+        threshold=round(threshold, 3),
+        weights=weights,
     )
 
 
@@ -190,6 +197,45 @@ def fitted_results(pairs: Pairs, outside: Array) -> Iterator[Row]:
         "human_pairs", "same_answer_probability", "auc_within_person", mean, spread, 8, True
     )
     yield from within
+
+
+def published_results() -> Iterator[Row]:
+    """What NoveltyBench's authors print for 100 other pairs, 50 of them the same.
+
+    Its repository, plots/roc.json. Their classifier was fitted to pairs like those here.
+    """
+    for metric, value, fitted in (
+        ("bleu", 0.6604, False),
+        ("rouge_1", 0.6768, False),
+        ("bert_score", 0.6768, False),
+        ("gpt_4o_mini", 0.7636, False),
+        ("deberta_v3_large_fine_tuned", 0.812, True),
+    ):
+        yield row_of("authors_pairs", metric, "auc_published", value, "", 100, fitted)
+
+
+def surprise_results(pairs: Pairs, file: Path) -> Iterator[Row]:
+    """What a language model adds, on the pairs that it has read."""
+    read = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    of = [row["row"] for row in read]
+    some = Pairs(
+        same=pairs.same[of],
+        features=pairs.features[of],
+        prompts=[pairs.prompts[i] for i in of],
+        people=[pairs.people[i] for i in of],
+        words=pairs.words[of],
+    )
+    evidence = {
+        "bits_saved_a_token": [(row["alone"] - row["given"]) / row["tokens"] for row in read],
+        "log_odds_of_yes": [row["yes"] for row in read],
+    }
+    named = partial(result, "human_pairs_read_by_smollm2", statistic="auc", compute=auc)
+    for name, values in evidence.items():
+        yield named(name, same=some.same, values=np.array([values]), n=len(of), fitted=False)
+    with_it = np.column_stack([some.features, *evidence.values()])
+    for name, features in (("without_it", some.features), ("with_it", with_it)):
+        p = np.stack([out_of_fold(features, some, seed) for seed in range(SEEDS)])
+        yield named(name, same=some.same, values=p, n=len(of), fitted=True)
 
 
 def calibration_error(same: Array, p: Array, bins: int = 10) -> float:
