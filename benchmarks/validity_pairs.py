@@ -55,13 +55,28 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What people said of pairs: `same` (n,), features (n, FEATURES), and who and what it was."""
+    """What people said of pairs: `same` (n,), features (n, FEATURES), and who and what it was.
+
+    `is_test`: in the split that NoveltyBench's authors tested their classifier on.
+    """
 
     same: Array
     features: Array
     prompts: list[str]
     people: list[str]
     words: Array
+    is_test: NDArray[np.bool_]
+
+    def of(self, rows: Any) -> Pairs:
+        of = np.arange(len(self.same))[rows]
+        return Pairs(
+            self.same[of],
+            self.features[of],
+            [self.prompts[i] for i in of],
+            [self.people[i] for i in of],
+            self.words[of],
+            self.is_test[of],
+        )
 
 
 def main() -> None:
@@ -76,7 +91,8 @@ def main() -> None:
     weights = WordWeights.counted(answers, WORDS, RARE)
     pairs = read_pairs(rows, embed, weights)
     outside = np.stack([out_of_fold(pairs.features, pairs, seed) for seed in range(SEEDS)])
-    results = [*single_results(pairs), *fitted_results(pairs, outside), *published_results()]
+    results = [*single_results(pairs), *fitted_results(pairs, outside)]
+    results += [*people_results(pairs), *published_results(), *split_results(pairs)]
     if options.surprise:
         results += surprise_results(pairs, options.surprise)
     model = fitted_model(pairs, outside, weights)
@@ -115,6 +131,7 @@ def read_pairs(rows: Sequence[Row], embed: Embedder, weights: WordWeights) -> Pa
         prompts=[row["prompt"] for row in rows],
         people=[row["labeler"] for row in rows],
         words=np.array([np.mean([len(text.split()) for text in both]) for both in answers]),
+        is_test=np.array([row["orig_split"] == "val" for row in rows]),
     )
 
 
@@ -140,10 +157,14 @@ def out_of_fold(features: Array, pairs: Pairs, seed: int) -> Array:
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     p = np.full(len(pairs.same), np.nan)
     for train, test in folds.split(features, pairs.same, pairs.prompts):
-        intercept, coefficients, fill = fit(features[train], pairs.same[train])
-        filled = np.where(np.isnan(features[test]), fill, features[test])
-        p[test] = 1 / (1 + np.exp(-(intercept + filled @ coefficients)))
+        p[test] = predicted(fit(features[train], pairs.same[train]), features[test])
     return p
+
+
+def predicted(model: tuple[float, Array, Array], features: Array) -> Array:
+    intercept, coefficients, fill = model
+    filled = np.where(np.isnan(features), fill, features)
+    return np.asarray(1 / (1 + np.exp(-(intercept + filled @ coefficients))), dtype=np.float64)
 
 
 def fitted_model(pairs: Pairs, outside: Array, weights: WordWeights) -> EquivalenceModel:
@@ -199,10 +220,21 @@ def fitted_results(pairs: Pairs, outside: Array) -> Iterator[Row]:
     yield from within
 
 
-def published_results() -> Iterator[Row]:
-    """What NoveltyBench's authors print for 100 other pairs, 50 of them the same.
+def people_results(pairs: Pairs) -> Iterator[Row]:
+    """The share of pairs that each person called the same.
 
-    Its repository, plots/roc.json. Their classifier was fitted to pairs like those here.
+    Pairs were dealt out at random, but most of the last person's are the split 'val'.
+    """
+    for person in sorted(set(pairs.people)):
+        said = pairs.same[np.array(pairs.people) == person]
+        error = said.std(ddof=1) / math.sqrt(len(said))
+        yield row_of("human_pairs", person, "share_same", said.mean(), error, len(said), False)
+
+
+def published_results() -> Iterator[Row]:
+    """What NoveltyBench's authors print for the 100 pairs of their 'val' split, half of them same.
+
+    Its repository, plots/roc.json. Their classifier was fitted to the split 'train'.
     """
     for metric, value, fitted in (
         ("bleu", 0.6604, False),
@@ -211,20 +243,22 @@ def published_results() -> Iterator[Row]:
         ("gpt_4o_mini", 0.7636, False),
         ("deberta_v3_large_fine_tuned", 0.812, True),
     ):
-        yield row_of("authors_pairs", metric, "auc_published", value, "", 100, fitted)
+        yield row_of("val_split_100", metric, "auc_published", value, "", 100, fitted)
+
+
+def split_results(pairs: Pairs) -> Iterator[Row]:
+    """The same division for this model: fitted to 'train', tested on what is here of 'val'."""
+    train, test = pairs.of(~pairs.is_test), pairs.of(pairs.is_test)
+    p = predicted(fit(train.features, train.same), test.features)[None]
+    n = len(test.same)
+    yield result("val_split", "same_answer_probability", "auc", auc, test.same, p, n, True)
 
 
 def surprise_results(pairs: Pairs, file: Path) -> Iterator[Row]:
     """What a language model adds, on the pairs that it has read."""
     read = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     of = [row["row"] for row in read]
-    some = Pairs(
-        same=pairs.same[of],
-        features=pairs.features[of],
-        prompts=[pairs.prompts[i] for i in of],
-        people=[pairs.people[i] for i in of],
-        words=pairs.words[of],
-    )
+    some = pairs.of(of)
     evidence = {
         "bits_saved_a_token": [(row["alone"] - row["given"]) / row["tokens"] for row in read],
         "log_odds_of_yes": [row["yes"] for row in read],
@@ -363,7 +397,8 @@ def as_json(model: EquivalenceModel, results: Sequence[Row]) -> dict[str, Any]:
     validated = {
         row["statistic"]: row["value"]
         for row in results
-        if row["metric"] == "same_answer_probability" and "annotator" not in row["statistic"]
+        if (row["dataset"], row["metric"]) == ("human_pairs", "same_answer_probability")
+        and "annotator" not in row["statistic"]
     }
     return {
         "format": 1,

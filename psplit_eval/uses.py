@@ -27,7 +27,7 @@ With it, sets of 20 ideas of SocialMuse fall into as many kinds as two people pu
 average (benchmarks/validity_aut.py).
 """
 
-_MARK = re.compile(r"^(\s*)(?:[-*+•‣▪–—]|\(?\d{1,3}[.):]|[a-zA-Z][.)])\s+(?=\S)")
+_MARK = re.compile(r"^(\s*)(?:\(?\d{1,3}[.):]\s*(?=[^\s\d])|(?:[-*+•‣▪–—]|[a-zA-Z][.)])\s+(?=\S))")
 _INLINE = re.compile(r"(?:^|(?<=\s))\(?\d{1,3}[.)]\s+")
 _COMMA = re.compile(r"\s*[,;]\s*(?:(?:and|or)\s+)?")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")

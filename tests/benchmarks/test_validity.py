@@ -88,7 +88,8 @@ def test_noise_is_not_predicted_out_of_fold(pairs):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(2000, len(FEATURES)))
     same = rng.integers(0, 2, 2000).astype(float)
-    data = pairs.Pairs(same, features, [str(i) for i in range(2000)], ["one"] * 2000, np.ones(2000))
+    prompts, none = [str(i) for i in range(2000)], np.zeros(2000, dtype=bool)
+    data = pairs.Pairs(same, features, prompts, ["one"] * 2000, np.ones(2000), none)
     assert pairs.auc(same, pairs.out_of_fold(features, data, seed=0)) == pytest.approx(
         0.5, abs=0.05
     )

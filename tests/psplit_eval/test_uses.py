@@ -17,6 +17,7 @@ THREE = ["a hat", "a boat", "a drum"]
     [
         "1. a hat\n2. a boat\n3. a drum",
         "1) a hat\n2) a boat\n3) a drum\n",
+        "1.a hat\n2.a boat\n3.a drum",
         "- a hat\n- a boat\n- a drum",
         "* **a hat**\n* *a boat*\n* a drum.",
         "• a hat\n\n• a boat\n\n• a drum",
@@ -59,10 +60,8 @@ def test_an_item_keeps_its_explanation():
 
 
 def test_years_and_measures_are_no_marks():
-    assert parse_uses("a vase from 1920\n3 bricks as a step") == [
-        "a vase from 1920",
-        "3 bricks as a step",
-    ]
+    lines = ["a vase from 1920", "3 bricks as a step", "1.5 bricks as a weight"]
+    assert parse_uses("\n".join(lines)) == lines
 
 
 def test_other_scripts():
