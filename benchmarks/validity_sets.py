@@ -2,6 +2,7 @@
 
     python benchmarks/validity_sets.py fit --cache DIR      # the fitted metric's coefficients
     python benchmarks/validity_sets.py --cache DIR --quick  # the sets that people rated, too
+    python benchmarks/validity_sets.py --cache DIR --limit 100     # and 100 a task of the others
     python benchmarks/validity_sets.py --cache DIR          # all sets: hours on two cores
 
 "Evaluating the Evaluation of Diversity in Natural Language Generation", arXiv 2004.02990.
@@ -76,6 +77,12 @@ def rows(dataset: str) -> list[Row]:
     path = DATA / "diversity_eval" / f"{(RATED | UNRATED)[dataset]}.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
+
+
+def some_rows(dataset: str, limit: int | None) -> list[Row]:
+    """So many sets of every task, by a hash of their contexts; None: all."""
+    found = sorted(rows(dataset), key=lambda row: hashed(context_of(row)))
+    return [row for task in TASKS for row in [r for r in found if r["task"] == task][:limit]]
 
 
 # --- metrics ----------------------------------------------------------------------------------
@@ -356,6 +363,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("table", "fit"), default="table")
     parser.add_argument("--cache", type=Path, required=True, help="folder of what models made")
     parser.add_argument("--quick", action="store_true", help="only the sets that people rated")
+    parser.add_argument("--limit", type=int, help="sets a task of those that nobody rated")
     parser.add_argument("--sets", type=int, default=500, help="sets to fit on (default 500)")
     options = parser.parse_args()
     models = Models(options.cache)
@@ -363,16 +371,17 @@ def main() -> None:
         FITTED.write_text(json.dumps(fit(models, options.sets), indent=1) + "\n")
         print(FITTED.read_text())
         return
-    table(models, list(RATED if options.quick else RATED | UNRATED))
+    table(models, list(RATED if options.quick else RATED | UNRATED), options.limit)
 
 
-def table(models: Models, datasets: Sequence[str]) -> None:
+def table(models: Models, datasets: Sequence[str], limit: int | None = None) -> None:
     """Rows of data sets that are not measured now stay as they are."""
     kept = [row for row in read_results() if row["dataset"] not in datasets]
     rated = rated_contexts()
     for dataset in datasets:
-        models.make(rows(dataset))
-        kept += measured(dataset, [models.answers(row) for row in rows(dataset)], rated)
+        used = rows(dataset) if dataset in RATED else some_rows(dataset, limit)
+        models.make(used)
+        kept += measured(dataset, [models.answers(row) for row in used], rated)
         write_results(kept)
 
 
