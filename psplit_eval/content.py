@@ -25,6 +25,7 @@ __all__ = [
     "content_diversity",
     "content_features",
     "distance_beyond_prompt",
+    "distances_beyond_prompt",
     "in_context",
 ]
 
@@ -77,6 +78,20 @@ def distance_beyond_prompt(vectors: ArrayLike, prompt: ArrayLike) -> float:
     depend on k in expectation. NaN where fewer than two answers add anything.
     """
     return mean_pairwise_distance(beyond_prompt(vectors, prompt))
+
+
+def distances_beyond_prompt(vectors: ArrayLike, prompt: ArrayLike) -> Array:
+    """1 − cosine of what each two answers add to the prompt; (k, d), (d,) → (k, k), in [0, 2].
+
+    0 for an answer and itself, and where one of the two adds nothing.
+    """
+    rows, axis = _unit(vectors), _unit(prompt)[0]
+    rest = rows - np.outer(rows @ axis, axis)
+    adding = np.linalg.norm(rest, axis=1) > _NOTHING
+    unit = _unit(np.where(adding[:, None], rest, 0.0))
+    distances: Array = np.clip(1.0 - unit @ unit.T, 0.0, 2.0) * np.outer(adding, adding)
+    np.fill_diagonal(distances, 0.0)
+    return distances
 
 
 def content_features(

@@ -56,7 +56,8 @@ FORMS: Mapping[str, Form] = {
 """By name; 'prompts' is anything."""
 
 _HEADLINE = (
-    *("div_bleu_4", "semantic_dispersion", "quality", "passing", "effective_dispersion"),
+    *("quality", "passing", "effective_dispersion", "dispersion_beyond_prompt", "distinct_k"),
+    *("content_diversity", "div_bleu_4", "div_ngram_2"),
     *("tokens_mean", "truncated", "entropy_bits", "entropy_bits_estimate"),
 )
 """Diversity never without quality, nor without length."""
@@ -74,7 +75,8 @@ _INFO: Mapping[str, MetricInfo] = {
     **_info("number", False, "self_repetition_4", "compression_ratio", equal=True),
     **_info("number", False, "pos_compression_ratio", equal=True),
     **_info("fraction", False, "pos_templates", equal=True),
-    **_info("number", True, "semantic_dispersion", "effective_dispersion"),
+    **_info("number", True, "semantic_dispersion", "dispersion_beyond_prompt"),
+    **_info("number", True, "effective_dispersion"),
     **_info("number", True, "divergent_association", "effective_association"),
     **_info("number", True, "use_originality", "effective_originality", "valid_words"),
     **_info("number", True, "use_fluency", "use_flexibility"),

@@ -27,7 +27,7 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _HEADER = ("task", "mode", "metric", "x", "value", "ci_low", "ci_high", "n_docs")
 _PASS_AT = "accuracy_pass_at_"
 _DIVERSITY = ("div_ngram_2", "div_bleu_4")
-_DISPERSION = "semantic_dispersion"
+_DISPERSION = "dispersion_beyond_prompt"
 _PLAIN = ("accuracy_avg", "entropy_bits", _DISPERSION)
 """Metrics that a plot's title names already."""
 
@@ -157,7 +157,9 @@ def _picture(
         top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
         top = top or 1.0  # where every entropy is 0
         axes[0].set_ylim(-0.02 * top, top)
-    figure.suptitle(f"{title} ({_NOTES.get(panel, '95 % intervals over docs')})", fontsize=11)
+    note = _NOTES.get(panel, "95 % intervals over docs")
+    gap = "\n" if len(panels) < _COLUMNS else " "  # a narrow figure has no room for one line
+    figure.suptitle(f"{title}{gap}({note})", fontsize=11)
     _add_legend(figure, axes)
     return figure
 

@@ -14,10 +14,15 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from psplit_eval import diversity, semantic, syntactic
-from psplit_eval.content import content_diversity, content_features, in_context
+from psplit_eval.content import (
+    content_diversity,
+    content_features,
+    distance_beyond_prompt,
+    distances_beyond_prompt,
+    in_context,
+)
 from psplit_eval.equivalence import (
     distinct_k,
     same_answer_classes,
@@ -169,15 +174,18 @@ class SampleSet:
             return
         yield "semantic_dispersion", semantic.mean_pairwise_distance(vectors)
         yield "vendi", semantic.vendi_score(vectors)
+        prompt = self._prompt_vector(vectors.shape[1])
+        yield "dispersion_beyond_prompt", distance_beyond_prompt(vectors, prompt)
         if self.qualities:
-            distances = self._distances(vectors)
+            rows = np.zeros((len(self.texts), vectors.shape[1]))  # without words, at no distance
+            rows[[bool(text.strip()) for text in self.texts]] = vectors
+            distances = distances_beyond_prompt(rows, prompt)
             yield "effective_dispersion", effective_diversity(distances, self._passing)
 
-    def _distances(self, vectors: Array) -> NDArray[np.float64]:
-        """(k, k) over all samples; those without words, which have no vector, never pass."""
-        rows = np.zeros((len(self.texts), vectors.shape[1]))
-        rows[[bool(text.strip()) for text in self.texts]] = vectors
-        return np.clip(1.0 - rows @ rows.T, 0.0, 2.0)
+    def _prompt_vector(self, size: int) -> Array:
+        """Zeros, which take nothing away, where the prompt is not known."""
+        found = self.evidence.embed([self.prompt]) if self.prompt else None
+        return np.zeros(size, np.float32) if found is None else found[0]
 
     def _content(self, said: Sequence[str]) -> Values:
         chains = _pairs(self.prompt, said)

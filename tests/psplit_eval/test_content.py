@@ -15,6 +15,7 @@ from psplit_eval.content import (
     content_diversity,
     content_features,
     distance_beyond_prompt,
+    distances_beyond_prompt,
     in_context,
 )
 from psplit_eval.semantic import mean_pairwise_distance
@@ -110,3 +111,15 @@ def test_the_fit_says_what_it_was_made_of():
     fit = _fitted()
     assert fit["sets"] > 300
     assert all(0.8 < value < 1 for value in fit["auc_out_of_fold"].values())
+
+
+def test_distances_are_those_of_the_mean():
+    rng = np.random.default_rng(0)
+    vectors, prompt = rng.normal(size=(6, 16)), rng.normal(size=16)
+    distances = distances_beyond_prompt(vectors, prompt)
+    assert distances.shape == (6, 6)
+    assert distances[np.triu_indices(6, 1)].mean() == pytest.approx(
+        distance_beyond_prompt(vectors, prompt)
+    )
+    nothing = distances_beyond_prompt([vectors[0], prompt, np.zeros(16)], prompt)
+    assert not nothing[1:].any()
