@@ -110,11 +110,14 @@ def content_diversity(features: Mapping[str, float]) -> float:
     """Probability that people would call the answers diverse in content; in [0, 1].
 
     Logistic regression on `content_features`, fitted to high and low sets of McDiv (Tevet & Berant
-    2021, arXiv 2004.02990): 5 answers of up to 40 words, English, made by people. Coefficients and
-    cross-validation stand in fitted/content_diversity.json. They hold for the packaged encoder and
-    the built-in reference model only. Each feature counts as far as it went there: beyond, it
-    stays at the bound, so that long texts or equal ones give no wild values. For other k and
-    longer texts nothing is validated. NaN where a feature is.
+    2021, arXiv 2004.02990): 5 answers of up to 40 words, English, by people who were asked to say
+    different things, or one thing in different words. Coefficients and cross-validation stand in
+    fitted/content_diversity.json; they hold for the packaged encoder and the built-in reference
+    model only. Each feature counts as far as it went there and stays at that bound beyond, so that
+    long or equal texts give no wild values; for other k and longer texts nothing is validated.
+    It rises with the sampling temperature, but orders single sets by it worse than plain distances
+    do (benchmarks/results/validity_sets.csv): closeness to the prompt and predictable answers,
+    which come with low temperatures, count for it. NaN where a feature is.
     """
     model = _fitted()
     total = float(model["intercept"])

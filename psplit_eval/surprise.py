@@ -83,7 +83,9 @@ def mutual_bits(pairs: Foretold) -> float:
     The pointwise mutual information of two answers given the prompt, log2 p(b | x, a) / p(b | x),
     as the model sees it: about 0 for answers that have nothing to do with each other, negative
     where one makes the other less likely; unbounded. All its bits favour short answers, bits a
-    token long ones; the root lies between. Does not depend on k in expectation. NaN without pairs.
+    token long ones; the root lies between. Answers that are no surprise to begin with have few bits
+    to save, and noise foretells noise: at low and at very high temperatures it errs. Does not
+    depend on k in expectation. NaN without pairs.
     """
     saved = (pairs.alone - pairs.given) / np.sqrt(pairs.tokens)
     return float(saved.mean()) if len(saved) else math.nan
