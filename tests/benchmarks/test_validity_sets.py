@@ -118,4 +118,5 @@ def test_the_fast_reference_measures_what_the_product_does(smollm2, real_rows):
             for piece, other in zip(pieces, others, strict=True):
                 assert piece == pytest.approx(other, abs=1e-3)
         rough = mutual_bits(foretold(fast.surprisals(given)))
-        assert rough == pytest.approx(mutual_bits(foretold(expected)), abs=0.15)
+        # bfloat16: 0.05 on average, where sets differ by 1.8 (standard deviations)
+        assert rough == pytest.approx(mutual_bits(foretold(expected)), abs=0.3)
