@@ -107,7 +107,7 @@ class UseList:
             yield "use_kinds_k", float(len(set(kinds)))
 
     def _known(self, doc: Doc, uses: Sequence[str], evidence: Evidence) -> bool:
-        return evidence.embed([_item(doc), *uses]) is not None
+        return evidence.usual_vectors and evidence.embed([_item(doc), *uses]) is not None
 
 
 def _item(doc: Doc) -> str:

@@ -127,7 +127,16 @@ class Yardsticks:
             _vectors(store, self._encoder, wanted.texts),
             {chains[key]: list(map(_numbers, found)) for key, found in pieces.items()},
             _vectors(store, self._words, wanted.words),
+            usual_vectors=self.encoder in (PACKAGED, NONE),
+            usual_surprisals=self.reference in (REFERENCE, NONE),
         )
+
+    def note_unusual(self) -> None:
+        """Note what is left out since it was fitted with other models."""
+        usual = (self.encoder, PACKAGED), (self.reference, REFERENCE)
+        other = [known for name, known in usual if name not in (known, NONE)]
+        if other:
+            self.notes.append(f"left out what was fitted with {' and '.join(other)}")
 
 
 def _vectors(
@@ -150,6 +159,8 @@ def score_store(
     Without `yardsticks` no model is asked for anything, and what needs one is left out.
     """
     measured = yardsticks or Yardsticks(NONE, NONE)
+    if any(isinstance(scorer, Witnessed) for scorer in scorers.values()):
+        measured.note_unusual()
     with scoring_by(scorers, sum(store.counts().values())) as score:
         for task, scorer in scorers.items():
             answers = _answers(store, task)

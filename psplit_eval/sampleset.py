@@ -97,11 +97,13 @@ class SampleSet:
     def answer_values(self) -> Values:
         """How many different answers there are, where each sample is one answer."""
         said = _said(self.samples)
-        if not self.prompt or self.evidence.embed([self.prompt, *said]) is None:
+        known = self.prompt and self.evidence.embed([self.prompt, *said]) is not None
+        if not (known and self.evidence.usual_vectors):
             return
         classes = self._classes
         yield "distinct_k", float(distinct_k(classes))
-        yield from self._content(said)
+        if self.evidence.usual_surprisals:
+            yield from self._content(said)
         if self.qualities:
             kept = [value if passes(value) else 0.0 for value in self._quality_values]
             yield "utility_k", utility_k(classes, kept)

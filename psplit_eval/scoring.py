@@ -79,13 +79,15 @@ class Evidence:
     `vectors`: text → its embedding of length 1; `surprisals`: chain → of every piece −log2 of the
     probability of its tokens; empty where the model for them is not at hand.
     `words`: word → its vector of length 1, or zeros. `others`: what the other modes said to the
-    same doc.
+    same doc. `usual_…`: they are of the models that psplit's fitted measures were fitted with.
     """
 
     vectors: Mapping[str, Array] = field(default_factory=dict)
     surprisals: Mapping[Chain, Sequence[Array]] = field(default_factory=dict)
     words: Mapping[str, Array] = field(default_factory=dict)
     others: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    usual_vectors: bool = True
+    usual_surprisals: bool = True
 
     def embed(self, texts: Sequence[str]) -> Array | None:
         """One row a text (n × d); None where an embedding is not known."""

@@ -72,6 +72,15 @@ def test_what_cannot_be_had_is_left_out_and_said(store, monkeypatch):
     assert "pip install '.[semantic]'" in note
 
 
+def test_another_reference_model_is_used_and_what_was_fitted_left_out(store, tiny):
+    yardsticks = Yardsticks(NONE, str(tiny))
+    score_store(store, SCORERS, yardsticks)
+    found = numbers(store)
+    assert found["high", 0, None, "fluency_bits"] > 1
+    assert ("high", 0, None, "content_diversity") not in found
+    assert yardsticks.notes == ["left out what was fitted with smollm2-135m"]
+
+
 def test_nothing_is_asked_for_without_yardsticks(store):
     score_store(store, SCORERS)
     metrics = {metric for _, _, _, metric in numbers(store)}

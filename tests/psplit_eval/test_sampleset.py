@@ -1,6 +1,7 @@
 """The numbers of a doc's samples, on evidence made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_without_evidence_there_are_the_lexical_numbers():
     assert not values.keys() & {"semantic_dispersion", "vendi", "distinct_k", "content_diversity"}
     assert "quality_repetition" in values
     assert math.isnan(values["quality_fluency"])
+
+
+def test_what_was_fitted_with_other_models_is_left_out():
+    mine = samples("Whiskers is a name.", "Call it Ink.", "Bell, of course.")
+    known = evidence(wanted_of_samples(PROMPT, {"normal": mine}))
+    of_usual = dict(SampleSet(PROMPT, mine, known).answer_values())
+    assert of_usual.keys() >= {"distinct_k", "utility_k", "content_diversity", "mutual_bits"}
+    other_bits = replace(known, usual_surprisals=False)
+    found = dict(SampleSet(PROMPT, mine, other_bits).answer_values())
+    assert of_usual.keys() - found.keys() == {"content_diversity", "mutual_bits"}
+    other_vectors = replace(known, usual_vectors=False)
+    assert not dict(SampleSet(PROMPT, mine, other_vectors).answer_values())
+    assert "semantic_dispersion" in dict(SampleSet(PROMPT, mine, other_vectors).values())
 
 
 def test_a_sample_without_words_is_a_loss():
