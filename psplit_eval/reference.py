@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,27 +59,15 @@ class ReferenceModel:
 
     def _load(self) -> None:
         try:
-            import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-            from transformers.utils import logging
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("hf", "a reference language model") from error
-        logging.disable_progress_bar()
         folder = self._checkpoint.folder
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        except Exception as error:  # transformers raises OSError, ValueError, KeyError and others
-            reason = " ".join(str(error).split())[:160]
-            raise CheckpointError(
-                f"reference model {self.name!r}: transformers cannot open it "
-                f"({error.__class__.__name__}: {reason}); give a causal language model, or none"
-            ) from error
-        self._device = roomy_device()
-        config = model.config.get_text_config()
+        self._tokenizer, self._model = _loaded(Path(str(folder)))
+        config = self._model.config.get_text_config()
         self._room = int(getattr(config, "max_position_embeddings", None) or 2**11)
         self._vocabulary = int(config.vocab_size)
-        self._model = model.eval().to(self._device)
 
     def surprisals(self, chains: Sequence[Chain]) -> list[list[Array]]:
         """Of every chain and each of its pieces −log2 p of every token; ≥ 0.
@@ -139,8 +127,8 @@ class ReferenceModel:
         lengths = torch.tensor([[len(tokens)] for tokens in rows])
         mask = (torch.arange(longest) < lengths).long()
         with torch.inference_mode():
-            given = ids.to(self._device)
-            logits = self._model(input_ids=given, attention_mask=mask.to(self._device)).logits
+            given = ids.to(self._model.device)
+            logits = self._model(input_ids=given, attention_mask=mask.to(self._model.device)).logits
             nats = _nll(logits, given.roll(-1, 1)).cpu()
         return [
             (of_row[: len(tokens) - 1] / math.log(2)).numpy()
@@ -161,3 +149,23 @@ def _by_piece(pieces: Sequence[Sequence[int]], bits: Array) -> list[Array]:
         found.append(bits[start : start + len(piece)])
         start += len(piece)
     return found
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path) -> tuple[Any, Any]:
+    """Tokenizer and model; kept, as a process may score several runs."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError and others
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"reference model {str(folder)!r}: transformers cannot open it "
+            f"({error.__class__.__name__}: {reason}); give a causal language model, or none"
+        ) from error
+    return tokenizer, model.eval().to(roomy_device())

@@ -55,17 +55,24 @@ _VOCABULARY = 50_000
 Values = Iterator[tuple[str, float]]
 
 
-def wanted_of_samples(prompt: str, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
-    """The evidence that `SampleSet.values` can use, for all modes of a doc."""
+def wanted_of_samples(
+    prompt: str, by_mode: Mapping[str, Sequence[Sample]], answers: bool = True
+) -> Wanted:
+    """The evidence that `SampleSet.values` can use, for all modes of a doc.
+
+    `answers`: what `answer_values` needs, too.
+    """
     sets = [_said(samples) for samples in by_mode.values()]
     tokens = [_tokens(samples) for samples in by_mode.values()]
     length = diversity.equal_length(*tokens)
     cut = [text for of_mode in tokens for text in _beginnings(of_mode, length)]
     texts = [text for said in sets for text in said]
-    asked = [prompt, *(in_context(prompt, text) for text in texts)] if prompt else []
     chains = [_answer(prompt, text) for text in texts]
-    chains += [chain for said in sets for chain in _pairs(prompt, said)]
-    return Wanted([*texts, *cut, *asked], chains)
+    placed: list[str] = []
+    if answers and prompt:
+        placed = [in_context(prompt, text) for text in texts]
+        chains += [chain for said in sets for chain in _pairs(prompt, said)]
+    return Wanted([*texts, *cut, *placed, *([prompt] if prompt else [])], chains)
 
 
 class SampleSet:
