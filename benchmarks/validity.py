@@ -1,7 +1,7 @@
 """The tables of docs/validity.md, from the results of the studies: `python benchmarks/validity.py`.
 
-validity_sets.py makes these results; validity_pairs.py, validity_aut.py and validity_quality.py
-make those of the other pages.
+validity_sets.py makes the results on sets; figures/creative has the leaderboards of the runs at two
+temperatures. validity_pairs.py, validity_aut.py and validity_quality.py make those of other pages.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ OTHER_NAMES = {
 IN_DETAIL = (
     *("content_diversity", "distance_beyond_prompt", "mutual_bits", "mean_pairwise_distance"),
     *("div_bleu_4", "distinct_2", "published SentBert", "people"),
+)
+
+RUNS = Path(__file__).parents[1] / "figures" / "creative"
+TEMPERATURES = ("1.0", "1.5")
+MODES = ("normal", "high")
+OF_RUNS = (
+    *("distinct_2", "div_bleu_4", "semantic_dispersion", "dispersion_beyond_prompt", "distinct_k"),
+    *("quality", "passing", "effective_dispersion", "utility_k", "effective_originality"),
+    *("valid_words", "effective_association", "entropy_bits"),
 )
 
 Values = Mapping[tuple[str, str, str, str], float]
@@ -74,6 +83,26 @@ def by_task(values: Values) -> Iterator[str]:
         yield _row([_name(metric), *map(_cell, cells)])
 
 
+def temperatures() -> Iterator[str]:
+    """Of every creative task its values at both temperatures, in both modes."""
+    boards = [_board(RUNS / f"t{temperature}.csv") for temperature in TEMPERATURES]
+    yield from _head(["task", "metric", *(f"{m}, T {t}" for m in MODES for t in TEMPERATURES)])
+    for task in dict.fromkeys(task for task, _, _ in boards[0]):
+        for metric in OF_RUNS:
+            cells = [board.get((task, metric, mode)) for mode in MODES for board in boards]
+            if any(cells):
+                yield _row([task, f"`{metric}`", *(cell or "–" for cell in cells)])
+
+
+def _board(path: Path) -> dict[tuple[str, str, str], str]:
+    with path.open() as file:
+        return {
+            (row["task"], row["metric"], row["mode"]): f"{float(row['value']):.2f}"
+            for row in csv.DictReader(file)
+            if row["value"]
+        }
+
+
 def _name(metric: str, fitted: bool = False) -> str:
     if metric in NOT_OURS:
         return metric
@@ -96,7 +125,7 @@ def _row(cells: Iterable[str]) -> str:
 
 def main() -> None:
     values, fitted = read()
-    print("\n".join([*overview(values, fitted), "", *by_task(values)]))
+    print("\n".join([*overview(values, fitted), "", *by_task(values), "", *temperatures()]))
 
 
 if __name__ == "__main__":

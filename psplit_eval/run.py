@@ -85,7 +85,8 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     before = read_manifest(folder)  # an unusable folder is found out before anything is loaded
     engine = _as_before(options.engine, before, folder)
     check_engine(engine)
-    yardsticks = Yardsticks.named(options.measured_by, screen.say)
+    known = (before or {}).get("yardsticks", {})
+    yardsticks = Yardsticks.named({**known, **options.measured_by}, screen.say)
     chosen, pools = _chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))

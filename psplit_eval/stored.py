@@ -92,7 +92,7 @@ def score_run(
             if now != entry["scorer"] and entry["scorer"]["kind"] == "lm-eval":
                 notes.append(f"task {name}: its definition has changed since it was measured last")
                 entry["scorer"] = now
-        return _scored(store, folder, manifest, allow_missing, scorers, yardsticks, notes=notes)
+        return conclude(store, folder, manifest, allow_missing, scorers, yardsticks, notes=notes)
 
 
 def _first_doc(store: Store, task: str) -> Doc:
@@ -216,21 +216,7 @@ def conclude(
         for name, entry in manifest["tasks"].items()
         if entry["scorer"]["kind"] != "lm-eval"
     }
-    known = {**own, **scorers}
-    return _scored(store, folder, manifest, allow_missing, known, yardsticks, tally, notes)
-
-
-def _scored(
-    store: Store,
-    folder: Path,
-    manifest: Manifest,
-    allow_missing: bool,
-    scorers: Mapping[str, Scorer],
-    yardsticks: Yardsticks,
-    tally: Tally | None = None,
-    notes: Sequence[str] = (),
-) -> RunResult:
-    score_store(store, scorers, yardsticks)
+    score_store(store, {**own, **scorers}, yardsticks)
     manifest["yardsticks"] = yardsticks.to_dict()
     write_json(folder / "manifest.json", manifest)
     said = [*notes, *yardsticks.notes]
