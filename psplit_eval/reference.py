@@ -88,19 +88,23 @@ class ReferenceModel:
         kept = [self._before(chain)]
         room = self._room - len(kept[0])
         for piece in chain.pieces:
-            kept.append(self._ids(piece)[: min(_PIECE_TOKENS, room)])
+            kept.append(self._ids(piece)[: max(0, min(_PIECE_TOKENS, room))])
             room -= len(kept[-1])
         return kept
 
     def _before(self, chain: Chain) -> list[int]:
-        """At least one token. Of a long text its end stays: it stands nearest."""
+        """At least one token. Of a long text its end stays: it stands nearest.
+
+        At most half of the model's context, so that a piece has room.
+        """
+        most = min(_PIECE_TOKENS, self._room // 2)
         if chain.chat and self._tokenizer.chat_template:
             message = [{"role": "user", "content": wellformed(chain.before)}]
             made = {"tokenize": False, "add_generation_prompt": True}
-            return self._ids(self._tokenizer.apply_chat_template(message, **made))[-_PIECE_TOKENS:]
+            return self._ids(self._tokenizer.apply_chat_template(message, **made))[-most:]
         known = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, 0)
         beginning = int(next(token for token in known if token is not None))
-        return [beginning, *self._ids(chain.before)[1 - _PIECE_TOKENS :]]
+        return [beginning, *self._ids(chain.before)[1 - most :]]
 
     def _ids(self, text: str) -> list[int]:
         found = self._tokenizer(wellformed(text), add_special_tokens=False, verbose=False)

@@ -1,7 +1,9 @@
 """The reference language model, on real text."""
 
+import json
 import math
 import random
+import shutil
 
 import pytest
 
@@ -109,6 +111,17 @@ def test_a_model_with_a_short_context(tiny):
     found = ReferenceModel(str(tiny)).surprisals([Chain("", ("ab cd " * 100,) * 9)])[0]
     assert sum(map(len, found)) <= 1023
     assert all(math.isfinite(number) for number in flat(found))
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_long_prompt_leaves_room_for_its_answer(tiny, tmp_path, chat):
+    folder = tmp_path / "short"
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    chain = Chain("How many? " * 100, (TEXT * 9, TEXT), chat=chat)
+    first, second = ReferenceModel(str(folder)).surprisals([chain])[0]
+    assert (len(first), len(second)) == (32, 0)
 
 
 def test_without_the_extra_the_fix_is_said(monkeypatch):
