@@ -23,7 +23,7 @@ from psplit_eval.association import (
     parse_words,
     valid_words,
 )
-from psplit_eval.originality import predicted_originality
+from psplit_eval.originality import originality_model, predicted_originality
 from psplit_eval.scoring import Array, Evidence, Wanted
 from psplit_eval.store import Doc
 from psplit_eval.uses import parse_uses, use_kinds
@@ -32,6 +32,8 @@ __all__ = ["List", "UseList", "WordList"]
 
 Values = Iterator[tuple[str, float]]
 _LEAST_RATING = 1.0
+_ANY_WORD = "word"
+"""Asked for with every list: its vector tells a list without valid words from words unmeasured."""
 _ARTICLE = re.compile(r"^(?:an?|the|some|one)\s+", re.IGNORECASE)
 
 
@@ -53,7 +55,7 @@ class WordList:
 
     def wanted(self, doc: Doc, text: str) -> Wanted:
         found = self._words(text)
-        return Wanted(words=found.valid if found else ())
+        return Wanted(words=(_ANY_WORD, *found.valid) if found else ())
 
     def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool) -> Values:
         """`valid_words`, `invalid_words`; with vectors `divergent_association`, NaN for too few
@@ -87,17 +89,18 @@ class UseList:
     def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool) -> Values:
         """`use_fluency`, how many; with vectors `use_flexibility`, of how many kinds, and
         `use_originality`, the mean rating that people would give (1 to 5; NaN without uses).
-        `effective_originality` is 1 without uses, and for a list that does not pass."""
+        `effective_originality` is 1 without uses, and for a list that does not pass. Neither rating
+        with vectors of another dimension than the model was fitted to."""
         uses = parse_uses(text)
         yield "use_fluency", float(len(uses))
         if not self._known(doc, uses, evidence):
             return
         embed = _embedding(evidence)
-        ratings = predicted_originality(_item(doc), uses, embed)
-        rating = fmean(ratings) if uses else math.nan
         yield "use_flexibility", float(len(set(use_kinds(_item(doc), uses, embed))))
-        yield "use_originality", rating
-        yield "effective_originality", rating if uses and passing else _LEAST_RATING
+        if embed([_item(doc)]).shape[1] == originality_model().dimension:
+            rating = fmean(predicted_originality(_item(doc), uses, embed)) if uses else math.nan
+            yield "use_originality", rating
+            yield "effective_originality", rating if uses and passing else _LEAST_RATING
 
     def values_of_all(self, doc: Doc, texts: Sequence[str], evidence: Evidence) -> Values:
         """`use_kinds_k`: kinds among the uses of all k lists."""

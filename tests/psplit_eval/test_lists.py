@@ -21,7 +21,7 @@ def axes(*texts, size=384):
 def test_words_by_hand():
     pytest.importorskip("spylls", reason="the extra 'semantic' is not installed")
     text = "\n".join([*EIGHT, "qzxv", "river"])
-    assert WordList().wanted(BRICK, text).words == tuple(EIGHT)
+    assert WordList().wanted(BRICK, text).words == ("word", *EIGHT)
     known = Evidence(words=axes(*EIGHT))
     found = dict(WordList().values(BRICK, text, known, passing=True))
     assert found == {
@@ -37,6 +37,14 @@ def test_words_by_hand():
         "invalid_words",
         "valid_words",
     }
+
+
+def test_a_list_without_any_word_is_at_the_bottom_not_unmeasured():
+    pytest.importorskip("spylls", reason="the extra 'semantic' is not installed")
+    known = Evidence(words=axes(*WordList().wanted(BRICK, "qzxv\nzzkq").words))
+    found = dict(WordList().values(BRICK, "qzxv\nzzkq", known, passing=False))
+    assert found["effective_association"] == 0
+    assert math.isnan(found["divergent_association"])
 
 
 def test_uses_by_hand():
@@ -56,6 +64,12 @@ def test_uses_by_hand():
     assert lost["use_originality"] == found["use_originality"]
     pooled = dict(UseList().values_of_all(BRICK, [text, text, "Weigh down papers"], known))
     assert pooled == {"use_kinds_k": 2}
+
+
+def test_originality_is_of_the_embeddings_that_it_was_fitted_to():
+    known = Evidence(vectors=axes("brick", "Hold a door open", size=64))
+    found = dict(UseList().values(BRICK, "1. Hold a door open", known, passing=True))
+    assert found == {"use_fluency": 1, "use_flexibility": 1}
 
 
 def test_a_response_without_uses_has_the_least_originality():
