@@ -51,6 +51,7 @@ class Yardsticks:
     word_vectors: str = ""
     say: Callable[[str], None] = field(default=lambda _: None, kw_only=True)
     notes: list[str] = field(default_factory=list, kw_only=True)
+    _absent: set[str] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
     def named(cls, names: Mapping[str, str], say: Callable[[str], None] = lambda _: None) -> Self:
@@ -111,11 +112,13 @@ class Yardsticks:
             store.add_surprisals(reference.name, made)
 
     def _usable(self, model: Encoder | WordVectors | ReferenceModel) -> bool:
+        if model.name in self._absent:
+            return False
         try:
             model.load()
         except (MissingExtraError, InfrastructureError) as error:
-            note = f"left out what needs {error}"
-            self.notes += [] if note in self.notes else [note]
+            self._absent.add(model.name)  # to find it out again takes minutes without a network
+            self.notes.append(f"left out what needs {error}")
             return False
         return True
 

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 from psplit_eval.creativity import CreativityScorer
-from psplit_eval.errors import CheckpointError, DataError, UnknownNameError
+from psplit_eval.errors import (
+    CheckpointError,
+    DataError,
+    InfrastructureError,
+    UnknownNameError,
+)
 from psplit_eval.rescoring import NONE, Yardsticks, score_store
-from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.scoring import AccuracyScorer, Chain, Wanted
 from psplit_eval.store import Doc, Sample, Store
 
 SCORERS = {"story": CreativityScorer("story", "Write about {{thing}}.")}
@@ -79,6 +84,27 @@ def test_another_reference_model_is_used_and_what_was_fitted_left_out(store, tin
     assert found["high", 0, None, "fluency_bits"] > 1
     assert ("high", 0, None, "content_diversity") not in found
     assert yardsticks.notes == ["left out what was fitted with smollm2-135m"]
+
+
+def test_what_cannot_be_had_is_tried_once(store):
+    """To find out that a model cannot be fetched takes minutes."""
+    tried = []
+
+    class Gone:
+        name = "gone"
+
+        def load(self):
+            tried.append(self)
+            raise InfrastructureError("no network")
+
+    class OneAtATime(Yardsticks):
+        _reference = Gone()
+
+    yardsticks = OneAtATime(NONE)
+    for chain in (Chain("", ("a",)), Chain("", ("b",))):
+        yardsticks.make(store, Wanted(chains=[chain]))
+    assert len(tried) == 1
+    assert yardsticks.notes == ["left out what needs no network"]
 
 
 def test_nothing_is_asked_for_without_yardsticks(store):
