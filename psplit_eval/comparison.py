@@ -390,7 +390,8 @@ def compare_pairs(
 ) -> list[Comparison]:
     """Compare the second arm of every pair with the first, doc by doc.
 
-    A metric that depends on how many samples a doc has is compared on docs with equal numbers.
+    A metric that depends on how many samples a doc has is compared on docs with equal numbers; one
+    that is taken at equal length, on docs that have that length in both.
 
     The primary family is one metric a task and pair, Holm-corrected; of a pool it is the pool's,
     not its members'. All else is exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING
@@ -457,16 +458,22 @@ def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
         name = "paired t-test on linearised ratios"
         return paired_ratio_difference(sums[0], sums[1]), len(everywhere) - len(docs), name
     left, right = a.values.get(metric, {}), b.values.get(metric, {})
+    info = a.info(metric)
     docs = sorted(
         doc
         for doc in left.keys() & right.keys()
         if not (math.isnan(left[doc]) or math.isnan(right[doc]))
-        and (a.good.get(doc) == b.good.get(doc) or not a.info(metric).needs_equal_samples)
+        and (a.good.get(doc) == b.good.get(doc) or not info.needs_equal_samples)
+        and all(_at(a, name, doc) == _at(b, name, doc) for name in info.taken_at)
     )
     result = paired_mean_difference(
         np.array([left[doc] for doc in docs]), np.array([right[doc] for doc in docs])
     )
     return result, len(a.docs | b.docs) - len(docs), "paired t-test on per-doc values"
+
+
+def _at(arm: Arm, metric: str, doc: int) -> float | None:
+    return arm.values.get(metric, {}).get(doc)
 
 
 def _withhold(comparison: Comparison, reason: str, remedy: str) -> Comparison:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from psplit_eval.diversity import tokenise
 from psplit_eval.errors import DataError
 from psplit_eval.lists import List, UseList, WordList
 from psplit_eval.quality import passes
-from psplit_eval.sampleset import CUT, OVERLAP, SampleSet, lexical, wanted_of_samples
+from psplit_eval.sampleset import CUT, CUT_AT, OVERLAP, SampleSet, lexical, wanted_of_samples
 from psplit_eval.scoring import (
     NOTHING,
     Evidence,
@@ -86,6 +88,7 @@ _INFO: Mapping[str, MetricInfo] = {
     **_info("bits", None, "fluency_bits"),
     **_info("tokens", True, "mtld"),
     **_info("tokens", None, "tokens_mean", "cut_tokens"),
+    **_info("number", None, "cut_samples"),
 }
 """Others are fractions of which more is better."""
 
@@ -124,7 +127,8 @@ class CreativityScorer:
     def info(self, metric: str) -> MetricInfo:
         if metric.startswith(OVERLAP):
             return MetricInfo("fraction", None, needs_equal_samples=True)
-        return _INFO.get(metric.removesuffix(CUT), MetricInfo("fraction", True))
+        found = _INFO.get(metric.removesuffix(CUT), MetricInfo("fraction", True))
+        return replace(found, taken_at=CUT_AT) if metric.endswith(CUT) else found
 
     def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
         of_list = FORMS[self.form].of_list
@@ -158,13 +162,21 @@ class CreativityScorer:
     def _prompt(self, doc: Doc) -> str:
         """Empty where it is not known: a task may make it by code, an import may lack fields."""
         try:
-            template = jinja2.Template(self.prompt, undefined=jinja2.StrictUndefined)
-            return str(template.render(doc.doc))
-        except jinja2.TemplateError:
-            return ""
+            return str(_template(self.prompt).render(doc.doc))
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError):
+            return ""  # a filter raises whatever the field's value makes it raise
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "form": self.form, "prompt": self.prompt}
+
+
+@lru_cache(maxsize=16)
+def _template(text: str) -> jinja2.Template:
+    """In a sandbox, as a run's manifest may come from elsewhere; blanks as lm-eval keeps them."""
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.from_string(text)
 
 
 def _of_lists(of_list: List, doc: Doc, answers: SampleSet) -> Iterator[Metric]:

@@ -43,10 +43,12 @@ from psplit_eval.scoring import Array, Chain, Evidence, Wanted
 from psplit_eval.store import Sample
 from psplit_eval.surprise import foretold, layouts
 
-__all__ = ["CUT", "OVERLAP", "SampleSet", "lexical", "wanted_of_samples"]
+__all__ = ["CUT", "CUT_AT", "OVERLAP", "SampleSet", "lexical", "wanted_of_samples"]
 
 CUT = "_cut"
 """Marks a value of the first tokens alone, as many as most samples of all modes have."""
+CUT_AT = ("cut_tokens", "cut_samples")
+"""How many tokens, of how many samples of each mode."""
 OVERLAP = "ngram_overlap_2_with_"
 """Begins the metric of two modes: the other's name follows."""
 _VOCABULARY = 50_000
@@ -178,8 +180,11 @@ class SampleSet:
             yield "tokens_mean", fmean(lengths)
 
     def _semantic(self) -> Values:
-        vectors = self.evidence.embed(_said(self.samples))
+        said = _said(self.samples)
+        vectors = self.evidence.embed(said)
         if vectors is None:
+            if not said and self.evidence.vectors and len(self.texts) > 1:
+                yield "effective_dispersion", 0.0  # to say nothing must not take the doc out
             return
         yield "semantic_dispersion", semantic.mean_pairwise_distance(vectors)
         yield "vendi", semantic.vendi_score(vectors)
@@ -221,14 +226,17 @@ class SampleSet:
             yield "fluency_bits", _mean(each.mean() for each in bits)
 
     def _at_equal_length(self) -> Values:
-        others = [_tokens(samples) for samples in self.evidence.others.values()]
-        length = diversity.equal_length(self.tokens, *others)
+        sets = [self.tokens, *map(_tokens, self.evidence.others.values())]
+        length = diversity.equal_length(*sets)
         if length is None:
             return
         yield "cut_tokens", float(length)
-        for name, value in lexical(diversity.truncated(self.tokens, length)):
+        reaching = [diversity.truncated(tokens, length) for tokens in sets]
+        cut = reaching[0][: min(map(len, reaching))]  # their number moves values as length does
+        yield "cut_samples", float(len(cut))
+        for name, value in lexical(cut):
             yield name + CUT, value
-        vectors = self.evidence.embed(_beginnings(self.tokens, length))
+        vectors = self.evidence.embed([" ".join(tokens) for tokens in cut])
         if vectors is not None:
             yield "semantic_dispersion" + CUT, semantic.mean_pairwise_distance(vectors)
 

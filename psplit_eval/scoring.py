@@ -54,12 +54,14 @@ class MetricInfo:
 
     `unit`: 'fraction' (in [0, 1]), 'bits', 'tokens' or 'number' (nothing is known of its range).
     `higher_is_better` None: it has no better side. `needs_equal_samples`: it depends on how many
-    samples a doc has, so that docs are comparable only where the numbers are equal.
+    samples a doc has, so that docs are comparable only where the numbers are equal. `taken_at`:
+    metrics that say at what the doc's value was taken, and have to be equal, too.
     """
 
     unit: str
     higher_is_better: bool | None
     needs_equal_samples: bool = False
+    taken_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ import pytest
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.comparison import (
+    Arm,
     arm_values,
     compare_modes,
+    compare_pairs,
     read_arms,
     verdict,
     with_pools,
 )
+from psplit_eval.creativity import CreativityScorer
 from psplit_eval.rescoring import score_store
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample, Store
@@ -106,6 +109,25 @@ def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
     assert found.to_dict()["p"] is None
     allowed = primary(compare_modes(arms, allow_missing=True))
     assert not allowed.withheld
+
+
+def test_values_at_equal_length_are_paired_at_one_length_only():
+    """Runs cut their texts to what their own modes reach."""
+
+    def arm(run, lengths):
+        values = {
+            "distinct_2_cut": {doc: 0.5 + doc / 20 for doc in range(6)},
+            "cut_tokens": dict(enumerate(lengths)),
+            "cut_samples": dict.fromkeys(range(6), 8.0),
+        }
+        docs = dict.fromkeys(range(6), 8)
+        empty = {"bits": {}, "tokens": {}, "planned": 48, "missing": 0, "truncated": 0}
+        return Arm("t", "m", CreativityScorer(), values, **empty, right=None, good=docs, run=run)
+
+    pair = arm("a", [32.0] * 6), arm("b", [32.0] * 4 + [16.0] * 2)
+    found = {c.metric: c.result.n for c in compare_pairs([pair])}
+    assert found["distinct_2_cut"] == 4
+    assert found["cut_tokens"] == 6
 
 
 def test_a_doc_that_one_mode_lacks_is_dropped_and_counted(arms_of):

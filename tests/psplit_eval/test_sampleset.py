@@ -96,10 +96,25 @@ def test_values_at_equal_length_are_of_equal_beginnings():
     short, longer = samples(STORY, STORY[::-1]), samples(*[STORY + " More." * 60] * 2, mode="high")
     one, other = values_of(short, {"high": longer}), values_of(longer, {"normal": short})
     assert one["cut_tokens"] == other["cut_tokens"] == 32
-    tokens = [set(STORY.lower().split()[:32]) for _ in range(2)]
-    assert tokens[0] == tokens[1]
     assert other["distinct_2_cut"] == pytest.approx(0.5)
     assert one["distinct_2_cut"] != one["distinct_2"]
+
+
+def test_values_at_equal_length_are_of_equally_many_samples():
+    """Self-repetition and others grow with the number of texts, so a short one costs both modes."""
+    here = samples(*[STORY] * 3, "Too short.")
+    there = samples(*[STORY] * 4, mode="high")
+    one, other = values_of(here, {"high": there}), values_of(there, {"normal": here})
+    assert one["cut_samples"] == other["cut_samples"] == 3
+    assert one["distinct_2_cut"] == other["distinct_2_cut"] == pytest.approx(1 / 3)
+    assert values_of(there)["cut_samples"] == 4
+
+
+def test_a_mode_that_says_nothing_has_no_diversity_rather_than_no_value():
+    nothing = values_of(samples("", " "), {"high": samples(STORY, mode="high")})
+    assert nothing["effective_dispersion"] == nothing["utility_k"] == 0
+    assert "semantic_dispersion" not in nothing
+    assert "effective_dispersion" not in values_of(samples(""))
 
 
 def test_the_other_mode_is_compared_with_both_ways():
