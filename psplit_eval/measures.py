@@ -29,6 +29,7 @@ from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = [
     "HarnessScorer",
+    "completed",
     "over_all_docs",
     "scorer_of",
     "source_of",
@@ -172,6 +173,21 @@ def source_of(content: Mapping[str, Any], catalog: Catalog) -> TaskSource | None
             "give the folder by --include-path DIR"
         ) from error
     return TaskSource(stored.name, found.path, stored.overrides)
+
+
+def completed(content: Mapping[str, Any], task: str, catalog: Catalog) -> Mapping[str, Any]:
+    """What a manifest says of a scorer; for `diversity`, which once had neither form nor prompt,
+    what the task of that name says now: without the prompt other numbers have the same names."""
+    if dict(content) != {"kind": "diversity"}:
+        return content
+    try:
+        config = catalog.task(task).config()
+    except UnknownNameError:
+        return content
+    own = config.get("process_results")
+    if not isinstance(own, CreativityScorer):
+        return content
+    return replace(own, prompt=_prompt_template(config)).to_dict()
 
 
 def working_scorer(content: Mapping[str, Any], catalog: Catalog, doc: Doc) -> Scorer:

@@ -142,7 +142,7 @@ class PairedRuns:
                 yield _Difference("data", cell.where, docs[0], f"{docs[1]}, none of them the same")
             if one["scorer"] != other["scorer"]:
                 yield _Difference("scorer", cell.where, one["scorer"], other["scorer"])
-            measured = [run.manifest.get("yardsticks") for run in (self.a, self.b)]
+            measured = [_measured_by(run) for run in (self.a, self.b)]
             if one["scorer"]["kind"] == "diversity" and measured[0] != measured[1]:
                 yield _Difference("yardsticks", f"{cell.where}, measured by", *measured)
             if cell.other_prompts:
@@ -210,6 +210,12 @@ def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
     entry = run.manifest["tasks"][cell.task]
     found: dict[str, Any] = entry.get("sampling_by_mode", {}).get(cell.mode, entry["sampling"])
     return found
+
+
+def _measured_by(run: StoredRun) -> dict[str, Any]:
+    """The models' names; where one was not to be had, what is left measures another thing."""
+    absent = run.manifest.get("unmeasured_by") or []
+    return run.manifest.get("yardsticks", {}) | ({"not to be had": absent} if absent else {})
 
 
 def _half_known(

@@ -111,6 +111,11 @@ class Yardsticks:
             }
             store.add_surprisals(reference.name, made)
 
+    @property
+    def absent(self) -> list[str]:
+        """Names of those that texts should have been measured by, and that were not to be had."""
+        return sorted(self._absent)
+
     def _usable(self, model: Encoder | WordVectors | ReferenceModel) -> bool:
         if model.name in self._absent:
             return False

@@ -96,7 +96,8 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
             screen.say(f"{task.name}: {remark}")
     backend = open_backend(checkpoint, engine, screen.say)
     work = _work(plan(backend, modes, tasks, options.seed), backend, options.shard)
-    parts = _parts(options, checkpoint, backend, modes, tasks) | {"pools": pools, **work.shard}
+    parts = _parts(options, checkpoint, backend, modes, tasks)
+    parts |= {"pools": pools, "yardsticks": yardsticks.to_dict(), **work.shard}
     if not work.groups:
         screen.say(
             f"shard {options.shard}: there are fewer work groups than shards, so nothing is left "

@@ -26,7 +26,7 @@ from psplit_eval.manifest import (
     open_run,
     read_manifest,
 )
-from psplit_eval.measures import stored_scorer, working_scorer
+from psplit_eval.measures import completed, stored_scorer, working_scorer
 from psplit_eval.paired_runs import PairedRuns, StoredRun
 from psplit_eval.report import COMPARISON_FILES, write_comparison, write_report
 from psplit_eval.rescoring import Yardsticks, score_store
@@ -87,11 +87,12 @@ def score_run(
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
         for name, entry in manifest["tasks"].items():
-            scorers[name] = working_scorer(entry["scorer"], catalog, _first_doc(store, name))
+            known = completed(entry["scorer"], name, catalog)
+            scorers[name] = working_scorer(known, catalog, _first_doc(store, name))
             now = scorers[name].to_dict()
-            if now != entry["scorer"] and entry["scorer"]["kind"] == "lm-eval":
+            if now != known and known["kind"] == "lm-eval":
                 notes.append(f"task {name}: its definition has changed since it was measured last")
-                entry["scorer"] = now
+            entry["scorer"] = now
         return conclude(store, folder, manifest, allow_missing, scorers, yardsticks, notes=notes)
 
 
@@ -218,6 +219,7 @@ def conclude(
     }
     score_store(store, {**own, **scorers}, yardsticks)
     manifest["yardsticks"] = yardsticks.to_dict()
+    manifest["unmeasured_by"] = yardsticks.absent
     write_json(folder / "manifest.json", manifest)
     said = [*notes, *yardsticks.notes]
     return _reported(store, folder, manifest, allow_missing, tally or Tally(), said)

@@ -130,6 +130,14 @@ def test_a_shard_says_how_much_it_drew_and_what_joins_all(tiny, tmp_path, monkey
     assert merge(*folders, "--out", name) == 0
 
 
+def test_a_merged_run_is_measured_by_what_its_shards_were_to_be(tiny, tmp_path):
+    part, out = tmp_path / "part", tmp_path / "run"
+    assert evaluate(tiny, part, "--shard", "1/1", "--encoder", "none", "--reference", tiny) == 0
+    assert merge(part, "--out", out) == 0
+    asked = {"encoder": "none", "reference": str(tiny), "word_vectors": ""}
+    assert manifest(out)["yardsticks"] == asked
+
+
 def test_more_shards_than_work_groups_are_fine(tiny, whole, tmp_path, capsys):
     parts = [tmp_path / str(index) for index in range(1, 21)]
     for index, out in enumerate(parts, 1):

