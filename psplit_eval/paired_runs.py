@@ -214,8 +214,8 @@ def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
 
 def _measured_by(run: StoredRun) -> dict[str, Any]:
     """The models' names; where one was not to be had, what is left measures another thing."""
-    absent = run.manifest.get("unmeasured_by") or []
-    return run.manifest.get("yardsticks", {}) | ({"not to be had": absent} if absent else {})
+    absent = run.manifest.get("unmeasured_by")
+    return {**run.manifest.get("yardsticks", {}), **({"not to be had": absent} if absent else {})}
 
 
 def _half_known(
