@@ -111,7 +111,7 @@ def divergent_association(
 
     `words`: different valid words in the order of the list; those without a vector, or with one of
     zeros, are passed over. In [0, 200], higher is more divergent; values of different embeddings
-    are not comparable (random everyday nouns: 77 with MiniLM; docs/association.md). NaN with fewer
+    are not comparable (random nouns: 80 with MiniLM; docs/association.md). NaN with fewer
     than `first` such words: fewer words are easier to keep apart. ValueError for `first` below 2.
     """
     if first < 2:

@@ -181,7 +181,8 @@ def _template(text: str) -> jinja2.Template:
 
 def _of_lists(of_list: List, doc: Doc, answers: SampleSet) -> Iterator[Metric]:
     """Of every list its numbers, their means where they are defined, and those of all lists."""
-    passing = [passes(found.value) for found in answers.qualities] or [True] * len(answers.texts)
+    unknown: list[bool | None] = [None] * len(answers.texts)
+    passing = [passes(found.value) for found in answers.qualities] or unknown
     each = [
         dict(of_list.values(doc, text, answers.evidence, passed))
         for text, passed in zip(answers.texts, passing, strict=True)

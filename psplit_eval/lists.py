@@ -43,8 +43,11 @@ class List(Protocol):
     def wanted(self, doc: Doc, text: str) -> Wanted:
         """Texts and words of a list whose vectors are needed."""
 
-    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool) -> Values:
-        """Of one list name and number of every metric; NaN where it is undefined."""
+    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool | None) -> Values:
+        """Of one list name and number of every metric; NaN where it is undefined.
+
+        `passing`: whether it is above the floor of quality; None where that is not known.
+        """
 
     def values_of_all(self, doc: Doc, texts: Sequence[str], evidence: Evidence) -> Values:
         """Of all lists of a mode together."""
@@ -57,7 +60,7 @@ class WordList:
         found = self._words(text)
         return Wanted(words=(_ANY_WORD, *found.valid) if found else ())
 
-    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool) -> Values:
+    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool | None) -> Values:
         """`valid_words`, `invalid_words`; with vectors `divergent_association`, NaN for too few
         valid words, and `effective_association`, 0 then. Valid words are no noise."""
         found = self._words(text)
@@ -86,11 +89,11 @@ class UseList:
     def wanted(self, doc: Doc, text: str) -> Wanted:
         return Wanted([_item(doc), *parse_uses(text)])
 
-    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool) -> Values:
+    def values(self, doc: Doc, text: str, evidence: Evidence, passing: bool | None) -> Values:
         """`use_fluency`, how many; with vectors `use_flexibility`, of how many kinds, and
         `use_originality`, the mean rating that people would give (1 to 5; NaN without uses).
-        `effective_originality` is 1 without uses, and for a list that does not pass. Neither rating
-        with vectors of another dimension than the model was fitted to."""
+        `effective_originality` is 1 without uses, and for a list that does not pass; left out where
+        that is not known. Neither rating with vectors of another dimension than the model's."""
         uses = parse_uses(text)
         yield "use_fluency", float(len(uses))
         if not self._known(doc, uses, evidence):
@@ -100,7 +103,8 @@ class UseList:
         if embed([_item(doc)]).shape[1] == originality_model().dimension:
             rating = fmean(predicted_originality(_item(doc), uses, embed)) if uses else math.nan
             yield "use_originality", rating
-            yield "effective_originality", rating if uses and passing else _LEAST_RATING
+            if passing is not None:
+                yield "effective_originality", rating if uses and passing else _LEAST_RATING
 
     def values_of_all(self, doc: Doc, texts: Sequence[str], evidence: Evidence) -> Values:
         """`use_kinds_k`: kinds among the uses of all k lists."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 NONE = "none"
 """The name of no model."""
+_WORD_LISTS = ("spylls", "textblob", "wordfreq")
 _AT_ONCE = 16
 """Docs whose evidence is made and committed together."""
 
@@ -111,6 +113,12 @@ class Yardsticks:
             }
             store.add_surprisals(reference.name, made)
 
+    def look_for_words(self) -> None:
+        """Note it if there are no word lists: they are no models, so nothing of them is stored."""
+        note = f"left out what needs {MissingExtraError('semantic', 'word lists')}"
+        if not all(map(importlib.util.find_spec, _WORD_LISTS)) and note not in self.notes:
+            self.notes.append(note)
+
     @property
     def absent(self) -> list[str]:
         """Names of those that texts should have been measured by, and that were not to be had."""
@@ -173,6 +181,7 @@ def score_store(
         for task, scorer in scorers.items():
             answers = _answers(store, task)
             if isinstance(scorer, Witnessed):
+                measured.look_for_words()
                 _make_evidence(store, task, scorer, measured)
                 answers = (_with_evidence(each, store, scorer, measured) for each in answers)
             store.replace_metrics(task, score(task, answers))

@@ -72,6 +72,13 @@ def test_originality_is_of_the_embeddings_that_it_was_fitted_to():
     assert found == {"use_fluency": 1, "use_flexibility": 1}
 
 
+def test_no_list_is_taken_for_good_where_quality_is_not_known():
+    known = Evidence(vectors=axes("brick", "Hold a door open"))
+    found = dict(UseList().values(BRICK, "1. Hold a door open", known, passing=None))
+    assert "use_originality" in found
+    assert "effective_originality" not in found
+
+
 def test_a_response_without_uses_has_the_least_originality():
     found = dict(UseList().values(BRICK, "", Evidence(vectors=axes("brick")), passing=True))
     assert (found["use_fluency"], found["use_flexibility"]) == (0, 0)

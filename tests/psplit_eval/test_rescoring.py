@@ -86,6 +86,15 @@ def test_another_reference_model_is_used_and_what_was_fitted_left_out(store, tin
     assert yardsticks.notes == ["left out what was fitted with smollm2-135m"]
 
 
+def test_word_lists_that_are_not_there_are_said_though_evidence_is(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    yardsticks = Yardsticks(NONE, NONE)
+    score_store(store, SCORERS, yardsticks)
+    (note,) = yardsticks.notes
+    assert "pip install '.[semantic]'" in note
+    assert "quality" not in {metric for _, _, _, metric in numbers(store)}
+
+
 def test_what_cannot_be_had_is_tried_once(store):
     """To find out that a model cannot be fetched takes minutes."""
     tried = []
