@@ -441,6 +441,12 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
                 f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}",
                 "Take as many samples a doc in both arms.",
             )
+        elif not result.n and a.scorer.kind == "diversity":
+            comparison = _withhold(
+                comparison,
+                f"{metric} is undefined for every doc",
+                "Diversity needs two samples a doc or more.",
+            )
         yield comparison
 
 

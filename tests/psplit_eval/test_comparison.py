@@ -111,6 +111,18 @@ def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
     assert not allowed.withheld
 
 
+def test_one_sample_a_doc_is_not_called_too_few_docs():
+    empty = {"bits": {}, "tokens": {}, "planned": 6, "missing": 0, "truncated": 0, "right": None}
+    values = {"effective_dispersion": dict.fromkeys(range(6), math.nan)}
+    arms = [
+        Arm("t", mode, CreativityScorer(), values, **empty, good=dict.fromkeys(range(6), 1))
+        for mode in "ab"
+    ]
+    found = compare_modes(arms)
+    assert primary(found).withheld == "effective_dispersion is undefined for every doc"
+    assert "two samples a doc" in verdict(found)
+
+
 def test_values_at_equal_length_are_paired_at_one_length_only():
     """Runs cut their texts to what their own modes reach."""
 
