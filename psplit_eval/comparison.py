@@ -433,7 +433,7 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             comparison = _withhold(
                 comparison,
                 f"{metric} is not measured",
-                "psplit-eval score RUN says what is not installed.",
+                "psplit-eval score RUN says why.",
             )
         elif not result.n and a.info(metric).needs_equal_samples:
             comparison = _withhold(

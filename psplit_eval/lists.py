@@ -23,7 +23,7 @@ from psplit_eval.association import (
     parse_words,
     valid_words,
 )
-from psplit_eval.originality import originality_model, predicted_originality
+from psplit_eval.originality import predicted_originality
 from psplit_eval.scoring import Array, Evidence, Wanted
 from psplit_eval.store import Doc
 from psplit_eval.uses import parse_uses, use_kinds
@@ -93,18 +93,17 @@ class UseList:
         """`use_fluency`, how many; with vectors `use_flexibility`, of how many kinds, and
         `use_originality`, the mean rating that people would give (1 to 5; NaN without uses).
         `effective_originality` is 1 without uses, and for a list that does not pass; left out where
-        that is not known. Neither rating with vectors of another dimension than the model's."""
+        that is not known."""
         uses = parse_uses(text)
         yield "use_fluency", float(len(uses))
         if not self._known(doc, uses, evidence):
             return
         embed = _embedding(evidence)
         yield "use_flexibility", float(len(set(use_kinds(_item(doc), uses, embed))))
-        if embed([_item(doc)]).shape[1] == originality_model().dimension:
-            rating = fmean(predicted_originality(_item(doc), uses, embed)) if uses else math.nan
-            yield "use_originality", rating
-            if passing is not None:
-                yield "effective_originality", rating if uses and passing else _LEAST_RATING
+        rating = fmean(predicted_originality(_item(doc), uses, embed)) if uses else math.nan
+        yield "use_originality", rating
+        if passing is not None:
+            yield "effective_originality", rating if uses and passing else _LEAST_RATING
 
     def values_of_all(self, doc: Doc, texts: Sequence[str], evidence: Evidence) -> Values:
         """`use_kinds_k`: kinds among the uses of all k lists."""

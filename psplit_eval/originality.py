@@ -46,11 +46,6 @@ class OriginalityModel:
     intercept: float
     coefficients: Array
 
-    @property
-    def dimension(self) -> int:
-        """Of the embeddings that it was fitted to."""
-        return len(self.coefficients) - len(FEATURES)
-
     def ratings(self, features: Array) -> Array:
         """(n, features) to (n,)."""
         return np.clip(self.intercept + features @ self.coefficients, 1.0, 5.0)
