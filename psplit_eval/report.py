@@ -292,6 +292,7 @@ def _settings_table(manifest: Mapping[str, Any]) -> _Table:
                 f"{_shots(task)}",
             )
         )
+    rows += _measured_by(manifest)
     if model.get("thinking") is not None:
         rows.append(("told to think", "yes" if model["thinking"] else "no"))
     imported = model["backend"] == "lm-eval"
@@ -306,6 +307,19 @@ def _settings_table(manifest: Mapping[str, Any]) -> _Table:
         ("software", _software(manifest)),
     ]
     return _Table("Settings", "manifest.json has all of them.", ("what", "value"), tuple(rows))
+
+
+def _measured_by(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The models without whose names the numbers of creative tasks say little."""
+    names = manifest.get("yardsticks")
+    if names and any(task["scorer"]["kind"] == "diversity" for task in manifest["tasks"].values()):
+        words = names["word_vectors"] or names["encoder"]
+        absent = ", ".join(manifest.get("unmeasured_by") or [])
+        yield (
+            "creative tasks measured by",
+            f"sentence encoder {names['encoder']}, reference model {names['reference']}, vectors "
+            f"of words {words}{f'; not to be had: {absent}' if absent else ''}",
+        )
 
 
 def _no_prompt(model: Mapping[str, Any]) -> str:

@@ -152,7 +152,10 @@ class Yardsticks:
         usual = (self.encoder, PACKAGED), (self.reference, REFERENCE)
         other = [known for name, known in usual if name not in (known, NONE)]
         if other:
-            self.notes.append(f"left out what was fitted with {' and '.join(other)}")
+            self.notes.append(
+                f"left out what was fitted with {' and '.join(other)}; the floor of quality was "
+                "set with them, too: compare with texts that are measured alike only"
+            )
 
 
 def _vectors(

@@ -333,6 +333,9 @@ def test_texts_that_could_not_be_measured_alike_are_not_compared(tmp_path, capsy
         db.execute("DELETE FROM embeddings")
         db.execute("DELETE FROM surprisals")
     assert main(["score", str(tmp_path / "bare")]) == 0
+    said = (tmp_path / "bare" / "report.md").read_text()
+    assert "reference model smollm2-135m" in said
+    assert "not to be had: all-MiniLM-L6-v2" in said
     assert main(["compare", str(tmp_path / "bare"), str(folders[1])]) == 2
     assert "measured by" in capsys.readouterr().err
 
