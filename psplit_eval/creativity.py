@@ -147,7 +147,9 @@ class CreativityScorer:
         self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
     ) -> Iterator[Metric]:
         form = FORMS[self.form]
-        answers = SampleSet(self._prompt(doc), samples, evidence, form.without)
+        answers = SampleSet(
+            self._prompt(doc), samples, evidence, form.without, listed=form.of_list is not None
+        )
         for sample, found in zip(samples, answers.qualities, strict=False):
             yield of_sample(sample, "quality", found.value)
         values = dict(answers.values())

@@ -73,6 +73,7 @@ class Observed:
     `token_bits`: −log2 p of each token of `text` under a reference language model of English, the
     prompt before it in the model's chat template; empty where there is no such model.
     `topic_cosine`: cosine of the sentence vectors of text and prompt; NaN where there are none.
+    `listed`: a list of phrases was asked for, which is less fluent than prose.
     """
 
     text: str
@@ -80,6 +81,7 @@ class Observed:
     token_bits: Sequence[float] | NDArray[np.floating[Any]] = ()
     topic_cosine: float = math.nan
     truncated: bool = False
+    listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class _Ramp:
         return math.nan if math.isnan(fall) else min(1.0, max(0.0, 1.0 - fall / 2))
 
 
-_BOUNDS: Mapping[str, _Ramp] = {
+_OF_LISTS = {"fluency": _Ramp(good=6.4, floor=8.3)}
+"""Read off people's lists of uses (benchmarks/validity_lists.py)."""
+_BOUNDS: dict[str, _Ramp] = {
     "fluency": _Ramp(good=4.5, floor=7.6),
     "predictability": _Ramp(good=0.8, floor=0.4),  # greedy answers have 0.9 and are no loops
     "words": _Ramp(good=1.0, floor=0.8),
@@ -135,7 +139,8 @@ def quality(observed: Observed, without: Collection[str] = ()) -> Quality:
         "echo": echo(text, observed.prompt),
         "on_topic": topicality(observed.topic_cosine, text) if english else math.nan,
     }
-    parts = {name: _BOUNDS[name](value) for name, value in found.items()}
+    bounds = _BOUNDS | (_OF_LISTS if observed.listed else {})
+    parts = {name: bounds[name](value) for name, value in found.items()}
     parts["whole"] = TRUNCATED if observed.truncated else 1.0
     parts |= dict.fromkeys(without, math.nan)
     judged = [value for value in parts.values() if not math.isnan(value)]

@@ -80,7 +80,7 @@ def wanted_of_samples(
 class SampleSet:
     """The samples of a doc in one mode, the prompt that they answer, and what is known of them.
 
-    `without`: parts of quality that say nothing of such answers.
+    `without`: parts of quality that say nothing of such answers; `listed`: they are lists.
     """
 
     def __init__(
@@ -89,11 +89,12 @@ class SampleSet:
         samples: Sequence[Sample],
         evidence: Evidence,
         without: Sequence[str] = (),
+        listed: bool = False,
     ) -> None:
         self.prompt, self.samples, self.evidence = prompt, samples, evidence
         self.texts = [sample.text or "" for sample in samples]
         self.tokens = _tokens(samples)
-        self._without = without
+        self._without, self._listed = without, listed
 
     def values(self) -> Values:
         """Name and number of every metric of the doc; NaN where it is undefined."""
@@ -131,6 +132,7 @@ class SampleSet:
                     self._bits(text),
                     self._cosine(text),
                     sample.truncated,
+                    self._listed,
                 ),
                 self._without,
             )

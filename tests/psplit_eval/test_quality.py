@@ -339,3 +339,12 @@ def test_order_does_not_matter_and_a_failing_sample_never_gains(passing, random)
 def test_effective_distinct_counts_classes_that_have_a_passing_member():
     assert effective_distinct([0, 0, 1, 2], [False, True, True, False]) == 2
     assert effective_distinct([], []) == 0
+
+
+def test_a_list_may_be_less_fluent_than_prose():
+    """Bounds of fluency by hand: 1/2 at 7.6 bits in prose and at 8.3 in lists."""
+    text = "hold a door open\nweigh down papers\nprop up a shelf\nmark a path\ncrush garlic on it"
+    bits = [8.0] * 40
+    prose, listed = (quality(Observed(text, "Uses?", bits, listed=kind)) for kind in (False, True))
+    assert prose.parts["fluency"] < 0.5 < listed.parts["fluency"]
+    assert not passes(quality(Observed(text, "Uses?", [8.6] * 40, listed=True)).value)
