@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # no test may depend on the time it takes
+settings.load_profile("no deadline")
 
 ROOT = Path(__file__).parent.parent
 
