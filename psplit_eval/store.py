@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from psplit_eval.errors import CorruptStoreError, InfrastructureError, RunMismatchError
+from psplit_eval.text import wellformed
 
 __all__ = [
     "MIGRATIONS",
@@ -483,10 +484,14 @@ class Store:
 
 
 def _sample_row(sample: Sample) -> list[Any]:
-    values: list[Any] = [getattr(sample, field.name) for field in fields(sample)]
+    values: list[Any] = [_storable(getattr(sample, field.name)) for field in fields(sample)]
     ids = values[_IDS_COLUMN]
     values[_IDS_COLUMN] = None if ids is None else _pack(ids)
     return values
+
+
+def _storable(value: Any) -> Any:
+    return wellformed(value) if isinstance(value, str) else value
 
 
 def _pack(ids: Iterable[int]) -> bytes:

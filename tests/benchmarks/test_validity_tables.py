@@ -15,6 +15,7 @@ def test_the_page_has_the_tables_of_the_results():
     page = (ROOT / "docs" / "validity.md").read_text()
     assert "\n".join(module.overview(values, fitted)) in page
     assert "\n".join(module.by_task(values)) in page
+    assert "\n".join(module.temperatures()) in page
 
 
 def test_what_is_claimed_of_the_targets_holds():

@@ -171,3 +171,9 @@ def test_a_store_of_every_earlier_version_opens_and_takes_new_samples(tmp_path, 
 def version_of(path):
     with sqlite3.connect(path) as db:
         return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_half_a_surrogate_pair_which_servers_may_send_is_no_error(tmp_path):
+    with Store(tmp_path / "samples.sqlite") as store:
+        store.add_samples([sample(text="a \ud83d b")])
+        assert [found.text for found in store.samples()] == ["a ? b"]
