@@ -51,6 +51,8 @@ CUT_AT = ("cut_tokens", "cut_samples")
 """How many tokens, of how many samples of each mode."""
 OVERLAP = "ngram_overlap_2_with_"
 """Begins the metric of two modes: the other's name follows."""
+_ONE_MEANING = 0.5
+"""Of 1 − cosine: no two texts of a semantic cluster are further apart. A round number, not fitted."""
 _VOCABULARY = 50_000
 """Different words that expectation-adjusted distinct reckons with."""
 
@@ -190,6 +192,7 @@ class SampleSet:
             return
         yield "semantic_dispersion", semantic.mean_pairwise_distance(vectors)
         yield "vendi", semantic.vendi_score(vectors)
+        yield "semantic_clusters", semantic.semantic_clusters(vectors, _ONE_MEANING)
         prompt = self._prompt_vector(vectors.shape[1])
         yield "dispersion_beyond_prompt", distance_beyond_prompt(vectors, prompt)
         if self.qualities:

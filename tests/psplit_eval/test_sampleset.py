@@ -64,6 +64,7 @@ def test_one_answer_given_again_is_no_diversity():
     assert found["semantic_dispersion"] == pytest.approx(0, abs=1e-6)
     assert found["effective_dispersion"] == pytest.approx(0, abs=1e-6)
     assert found["vendi"] == pytest.approx(1, abs=1e-5)
+    assert found["semantic_clusters"] == 1
     assert found["div_bleu_4"] == pytest.approx(0, abs=1e-9)
     assert found["pos_templates"] > 0.9
     assert found["quality_words"] == 1
