@@ -52,7 +52,7 @@ CUT_AT = ("cut_tokens", "cut_samples")
 OVERLAP = "ngram_overlap_2_with_"
 """Begins the metric of two modes: the other's name follows."""
 _ONE_MEANING = 0.5
-"""Of 1 − cosine: no two texts of a semantic cluster are further apart. A round number, not fitted."""
+"""Of 1 − cosine: no two texts of a semantic cluster are further apart. A round number, unfitted."""
 _VOCABULARY = 50_000
 """Different words that expectation-adjusted distinct reckons with."""
 
