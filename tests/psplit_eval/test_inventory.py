@@ -378,6 +378,7 @@ def test_where_deleting_fails_the_others_still_go(tmp_path, capsys, monkeypatch)
 def test_all_that_a_real_run_leaves_is_known_and_can_go(tiny, tmp_path, capsys):
     out = tmp_path / "run"
     tasks = ["--tasks", "psplit_sums,psplit_story", "--limit", "2", "--samples", "2"]
+    tasks += ["--reference", "none"]
     short = ["--set", "max_tokens=4", "--out", str(out)]
     assert main(["run", "--model", str(tiny), "--modes", "normal,high", *tasks, *short]) == 0
     capsys.readouterr()

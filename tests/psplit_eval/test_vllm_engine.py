@@ -326,6 +326,7 @@ def test_the_engine_stops_with_its_backend(opened, vllm):
 
 
 COMMAND = ["--modes", "normal,high", "--tasks", "psplit_sums,psplit_story", "--limit", "6"]
+COMMAND += ["--reference", "none"]
 SHORT = ["--samples", "2", "--set", "max_tokens=6"]
 
 
