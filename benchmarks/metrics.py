@@ -69,7 +69,6 @@ LEXICAL_AND_SYNTACTIC: dict[str, Callable[[Doc, Doc], float]] = {
     "ngram_overlap_2": lambda doc, other: diversity.ngram_overlap(doc.tokens, other.tokens, 2),
     "mtld": lambda doc, _: fmean(map(richness.mtld, doc.tokens)),
     "hd_d": lambda doc, _: fmean(map(richness.hd_d, doc.tokens)),
-    "template_rate": lambda doc, _: syntactic.template_rate(doc.tags),
     "templates_per_token": lambda doc, _: syntactic.templates_per_token(doc.tags),
     "pos_compression_ratio": lambda doc, _: syntactic.pos_compression_ratio(doc.tags),
 }
@@ -77,9 +76,6 @@ SEMANTIC: dict[str, Callable[[Doc, Doc], float]] = {
     "mean_pairwise_distance": lambda doc, _: semantic.mean_pairwise_distance(doc.vectors),
     "vendi_score": lambda doc, _: semantic.vendi_score(doc.vectors),
     "semantic_clusters": lambda doc, _: semantic.semantic_clusters(doc.vectors, 0.3),
-    "nearest_distances": lambda doc, other: float(
-        semantic.nearest_distances(doc.vectors, other.vectors).mean()
-    ),
 }
 
 

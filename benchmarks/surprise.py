@@ -12,22 +12,19 @@ is based on it unless it is worth that: give FILE to the two scripts as `--surpr
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from labelled import data
 
 from psplit_eval.checkpoints import resolve_checkpoint
 
-DATA = Path(
-    os.environ.get("PSPLIT_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data")
-)
 PROMPT_TOKENS, ANSWER_TOKENS, USE_CHARACTERS = 80, 160, 300
 USER, ASSISTANT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 AGAIN = f"<|im_end|>\n{USER}Answer once more.{ASSISTANT}"
@@ -77,13 +74,8 @@ def main() -> None:
             out.flush()
 
 
-def rows(name: str) -> list[dict[str, Any]]:
-    with gzip.open(DATA / name, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def pairs(reader: Reader, limit: int) -> Iterator[dict[str, Any]]:
-    for i, row in enumerate(rows("noveltybench/human_pairs.jsonl.gz")[:limit]):
+    for i, row in enumerate(islice(data("noveltybench/human_pairs.jsonl.gz"), limit)):
         asked = [*reader.ids(USER), *reader.ids(row["prompt"], PROMPT_TOKENS)]
         asked += reader.ids(ASSISTANT)
         one, two = (reader.ids(row[f"generation_{j}"], ANSWER_TOKENS) for j in (0, 1))
@@ -94,7 +86,7 @@ def pairs(reader: Reader, limit: int) -> Iterator[dict[str, Any]]:
 
 
 def uses(reader: Reader, limit: int) -> Iterator[dict[str, Any]]:
-    everything = rows("aut/ocsai1_main2.jsonl.gz")
+    everything = list(data("aut/ocsai1_main2.jsonl.gz"))
     rng = np.random.default_rng(0)
     for item in dict.fromkeys(row["item"] for row in everything):
         of = [i for i, row in enumerate(everything) if row["item"] == item]

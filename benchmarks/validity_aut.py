@@ -14,35 +14,25 @@ some minutes; `--vectors FILE` keeps what it gives.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minilm import Embedder
+from labelled import ROOT, Array, Embedder, Row, data, row_of, write_results
 from numpy.typing import NDArray
 
 from psplit_eval.originality import FEATURES, OriginalityModel, use_features
 from psplit_eval.uses import use_kinds
 
-ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("PSPLIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-RESULTS = Path(__file__).parent / "results" / "validity_aut.csv"
 FITTED = ROOT / "psplit_eval" / "fitted" / "originality.json"
-COLUMNS = ("dataset", "metric", "statistic", "value", "spread", "n", "fitted")
 PENALTY = 1000.0
 MINIMUM = 100
 """Uses of an object below which no correlation is given for it."""
 SET_SIZE, SETS = 20, 30
-
-Array = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,17 +65,7 @@ def main() -> None:
     embed.keep()
     if options.fit:
         FITTED.write_text(json.dumps(as_json(fit(ratings), results), indent=1) + "\n", "utf-8")
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
-    for row in results:
-        print(*(row[name] for name in COLUMNS), sep="  ")
-
-
-def data(name: str) -> Iterator[Row]:
-    with gzip.open(DATA / name, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+    write_results("validity_aut", results)
 
 
 def read_ratings(embed: Embedder) -> Ratings:
@@ -321,13 +301,6 @@ def partition_results(
     yield row_of("socialmuse", metric, "number_by_people", people.mean(), people.std(), n, fitted)
     correlation = np.corrcoef(sizes[0], people)[0, 1]
     yield row_of("socialmuse", metric, "number_pearson", correlation, "", n, fitted)
-
-
-def row_of(
-    dataset: str, metric: str, statistic: str, value: Any, spread: Any, n: int, fitted: bool
-) -> Row:
-    numbers = (round(float(value), 4), spread if spread == "" else round(float(spread), 4))
-    return dict(zip(COLUMNS, (dataset, metric, statistic, *numbers, n, int(fitted)), strict=True))
 
 
 def as_json(model: OriginalityModel, results: Sequence[Row]) -> dict[str, Any]:

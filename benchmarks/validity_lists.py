@@ -10,15 +10,12 @@ an object; Ocsai: eight people's uses of one).
 from __future__ import annotations
 
 import csv
-import gzip
-import json
-import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from labelled import data
 
 from psplit_eval.quality import Observed, passes, quality, surprise
 from psplit_eval.reference import ReferenceModel
@@ -30,20 +27,14 @@ PROMPT = (
     "Write one use per line, each a short phrase, and nothing else."
 )
 PLACE = Path(__file__).parent / "results" / "validity_lists.csv"
-DATA = Path(os.environ.get("PSPLIT_TEST_DATA", "../shared/data")) / "aut"
-
-
-def rows(name: str) -> Iterator[dict[str, str]]:
-    with gzip.open(DATA / name, "rt") as file:
-        yield from map(json.loads, file)
 
 
 def written(rng: random.Random) -> list[tuple[str, str]]:
     """(object, list of five to ten uses)."""
     of_person, of_object = defaultdict(list), defaultdict(list)
-    for row in rows("socialmuse_human_buckets.jsonl.gz"):
+    for row in data("aut/socialmuse_human_buckets.jsonl.gz"):
         of_person[row["object"], row["participant"]].append(row["idea"])
-    for row in rows("ocsai1_main2.jsonl.gz"):
+    for row in data("aut/ocsai1_main2.jsonl.gz"):
         of_object[row["item"]].append(row["response"])
     lists = [(thing, uses[:10]) for (thing, _), uses in of_person.items() if len(uses) >= 5]
     rng.shuffle(lists)

@@ -14,11 +14,8 @@ PSPLIT_TEST_DATA. MiniLM takes some minutes; `--vectors FILE` keeps what it give
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minilm import Embedder
+from labelled import ROOT, Array, Embedder, Row, data, row_of, write_results
 from numpy.typing import NDArray
 
 from psplit_eval.equivalence import (
@@ -38,19 +35,12 @@ from psplit_eval.equivalence import (
     same_answer_probabilities,
 )
 
-ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("PSPLIT_TEST_DATA", ROOT.parent / "shared" / "data"))
-RESULTS = Path(__file__).parent / "results" / "validity_pairs.csv"
 FITTED = ROOT / "psplit_eval" / "fitted" / "equivalence.json"
-COLUMNS = ("dataset", "metric", "statistic", "value", "spread", "n", "fitted")
 PAIRS = "noveltybench/human_pairs.jsonl.gz"
 FOLDS, SEEDS, RESAMPLES = 10, 5, 1000
 PENALTY = 0.1
 WORDS, RARE = 1500, 4
 LINKAGES = ("average", "first", "any", "all")
-
-Array = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,19 +90,7 @@ def main() -> None:
     embed.keep()
     if options.fit:
         FITTED.write_text(json.dumps(as_json(model, results), indent=1) + "\n", encoding="utf-8")
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
-    for row in results:
-        print(*(row[name] for name in COLUMNS), sep="  ")
-
-
-def data(name: str) -> Iterator[Row]:
-    path = DATA / name
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+    write_results("validity_pairs", results)
 
 
 def read_pairs(rows: Sequence[Row], embed: Embedder, weights: WordWeights) -> Pairs:
@@ -383,13 +361,6 @@ def result(
         if 0 < same[chosen].mean() < 1:
             again.append(compute(same[chosen], values[0][chosen]))
     return row_of(dataset, metric, statistic, mean, float(np.std(again)), n, fitted)
-
-
-def row_of(
-    dataset: str, metric: str, statistic: str, value: Any, spread: Any, n: int, fitted: bool
-) -> Row:
-    numbers = (round(float(value), 4), spread if spread == "" else round(float(spread), 4))
-    return dict(zip(COLUMNS, (dataset, metric, statistic, *numbers, n, int(fitted)), strict=True))
 
 
 def as_json(model: EquivalenceModel, results: Sequence[Row]) -> dict[str, Any]:

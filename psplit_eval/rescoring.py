@@ -83,35 +83,41 @@ class Yardsticks:
         """Raise CheckpointError, UnknownNameError or DataError for what cannot be one of these."""
         _ = self._reference, self._words, self._encoder
 
-    def make(self, store: Store, wanted: Wanted) -> None:
-        """Make and store what is wanted and not stored yet."""
+    def make(self, store: Store, wanted: Wanted) -> bool:
+        """Make and store what is wanted and not stored yet; whether there was any."""
+        made = []
         if self._encoder:
-            self._make_vectors(store, self._encoder, _by_sum(wanted.texts))
+            made.append(self._make_vectors(store, self._encoder, _by_sum(wanted.texts)))
         if self._words:
-            self._make_vectors(store, self._words, _by_sum(wanted.words))
+            made.append(self._make_vectors(store, self._words, _by_sum(wanted.words)))
         if self._reference:
-            self._make_surprisals(store, self._reference, _by_sum(wanted.chains))
+            made.append(self._make_surprisals(store, self._reference, _by_sum(wanted.chains)))
+        return any(made)
 
     def _make_vectors(
         self, store: Store, encoder: Encoder | WordVectors, texts: Mapping[str, str]
-    ) -> None:
+    ) -> bool:
         lacking = sorted(texts.keys() - store.vectors(encoder.name, texts).keys())
-        if lacking and self._usable(encoder):
-            rows = encoder.encode([texts[key] for key in lacking])
-            made = {key: row.tobytes() for key, row in zip(lacking, rows, strict=True)}
-            store.add_vectors(encoder.name, made)
+        if not (lacking and self._usable(encoder)):
+            return False
+        rows = encoder.encode([texts[key] for key in lacking])
+        made = {key: row.tobytes() for key, row in zip(lacking, rows, strict=True)}
+        store.add_vectors(encoder.name, made)
+        return True
 
     def _make_surprisals(
         self, store: Store, reference: ReferenceModel, chains: Mapping[str, Chain]
-    ) -> None:
+    ) -> bool:
         lacking = sorted(chains.keys() - store.surprisals(reference.name, chains).keys())
-        if lacking and self._usable(reference):
-            found = reference.surprisals([chains[key] for key in lacking])
-            made = {
-                key: [piece.tobytes() for piece in pieces]
-                for key, pieces in zip(lacking, found, strict=True)
-            }
-            store.add_surprisals(reference.name, made)
+        if not (lacking and self._usable(reference)):
+            return False
+        found = reference.surprisals([chains[key] for key in lacking])
+        made = {
+            key: [piece.tobytes() for piece in pieces]
+            for key, pieces in zip(lacking, found, strict=True)
+        }
+        store.add_surprisals(reference.name, made)
+        return True
 
     def look_for_words(self) -> None:
         """Note it if there are no word lists: they are no models, so nothing of them is stored."""
@@ -194,10 +200,14 @@ def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yards
     """A few docs at a time; words at the end, since a file of word vectors is read as a whole."""
     answers = _answers(store, task)
     words: set[str] = set()
+    done, docs = 0, sum(1 for _ in store.docs(task))
     while some := list(islice(answers, _AT_ONCE)):
         wanted = [scorer.wanted(each.doc, each.by_mode) for each in some]
         texts = [text for each in wanted for text in each.texts]
-        yardsticks.make(store, Wanted(texts, [chain for each in wanted for chain in each.chains]))
+        chains = [chain for each in wanted for chain in each.chains]
+        done += len(some)
+        if yardsticks.make(store, Wanted(texts, chains)):
+            yardsticks.say(f"{task}: texts of {done} of {docs} docs are read")
         words.update(word for each in wanted for word in each.words)
     yardsticks.make(store, Wanted(words=sorted(words)))
 

@@ -100,10 +100,11 @@ class SampleSet:
 
     def values(self) -> Values:
         """Name and number of every metric of the doc; NaN where it is undefined."""
-        yield from lexical(self.tokens)
-        yield from self._of_texts()
-        yield from self._semantic()
+        yield from self._of_words(self.tokens, self._tags)
+        yield from self._of_meaning(_said(self.samples))
+        yield from self._of_both_modes()
         yield from self._quality()
+        yield from self._effective()
         yield from self._at_equal_length()
 
     def answer_values(self) -> Values:
@@ -170,41 +171,55 @@ class SampleSet:
         both = self.evidence.embed([text, self.prompt]) if text.strip() and self.prompt else None
         return math.nan if both is None else float(both[0] @ both[1])
 
-    def _of_texts(self) -> Values:
-        yield "mtld", _mean(map(mtld, self.tokens))
-        yield "hd_d", _mean(map(hd_d, self.tokens))
-        if syntactic.available():
-            tags = [syntactic.pos_tags(text) for text in self.texts]
+    @cached_property
+    def _tags(self) -> list[list[str]] | None:
+        """None without a tagger."""
+        return [syntactic.pos_tags(text) for text in self.texts] if syntactic.available() else None
+
+    def _prompt_vector(self, size: int) -> Array:
+        """Zeros, which take nothing away, where the prompt is not known."""
+        found = self.evidence.embed([self.prompt]) if self.prompt else None
+        return np.zeros(size, np.float32) if found is None else found[0]
+
+    def _of_words(
+        self, tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]] | None
+    ) -> Values:
+        yield from lexical(tokens)
+        yield "mtld", _mean(map(mtld, tokens))
+        yield "hd_d", _mean(map(hd_d, tokens))
+        if tags is not None:
             yield "pos_templates", syntactic.templates_per_token(tags)
             yield "pos_compression_ratio", syntactic.pos_compression_ratio(tags)
+
+    def _of_meaning(self, texts: Sequence[str]) -> Values:
+        vectors = self.evidence.embed(texts)
+        if vectors is not None:
+            yield "semantic_dispersion", semantic.mean_pairwise_distance(vectors)
+            yield "vendi", semantic.vendi_score(vectors)
+            yield "semantic_clusters", semantic.semantic_clusters(vectors, _ONE_MEANING)
+            prompt = self._prompt_vector(vectors.shape[1])
+            yield "dispersion_beyond_prompt", distance_beyond_prompt(vectors, prompt)
+
+    def _of_both_modes(self) -> Values:
         for mode, samples in self.evidence.others.items():
             yield f"{OVERLAP}{mode}", diversity.ngram_overlap(self.tokens, _tokens(samples), 2)
         lengths = [s.completion_tokens for s in self.samples if s.completion_tokens is not None]
         if lengths:  # imported samples come without
             yield "tokens_mean", fmean(lengths)
 
-    def _semantic(self) -> Values:
-        said = _said(self.samples)
-        vectors = self.evidence.embed(said)
-        if vectors is None:
-            if not said and self.evidence.vectors and len(self.texts) > 1:
-                yield "effective_dispersion", 0.0  # to say nothing must not take the doc out
+    def _effective(self) -> Values:
+        """Over all samples: one without words is at no distance from anything, and never passes, so
+        that to say nothing does not take the doc out."""
+        said = np.array([bool(text.strip()) for text in self.texts])
+        vectors = self.evidence.embed(_said(self.samples))
+        unmeasured = vectors is None and (said.any() or not self.evidence.vectors)
+        if unmeasured or not self.qualities:
             return
-        yield "semantic_dispersion", semantic.mean_pairwise_distance(vectors)
-        yield "vendi", semantic.vendi_score(vectors)
-        yield "semantic_clusters", semantic.semantic_clusters(vectors, _ONE_MEANING)
-        prompt = self._prompt_vector(vectors.shape[1])
-        yield "dispersion_beyond_prompt", distance_beyond_prompt(vectors, prompt)
-        if self.qualities:
-            rows = np.zeros((len(self.texts), vectors.shape[1]))  # without words, at no distance
-            rows[[bool(text.strip()) for text in self.texts]] = vectors
-            distances = distances_beyond_prompt(rows, prompt)
-            yield "effective_dispersion", effective_diversity(distances, self._passing)
-
-    def _prompt_vector(self, size: int) -> Array:
-        """Zeros, which take nothing away, where the prompt is not known."""
-        found = self.evidence.embed([self.prompt]) if self.prompt else None
-        return np.zeros(size, np.float32) if found is None else found[0]
+        distances = np.zeros((len(said), len(said)))
+        if vectors is not None:
+            prompt = self._prompt_vector(vectors.shape[1])
+            distances[np.ix_(said, said)] = distances_beyond_prompt(vectors, prompt)
+        yield "effective_dispersion", effective_diversity(distances, self._passing)
 
     def _content(self, said: Sequence[str]) -> Values:
         chains = _pairs(self.prompt, said)
@@ -237,13 +252,14 @@ class SampleSet:
             return
         yield "cut_tokens", float(length)
         reaching = [diversity.truncated(tokens, length) for tokens in sets]
-        cut = reaching[0][: min(map(len, reaching))]  # their number moves values as length does
-        yield "cut_samples", float(len(cut))
-        for name, value in lexical(cut):
+        kept = min(map(len, reaching))  # their number moves values as length does
+        yield "cut_samples", float(kept)
+        cut = reaching[0][:kept]
+        tags = self._tags and diversity.truncated(self._tags, length)[:kept]
+        for name, value in self._of_words(cut, tags):
             yield name + CUT, value
-        vectors = self.evidence.embed([" ".join(tokens) for tokens in cut])
-        if vectors is not None:
-            yield "semantic_dispersion" + CUT, semantic.mean_pairwise_distance(vectors)
+        for name, value in self._of_meaning([" ".join(tokens) for tokens in cut]):
+            yield name + CUT, value
 
 
 def lexical(tokens: Sequence[Sequence[str]]) -> Values:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["mean_pairwise_distance", "nearest_distances", "semantic_clusters", "vendi_score"]
+__all__ = ["mean_pairwise_distance", "semantic_clusters", "vendi_score"]
 
 Array = NDArray[np.float64]
 _ROUNDING = 1e-12
@@ -83,29 +83,6 @@ def semantic_clusters(vectors: ArrayLike, distance: float, linkage: str = "compl
         return math.nan
     tree = agglomerate(_condensed(unit), linkage)
     return float(fcluster(tree, distance + _ROUNDING, criterion="distance").max())
-
-
-def nearest_distances(vectors: ArrayLike, others: ArrayLike | None = None) -> Array:
-    """Distance (1 − cosine) of each vector to the nearest other; shape (k,), in [0, 2].
-
-    Without `others` the nearest of the same set: the mean says how alone texts stand, the minimum
-    whether there are near-copies. With `others` (the other mode, a corpus) how new each is to
-    them; more of those make all values smaller: compare against equal numbers. All NaN where either
-    side is undefined (see the module); one vector is enough where there are `others`.
-    """
-    rows = np.asarray(vectors, dtype=np.float64)
-    unit = _unit(rows, at_least=1 if others is not None else 2)
-    against = unit if others is None else _unit(others, at_least=1)
-    if unit is None or against is None:
-        return np.full(len(rows), np.nan)
-    nearest = np.empty(len(unit))
-    for start in range(0, len(unit), _BLOCK):
-        cosines = unit[start : start + _BLOCK] @ against.T
-        if others is None:
-            own = np.arange(len(cosines))
-            cosines[own, start + own] = -np.inf
-        nearest[start : start + _BLOCK] = 1 - cosines.max(axis=1)
-    return nearest.clip(0.0, 2.0)
 
 
 def _unit(vectors: ArrayLike, at_least: int = 2) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,17 +73,19 @@ def score_run(
     allow_missing: bool = False,
     include: Sequence[Path] = (),
     measured_by: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RunResult:
     """Compute every metric of a stored run again, and report.
 
     Texts are measured by what the run was scored with last, as far as `measured_by` gives no other
-    names (see `Yardsticks`). A task that lm-eval measures is looked up among psplit's and lm-eval's
-    tasks and those in `include`, and measured as it is defined now, which the manifest then says.
-    Raises UsageError where there is no run, or no such task.
+    names (see `Yardsticks`); `say` hears about slow steps. A task that lm-eval measures is looked
+    up among psplit's and lm-eval's tasks and those in `include`, and measured as it is defined now,
+    which the manifest then says. Raises UsageError where there is no run, or no such task.
     """
     manifest = open_run(folder)
     catalog, notes = Catalog(include), []
-    yardsticks = Yardsticks.named({**manifest.get("yardsticks", {}), **(measured_by or {})})
+    names = {**manifest.get("yardsticks", {}), **(measured_by or {})}
+    yardsticks = Yardsticks.named(names, say)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         scorers: dict[str, Scorer] = {}
         for name, entry in manifest["tasks"].items():

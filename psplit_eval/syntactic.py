@@ -24,7 +24,6 @@ __all__ = [
     "available",
     "pos_compression_ratio",
     "pos_tags",
-    "template_rate",
     "templates_per_token",
 ]
 
@@ -80,19 +79,6 @@ def _tag(token: str, tag: str) -> str:
     """The tagger takes signs that it does not know for nouns."""
     unknown_sign = tag == "NN" and not any(map(str.isalnum, token))
     return "SYM" if unknown_sign else str(tag)
-
-
-def template_rate(texts: Sequence[Tags], n: int = 4) -> float:
-    """Share of texts with at least one template; in [0, 1], LOWER is more diverse.
-
-    After Shaib et al. 2024 (Detection and Measurement of Syntactic Templates, arXiv 2407.00211),
-    who take the most frequent n-grams of tags of a corpus for its templates. A few samples of one
-    doc are no corpus: here a template is an n-gram of tags that two texts or more have. Soon 1 for
-    long texts, whatever they say: see `templates_per_token`. Texts shorter than n are left out; NaN
-    for fewer than two.
-    """
-    found = _templates(texts, n)
-    return fmean(bool(templates) for templates, _ in found) if found else nan
 
 
 def templates_per_token(texts: Sequence[Tags], n: int = 4) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from psplit_eval.equivalence import same_answer_classes
 
-__all__ = ["SAME_USE", "fluency", "parse_uses", "rarities", "use_kinds"]
+__all__ = ["SAME_USE", "parse_uses", "rarities", "use_kinds"]
 
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 
@@ -51,11 +51,6 @@ def parse_uses(text: str) -> list[str]:
         if any(any(letter.isalpha() for letter in word) for word in words):
             found.setdefault(words, use)
     return list(found.values())
-
-
-def fluency(text: str) -> int:
-    """Number of distinct uses in a response; 0 or more, higher is better."""
-    return len(parse_uses(text))
 
 
 def use_kinds(

@@ -63,7 +63,9 @@ def test_uses_by_hand():
     assert lost["effective_originality"] == 1
     assert lost["use_originality"] == found["use_originality"]
     pooled = dict(UseList().values_of_all(BRICK, [text, text, "Weigh down papers"], known))
-    assert pooled == {"use_kinds_k": 2}
+    # seven uses: four hold a door, three weigh down papers
+    rarity = (4 * 3 / 6 + 3 * 4 / 6) / 7
+    assert pooled == {"use_kinds_k": 2, "use_rarity": pytest.approx(rarity)}
 
 
 def test_fitted_values_are_of_the_embeddings_that_they_were_fitted_to():

@@ -52,7 +52,7 @@ def evidence(wanted, others=None, bits=3.0):
 
 
 def values_of(mine, others=None, bits=3.0, prompt=PROMPT):
-    by_mode = {"normal": mine, **(others or {})}
+    by_mode = {"mine": mine, **(others or {})}
     known = evidence(wanted_of_samples(prompt, by_mode), others, bits)
     found = SampleSet(prompt, mine, known)
     return {**dict(found.values()), **dict(found.answer_values())}
@@ -99,6 +99,11 @@ def test_values_at_equal_length_are_of_equal_beginnings():
     assert one["cut_tokens"] == other["cut_tokens"] == 32
     assert other["distinct_2_cut"] == pytest.approx(0.5)
     assert one["distinct_2_cut"] != one["distinct_2"]
+    of_words = {"div_bleu_4", "mtld", "hd_d", "pos_templates", "pos_compression_ratio"}
+    of_meaning = {"semantic_dispersion", "vendi", "semantic_clusters", "dispersion_beyond_prompt"}
+    assert {f"{name}_cut" for name in of_words | of_meaning} <= other.keys()
+    assert other["vendi"] == other["vendi_cut"] == pytest.approx(1, abs=1e-5)
+    assert other["pos_compression_ratio_cut"] < other["pos_compression_ratio"]
 
 
 def test_values_at_equal_length_are_of_equally_many_samples():
@@ -115,7 +120,7 @@ def test_a_mode_that_says_nothing_has_no_diversity_rather_than_no_value():
     nothing = values_of(samples("", " "), {"high": samples(STORY, mode="high")})
     assert nothing["effective_dispersion"] == nothing["utility_k"] == 0
     assert "semantic_dispersion" not in nothing
-    assert "effective_dispersion" not in values_of(samples(""))
+    assert math.isnan(values_of(samples(""))["effective_dispersion"])
 
 
 def test_the_other_mode_is_compared_with_both_ways():

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import pdist
 
 from psplit_eval.semantic import (
     mean_pairwise_distance,
-    nearest_distances,
     semantic_clusters,
     vendi_score,
 )
@@ -88,23 +87,6 @@ def test_clusters_are_scipys_over_more_than_one_block(method):
         assert semantic_clusters(vectors, distance, method) == expected
 
 
-def test_nearest_distances_are_scipys_over_more_than_one_block():
-    vectors, others = random_vectors(700), random_vectors(90, seed=1)
-    expected = cdist(vectors, others, "cosine").min(axis=1)
-    assert nearest_distances(vectors, others) == pytest.approx(expected, abs=1e-6)
-    alone = cdist(vectors, vectors, "cosine") + 9 * np.eye(700)
-    assert nearest_distances(vectors) == pytest.approx(alone.min(axis=1), abs=1e-6)
-
-
-def test_one_text_can_be_compared_with_others_but_not_with_itself():
-    assert nearest_distances([[1.0, 0.0]], [[0.0, 2.0], [3.0, 0.0]]) == pytest.approx([0])
-    assert np.isnan(nearest_distances([[1.0, 0.0]])).all()
-    assert nearest_distances([[1.0, 0.0], [0.0, 0.0]], [[0.0, 2.0]]) == pytest.approx(
-        [math.nan] * 2, nan_ok=True
-    )
-    assert nearest_distances(np.empty((0, 2))).shape == (0,)
-
-
 @pytest.mark.parametrize("k", [2, 5, 600])
 def test_equal_texts_are_one_text(k):
     vectors = np.repeat(random_vectors(1, 384), k, axis=0)
@@ -112,7 +94,6 @@ def test_equal_texts_are_one_text(k):
     assert vendi_score(vectors) == pytest.approx(1)
     many = [np.repeat(random_vectors(1, 384, seed), k, axis=0) for seed in range(20)]
     assert [semantic_clusters(vectors, 0.0) for vectors in many] == [1] * 20
-    assert nearest_distances(vectors) == pytest.approx(np.zeros(k), abs=1e-12)
 
 
 def test_unrelated_texts_are_all_different():
@@ -160,7 +141,6 @@ def test_thousands_of_texts_need_no_matrix_of_all_pairs():
     tracemalloc.start()
     vendi_score(vectors)
     mean_pairwise_distance(vectors)
-    nearest_distances(vectors)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3000 * 3000 * 8 / 2

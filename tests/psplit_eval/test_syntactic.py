@@ -12,7 +12,6 @@ from psplit_eval.syntactic import (
     available,
     pos_compression_ratio,
     pos_tags,
-    template_rate,
     templates_per_token,
 )
 
@@ -70,7 +69,7 @@ def test_unknown_signs_are_no_nouns():
 )
 def test_texts_that_are_not_english_have_no_tags_rather_than_nouns_only(text):
     assert pos_tags(text) == []
-    for metric in (template_rate, templates_per_token, pos_compression_ratio):
+    for metric in (templates_per_token, pos_compression_ratio):
         assert math.isnan(metric([pos_tags(text)] * 4))
 
 
@@ -94,15 +93,12 @@ def test_templates_by_hand():
         ["VB", "VB", "VB", "VB"],
         ["DT", "NN"],
     ]
-    assert template_rate(texts, 3) == 2 / 3
     assert templates_per_token(texts, 3) == pytest.approx((2 / 6 + 1 / 4 + 0) / 3)
 
 
 def test_equal_texts_are_all_template_and_unlike_ones_have_none():
     text = ["DT", "JJ", "NN", "VBZ", "RB", "."]
-    assert template_rate([text, text], 4) == 1
     assert templates_per_token([text, text], 4) == 3 / 6
-    assert template_rate([text, text[::-1]], 4) == 0
     assert templates_per_token([text, text[::-1]], 4) == 0
 
 
@@ -115,16 +111,14 @@ def test_the_compression_ratio_is_of_the_tags():
 
 @pytest.mark.parametrize("texts", [[], [[]], [["DT"] * 9], [["DT"] * 9, ["DT"] * 3]])
 def test_fewer_than_two_texts_share_nothing(texts):
-    assert math.isnan(template_rate(texts, 4))
     assert math.isnan(templates_per_token(texts, 4))
 
 
 @given(tag_lists, st.integers(1, 5))
 def test_values_lie_in_range_and_do_not_depend_on_order(texts, n):
-    for metric in (template_rate, templates_per_token):
-        value = metric(texts, n)
-        assert math.isnan(value) or 0 <= value <= 1
-        assert metric(texts[::-1], n) == pytest.approx(value, nan_ok=True)
+    value = templates_per_token(texts, n)
+    assert math.isnan(value) or 0 <= value <= 1
+    assert templates_per_token(texts[::-1], n) == pytest.approx(value, nan_ok=True)
     value = pos_compression_ratio(texts)
     assert math.isnan(value) == (not any(texts))
     assert math.isnan(value) or value > 0
