@@ -68,6 +68,26 @@ def test_the_fitted_models_are_better_than_any_single_feature():
         assert found["ocsai", "originality", statistic] > max(single) + 0.1
 
 
+def test_the_page_says_what_was_measured():
+    page = (ROOT / "docs" / "equivalence.md").read_text()
+    model = "same_answer_probability"
+    for study, dataset, metric, statistic, name in (
+        ("validity_pairs", "human_pairs", "meaning", "auc", "meaning"),
+        ("validity_pairs", "human_pairs", "words", "auc", "words"),
+        ("validity_pairs", "human_pairs", "names", "auc", "names"),
+        ("validity_pairs", "human_pairs", model, "auc", "**`same_answer_probability`"),
+        ("validity_pairs", "human_pairs", model, "auc_below_150_words", "the same, answers under"),
+        ("validity_pairs", "human_pairs", model, "auc_from_150_words", "the same, longer"),
+        ("validity_pairs", "human_pairs", model, "auc_within_person", "the same, within"),
+        ("validity_pairs", "human_responses", "classes_average", "adjusted_rand", "average"),
+        ("validity_aut", "ocsai", "distance", "pearson_within_object", "distance of use and"),
+        ("validity_aut", "ocsai", "originality", "pearson_within_object", "**`predicted_or"),
+    ):
+        value = f"{committed(study)[dataset, metric, statistic]:.3f}".removeprefix("0")
+        (line,) = [row for row in page.splitlines() if row.startswith(f"| {name}")]
+        assert value in line.split("|")[2], name
+
+
 def test_the_threshold_of_kinds_is_the_calibrated_one():
     assert committed("validity_aut")["socialmuse", "kinds", "threshold"] == SAME_USE
 
