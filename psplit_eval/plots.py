@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,6 +38,8 @@ Panel = Callable[[Any, Sequence[Line], Sequence[str]], None]
 
 _COLUMNS = 4
 """Panels in a row."""
+_LETTERS_AN_INCH = 10
+"""Of a figure's title."""
 
 
 def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Path]:
@@ -157,9 +160,8 @@ def _picture(
         top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
         top = top or 1.0  # where every entropy is 0
         axes[0].set_ylim(-0.02 * top, top)
-    note = _NOTES.get(panel, "95 % intervals over docs")
-    gap = "\n" if len(panels) < _COLUMNS else " "  # a narrow figure has no room for one line
-    figure.suptitle(f"{title}{gap}({note})", fontsize=11)
+    said = f"{title} ({_NOTES.get(panel, '95 % intervals over docs')})"
+    figure.suptitle(fill(said, round(_LETTERS_AN_INCH * figure.get_figwidth())), fontsize=11)
     _add_legend(figure, axes)
     return figure
 
@@ -249,7 +251,8 @@ def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
                 **style,
             )
     axis.set_xlabel("quality")
-    axis.margins(0.1)
+    axis.set_xlim(-0.03, 1.03)  # of all panels and runs the same
+    axis.margins(y=0.1)
 
 
 def _bars(lines: Sequence[Line]) -> Any:
