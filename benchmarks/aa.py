@@ -34,12 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from psplit_eval.protocol import compare_docs, rule_of
 from psplit_eval.stats import (
     Estimate,
     holm,
     mean_estimate,
-    paired_mean_difference,
-    paired_ratio_difference,
     ratio_estimate,
 )
 from psplit_eval.store import Sample, Store
@@ -205,9 +204,10 @@ COMPARED: dict[str, tuple[Test, Test | None, Test]] = {
 
 
 def _paired_p(metric: str, a: Array, b: Array) -> float:
-    if metric == "entropy_bits":
-        return paired_ratio_difference((a[0], a[1]), (b[0], b[1])).p
-    return paired_mean_difference(a[0] / a[1], b[0] / b[1]).p
+    rule = rule_of(metric)
+    if rule.ratio:
+        return compare_docs(rule, (a[0], a[1]), (b[0], b[1])).p
+    return compare_docs(rule, a[0] / a[1], b[0] / b[1], one_sample=True).p
 
 
 def _unpaired_p(metric: str, a: Array, b: Array) -> float:

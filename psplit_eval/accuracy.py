@@ -25,6 +25,7 @@ __all__ = [
     "grade",
     "maj_at_k",
     "pass_at_k",
+    "pass_at_k_variance",
 ]
 
 _TIME_LIMIT_SECONDS = 5
@@ -182,6 +183,20 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if k > n:
         return math.nan
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def pass_at_k_variance(n: int, correct: int, k: int) -> float:
+    """Variance that `pass_at_k` has given the question, estimated by the jackknife over samples.
+
+    (n − 1) / n Σ (θ₋ᵢ − θ̄)², θ₋ᵢ without sample i; for k = 1 it is s² / n, for other k it errs
+    upwards (Efron and Stein 1981). NaN where k ≥ n: one sample less cannot do.
+    """
+    if k >= n:
+        return math.nan
+    right = pass_at_k(n - 1, correct - 1, k) if correct else 0.0
+    wrong = pass_at_k(n - 1, correct, k) if correct < n else 0.0
+    share = correct / n
+    return (n - 1) * share * (1 - share) * (wrong - right) ** 2
 
 
 def maj_at_k(grades: Sequence[Grade]) -> float:

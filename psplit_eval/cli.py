@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
+from psplit_eval.cli_design import add_design, design
 from psplit_eval.cli_run import (
     add_run_options,
     add_yardsticks,
@@ -101,6 +102,8 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if what == "score":
         add_yardsticks(parser)
+    else:
+        add_design(parser)
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +135,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
+    add_design(parser)
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +236,7 @@ def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
     from psplit_eval.stored import report_run, score_run
 
     if options.what == "report":
-        result = report_run(options.run, options.allow_missing)
+        result = report_run(options.run, design(options))
     else:
         include = [Path(folder) for folder in options.include_path]
         models = yardsticks(options)
@@ -271,7 +275,7 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
         names_in("--modes", options.modes),
         allowed,
         options.out,
-        options.allow_missing,
+        design(options),
     )
     if options.json:
         content = {

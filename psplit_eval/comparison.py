@@ -1,129 +1,119 @@
-"""From stored samples and metrics to numbers with intervals: arms, values, comparisons, verdicts.
-
-An arm is one mode on one task. Values are per doc, so that everything downstream is paired by doc
-and clustered by doc.
-"""
+"""Two arms compared on every metric that both have: differences, families, what it would take."""
 
 from __future__ import annotations
 
 import math
-from collections import ChainMap, Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import combinations
-from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from psplit_eval.scoring import MetricInfo, Scorer
+from psplit_eval.arms import MAX_MISSING, Arm, samples_a_doc
+from psplit_eval.effects import cliffs_delta, cohens_dz, odds_ratio
+from psplit_eval.margins import Claim, Decision, Verdict, decide
+from psplit_eval.power import Components, Need, needed
+from psplit_eval.protocol import Estimand, compare_docs, rule_of
+from psplit_eval.resampling import (
+    MEAN,
+    RATIO,
+    Array,
+    bca_interval,
+    difference_of,
+    studentised_interval,
+    swap_test,
+)
 from psplit_eval.stats import (
+    MINIMUM_DOCS,
     Difference,
     Estimate,
     benjamini_hochberg,
+    fixed_docs_difference,
     holm,
-    mean_estimate,
-    paired_mean_difference,
-    paired_ratio_difference,
-    ratio_estimate,
+    stratified_difference,
+    wilcoxon_p,
 )
-from psplit_eval.store import Outcome, Store
 
 __all__ = [
     "ALPHA",
-    "MAX_MISSING",
-    "Arm",
+    "AVERAGE",
+    "POWER",
+    "Checks",
     "Comparison",
-    "Value",
-    "arm_values",
+    "Design",
+    "Left",
     "compare_modes",
     "compare_pairs",
-    "read_arms",
-    "renumbered",
-    "runs_verdict",
-    "samples_a_doc",
-    "verdict",
-    "with_pools",
 ]
 
 ALPHA = 0.05
-MAX_MISSING = 0.01
-"""Above this share of missing samples nothing is inferred."""
+POWER = 0.8
+"""The chance to tell a difference from its boundary that 'how much more' aims at."""
+
+AVERAGE = "average of tasks"
+"""What the plain mean over tasks is called in the place of a task."""
 
 _NOT_COMPARED = ("accuracy_pass_at_1",)  # the same number as accuracy_avg
-_EXACT, _ESTIMATED = "entropy_bits", "entropy_bits_estimate"
-_MANY_CUT = 0.2
-"""From this share of truncated answers on, the verdict warns."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One mode on one task, or on a pool of tasks.
+class Design:
+    """How arms are compared.
 
-    `values`: metric → doc_id → value. `bits` and `tokens`: doc_id → sums over the doc's samples of
-    which the entropy is known; `entropy` is what the metric is called: estimates, from a server's
-    most probable tokens, have a name of their own. Samples of `docs` were asked for, `planned` of
-    them in all; `missing` could not be had, `truncated` were cut by the token limit (None: not
-    known), `right` are right answers (None: nothing is graded); `good`: doc_id → samples that are
-    there. `pool`: the pool that the task belongs to. `run`: the run's label, where arms of several
-    are compared.
+    `estimand`: of what the docs tell. `margin` (≥ 0, of metrics that are fractions) and `claim`:
+    what is decided of every primary metric beside whether it differs. `allow_missing`: test though
+    more than MAX_MISSING of the samples are missing.
     """
 
-    task: str
-    mode: str
-    scorer: Scorer
-    values: Mapping[str, Mapping[int, float]]
-    bits: Mapping[int, float]
-    tokens: Mapping[int, int]
-    planned: int
-    missing: int
-    truncated: int | None
-    right: int | None
-    docs: frozenset[int] = frozenset()
-    good: Mapping[int, int] = field(default_factory=dict)
-    pool: str = ""
-    run: str = ""
-    entropy: str = _EXACT
-
-    @property
-    def name(self) -> str:
-        """What the arm is called in a comparison."""
-        return f"{self.run}/{self.mode}" if self.run else self.mode
-
-    def info(self, metric: str) -> MetricInfo:
-        """Unit and direction of one of its metrics."""
-        return MetricInfo("bits", None) if metric == self.entropy else self.scorer.info(metric)
-
-    @property
-    def missing_share(self) -> float:
-        """Missing samples / planned samples, in [0, 1]."""
-        return self.missing / self.planned if self.planned else 0.0
-
-    @property
-    def accuracy_bounds(self) -> tuple[float, float] | None:
-        """Share of right samples if all missing ones were wrong, and if all were right."""
-        if self.right is None or not self.planned:
-            return None
-        return self.right / self.planned, (self.right + self.missing) / self.planned
+    allow_missing: bool = False
+    estimand: Estimand = Estimand.SAMPLE
+    claim: Claim | None = None
+    margin: float = 0.0
 
 
-@dataclass(frozen=True)
-class Value:
-    """One line of the leaderboard."""
+class Left(NamedTuple):
+    """Docs that are left out of a comparison, by reason."""
 
-    task: str
-    mode: str
-    metric: str
-    estimate: Estimate
-    n_samples: int
-    unit: str
-    higher_is_better: bool | None
+    only_a: int = 0
+    """Arm b has no sample of them."""
+    only_b: int = 0
+    neither: int = 0
+    undefined: int = 0
+    """The metric is undefined in an arm."""
+    unequal: int = 0
+    """The metric depends on how many, or how long, samples are, and the arms differ in that."""
+
+    def __str__(self) -> str:
+        said = {
+            "only in a": self.only_a,
+            "only in b": self.only_b,
+            "in neither": self.neither,
+            "undefined": self.undefined,
+            "unequal samples": self.unequal,
+        }
+        return ", ".join(f"{count} {why}" for why, count in said.items() if count)
+
+
+class Checks(NamedTuple):
+    """The same question by other methods: two p-values (the second NaN for a ratio), and 95 %
+    intervals by bootstrap over docs."""
+
+    swap_test_p: float
+    wilcoxon_p: float
+    bootstrap_bca: tuple[float, float]
+    bootstrap_studentised: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric in two arms of one task: b − a."""
+    """One metric in two arms of one task: b − a.
+
+    `samples`: a doc, in either arm ('8', or '3 to 8'). `effects`: effect sizes by name; `checks`:
+    the same question by other methods, p-values and intervals. `need`: what it would take to tell
+    the difference from 0, or from the margin that `decision` is about.
+    """
 
     task: str
     metric: str
@@ -131,15 +121,29 @@ class Comparison:
     arm_a: str
     arm_b: str
     result: Difference
-    test: str
+    estimand: Estimand
     family: str
-    primary: bool
     correction: str
-    n_docs_dropped: int
+    left: Left
     n_samples: int
+    samples: tuple[str, ...]
     p_adjusted: float = math.nan
     withheld: str = ""
     remedy: str = ""
+    effects: Mapping[str, Estimate] = field(default_factory=dict)
+    checks: Checks | None = None
+    need: Need | None = None
+    decision: Decision | None = None
+
+    @property
+    def primary(self) -> bool:
+        """Whether it is of the family that decides."""
+        return self.family == "primary"
+
+    @property
+    def n_docs_dropped(self) -> int:
+        """Docs that are left out, whatever the reason."""
+        return sum(self.left)
 
     @property
     def verdict(self) -> str:
@@ -152,7 +156,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of comparison.json; undefined numbers are null."""
-        result = self.result
+        result, decision, need = self.result, self.decision, self.need
+        low, high = result.spread.limits()
         entry = {
             "task": self.task,
             "metric": self.metric,
@@ -161,13 +166,12 @@ class Comparison:
             "value_a": result.value_a,
             "value_b": result.value_b,
             "difference": result.difference,
-            "ci_low": result.ci_low,
-            "ci_high": result.ci_high,
-            "estimand": "difference of means over a population of docs",
+            "ci_low": low,
+            "ci_high": high,
+            "estimand": self.estimand.value,
             "pairing": "by doc",
-            "test": self.test,
+            "test": result.test,
             "alternative": "two-sided",
-            "margin": None,
             "alpha": ALPHA,
             "p": result.p,
             "p_adjusted": self.p_adjusted,
@@ -175,243 +179,94 @@ class Comparison:
             "primary": self.primary,
             "correction": self.correction,
             "effect_size": result.effect_size,
+            "effects": {name: _shown(effect) for name, effect in self.effects.items()},
+            "checks": _of_checks(self.checks) if self.checks else {},
             "n_docs": result.n,
             "n_docs_dropped": self.n_docs_dropped,
+            "dropped": self.left._asdict(),
             "n_samples": self.n_samples,
+            "samples_a_doc": list(self.samples),
             "verdict": self.verdict,
+            "margin": decision.margin if decision else None,
+            "claim": _of_decision(decision) if decision else None,
+            "needed": _of_need(need) if need else None,
         }
-        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in entry.items()}
+        return {name: _defined(value) for name, value in entry.items()}
 
 
-def read_arms(
-    store: Store,
-    scorers: Mapping[str, Scorer],
-    modes: Sequence[str],
-    asked: Mapping[str, Mapping[str, int]] | None = None,
-) -> list[Arm]:
-    """Arms of the named tasks and modes, tasks first, in the order given.
-
-    `asked`: task → mode → samples that the run asked for; those not drawn yet are missing.
-    """
-    return [
-        arm
-        for task, scorer in scorers.items()
-        for arm in _task_arms(store, task, scorer, modes, (asked or {}).get(task, {}))
-    ]
+def _of_checks(checks: Checks) -> dict[str, Any]:
+    return {name: _defined(value) for name, value in checks._asdict().items()}
 
 
-def with_pools(arms: Sequence[Arm], pools: Mapping[str, Sequence[str]]) -> list[Arm]:
-    """The arms, and behind its members those of every pool (name → its tasks) that can be made.
+def _shown(effect: Estimate) -> dict[str, Any]:
+    values = {"value": effect.value, "ci_low": effect.ci_low, "ci_high": effect.ci_high}
+    return {name: _defined(value) for name, value in values.items()}
 
-    A pool's docs are those of all its tasks. It needs all of its tasks in a mode, with one primary
-    metric.
-    """
-    made = {pool: list(_pooled(pool, tasks, arms)) for pool, tasks in pools.items()}
-    pool_of = {
-        (task, arm.name): pool
-        for pool, tasks in pools.items()
-        for arm in made[pool]
-        for task in tasks
+
+def _of_decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "claim": decision.claim.value,
+        "margin": decision.margin,
+        "alternative": "two one-sided" if decision.claim is Claim.EQUIVALENT else "one-sided",
+        "alpha": decision.alpha,
+        "p": _defined(decision.p),
+        "p_adjusted": _defined(decision.p_adjusted),
+        "verdict": decision.verdict.value,
     }
-    ordered: list[Arm] = []
-    for task in dict.fromkeys(arm.task for arm in arms):
-        ordered += [
-            replace(arm, pool=pool_of.get((task, arm.name), "")) for arm in arms if arm.task == task
-        ]
-        for pool, tasks in pools.items():
-            ordered += made[pool] if tasks[-1] == task else []
-    return ordered
 
 
-def _task_arms(
-    store: Store, task: str, scorer: Scorer, modes: Sequence[str], asked: Mapping[str, int]
-) -> list[Arm]:
-    arms = []
-    for mode in modes:
-        tally = _Tally()
-        for outcome in store.outcomes(task, mode):
-            tally.add(outcome)
-        if not tally.docs:  # a mode that was never asked for on this task
-            continue
-        values: dict[str, dict[int, float]] = defaultdict(dict)
-        for metric in store.metrics(task, mode, of_docs=True):
-            values[metric.metric][metric.doc_id] = metric.value
-        planned = max(asked.get(mode, 0), tally.stored)
-        arms.append(
-            Arm(
-                task=task,
-                mode=mode,
-                scorer=scorer,
-                values=dict(values),
-                bits=dict(tally.bits[tally.entropy]),
-                tokens=dict(tally.tokens[tally.entropy]),
-                entropy=tally.entropy,
-                planned=planned,
-                missing=planned - sum(tally.good.values()),
-                truncated=tally.truncated if tally.ends_known or not tally.good else None,
-                right=store.right(task, mode),
-                docs=frozenset(tally.docs),
-                good=dict(tally.good),
-            )
-        )
-    return arms
+def _of_need(need: Need) -> dict[str, Any]:
+    return {
+        "power": POWER,
+        "if": "the true difference is the one seen",
+        "docs": need.docs,
+        "samples_a_doc": need.samples,
+        "samples_known": need.samples_known,
+    }
 
 
-class _Tally:
-    """Sums over the samples of one task in one mode."""
-
-    def __init__(self) -> None:
-        self.docs: set[int] = set()
-        self.good: Counter[int] = Counter()
-        self.bits: dict[str, dict[int, float]] = {
-            name: defaultdict(float) for name in (_EXACT, _ESTIMATED)
-        }
-        self.tokens: dict[str, Counter[int]] = {name: Counter() for name in self.bits}
-        self.stored = self.truncated = self.ends_known = 0
-
-    def add(self, sample: Outcome) -> None:
-        self.docs.add(sample.doc_id)
-        self.stored += 1
-        if not sample.good:
-            return
-        self.good[sample.doc_id] += 1
-        self.truncated += sample.finish_reason == "length"
-        self.ends_known += sample.finish_reason is not None
-        sums = {_EXACT: sample.entropy_sum_bits, _ESTIMATED: sample.entropy_estimate_sum_bits}
-        for name, bits in sums.items():
-            if bits is not None:
-                self.bits[name][sample.doc_id] += bits
-                self.tokens[name][sample.doc_id] += sample.completion_tokens or 0
-
-    @property
-    def entropy(self) -> str:
-        """Which of the two sums counts: the exact one, unless there is none."""
-        return _EXACT if self.tokens[_EXACT] or not self.tokens[_ESTIMATED] else _ESTIMATED
+def _defined(value: Any) -> Any:
+    """Undefined and infinite numbers as None, as JSON has none of them."""
+    if isinstance(value, tuple):
+        return [_defined(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _pooled(pool: str, tasks: Sequence[str], arms: Sequence[Arm]) -> Iterator[Arm]:
-    """The pool's arm of every mode (of every run) that has all of its tasks."""
-    members = [arm for task in tasks for arm in arms if arm.task == task]
-    if len({arm.scorer.primary for arm in members}) != 1:
-        return
-    first, places = 0, {}
-    for task in tasks:
-        docs = [doc for arm in members if arm.task == task for doc in arm.docs]
-        places[task] = first
-        first += max(docs, default=-1) + 1
-    for name in dict.fromkeys(arm.name for arm in members):
-        parts = [arm for arm in members if arm.name == name]
-        if len(parts) == len(tasks):
-            moved = [_moved(part, partial(add, places[part.task])) for part in parts]
-            yield _joined(pool, moved)
-
-
-def renumbered(arm: Arm, numbers: Mapping[int, int]) -> Arm:
-    """The arm with its docs under other numbers, so that they pair with another run's."""
-    return _moved(arm, numbers.__getitem__)
-
-
-def _moved(arm: Arm, number: Callable[[int], int]) -> Arm:
-    def keys(values: Mapping[int, Any]) -> dict[int, Any]:
-        return {number(doc): value for doc, value in values.items()}
-
-    return replace(
-        arm,
-        values={metric: keys(docs) for metric, docs in arm.values.items()},
-        bits=keys(arm.bits),
-        tokens=keys(arm.tokens),
-        good=keys(arm.good),
-        docs=frozenset(map(number, arm.docs)),
-    )
-
-
-def _joined(pool: str, parts: Sequence[Arm]) -> Arm:
-    shared = [name for name in parts[0].values if all(name in part.values for part in parts)]
-    right = [part.right for part in parts if part.right is not None]
-    truncated = [part.truncated for part in parts if part.truncated is not None]
-    return replace(
-        parts[0],
-        task=pool,
-        values={name: dict(ChainMap(*(dict(p.values[name]) for p in parts))) for name in shared},
-        bits=dict(ChainMap(*(dict(part.bits) for part in parts))),
-        tokens=dict(ChainMap(*(dict(part.tokens) for part in parts))),
-        planned=sum(part.planned for part in parts),
-        missing=sum(part.missing for part in parts),
-        truncated=sum(truncated) if len(truncated) == len(parts) else None,
-        right=sum(right) if len(right) == len(parts) else None,
-        docs=frozenset().union(*(part.docs for part in parts)),
-        good=dict(ChainMap(*(dict(part.good) for part in parts))),
-        pool="",
-    )
-
-
-def arm_values(arm: Arm, allow_missing: bool = False) -> list[Value]:
-    """Every metric of an arm with its 95 % interval over docs; NaN docs are left out.
-
-    Above MAX_MISSING missing samples there is no interval, unless `allow_missing`.
-    """
-    found = []
-    for metric, docs in arm.values.items():
-        kept = [value for value in docs.values() if not math.isnan(value)]
-        found.append(_value(arm, metric, mean_estimate(kept)))
-    if arm.tokens:
-        order = sorted(arm.tokens)
-        sums = [arm.bits[doc] for doc in order], [arm.tokens[doc] for doc in order]
-        found.append(_value(arm, arm.entropy, ratio_estimate(*sums)))
-    if arm.missing_share > MAX_MISSING and not allow_missing:
-        return [replace(value, estimate=_bare(value.estimate)) for value in found]
-    return found
-
-
-def _bare(estimate: Estimate) -> Estimate:
-    return replace(estimate, ci_low=math.nan, ci_high=math.nan)
-
-
-def _value(arm: Arm, metric: str, estimate: Estimate) -> Value:
-    info = arm.info(metric)
-    if info.unit == "fraction":  # the mean cannot leave [0, 1], so neither need its interval
-        low, high = (float(np.clip(x, 0.0, 1.0)) for x in (estimate.ci_low, estimate.ci_high))
-        estimate = replace(estimate, ci_low=low, ci_high=high)
-    n_samples = arm.planned - arm.missing
-    return Value(arm.task, arm.mode, metric, estimate, n_samples, info.unit, info.higher_is_better)
-
-
-def compare_modes(arms: Sequence[Arm], allow_missing: bool = False) -> list[Comparison]:
+def compare_modes(arms: Sequence[Arm], design: Design | None = None) -> list[Comparison]:
     """Compare every pair of modes on every task and pool; see `compare_pairs`."""
     by_task: dict[str, list[Arm]] = defaultdict(list)
     for arm in arms:
         by_task[arm.task].append(arm)
     pairs = [pair for members in by_task.values() for pair in combinations(members, 2)]
-    return compare_pairs(pairs, allow_missing)
+    return compare_pairs(pairs, design)
 
 
 def compare_pairs(
-    pairs: Iterable[tuple[Arm, Arm]], allow_missing: bool = False
+    pairs: Iterable[tuple[Arm, Arm]], design: Design | None = None
 ) -> list[Comparison]:
-    """Compare the second arm of every pair with the first, doc by doc.
-
-    A metric that depends on how many samples a doc has is compared on docs with equal numbers; one
-    that is taken at equal length, on docs that have that length in both.
+    """Compare the second arm of every pair with the first, doc by doc, by `protocol.PROTOCOL`.
 
     The primary family is one metric a task and pair, Holm-corrected; of a pool it is the pool's,
-    not its members'. All else is exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING
-    missing samples in an arm nothing is inferred from it, unless `allow_missing`.
+    not its members'. Where two or more tasks of a pair are decided by one fraction, their plain
+    mean is compared, too, in a family of its own, Holm-corrected over pairs. All else is
+    exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING missing samples in an arm nothing
+    is inferred from it, unless the design allows it.
     """
-    return _corrected([found for a, b in pairs for found in _compare(a, b, allow_missing)])
+    design, pairs = design or Design(), list(pairs)
+    found = [comparison for a, b in pairs for comparison in _compare(a, b, design)]
+    return _corrected([*found, *_averages(pairs, found, design)])
 
 
-def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
-    share = max(a.missing_share, b.missing_share)
-    missing = f"{share:.1%} of the samples are missing" if share > MAX_MISSING else ""
+def _compare(a: Arm, b: Arm, design: Design) -> Iterator[Comparison]:
     deciding = "" if a.pool and b.pool else a.scorer.primary
     shared = [name for name in a.values if name in b.values]
     entropy = [a.entropy] if a.tokens and b.tokens and a.entropy == b.entropy else []
     for metric in dict.fromkeys([a.scorer.primary, *shared, *entropy]):
         if metric in _NOT_COMPARED:
             continue
-        result, dropped, test = _paired(a, b, metric)
+        pair = _Pair.of(a, b, metric)
         primary = metric == deciding
-        if not (result.n or primary):  # undefined for every doc of an arm
+        if not (pair.docs or primary):  # undefined for every doc of an arm
             continue
         comparison = Comparison(
             task=a.task,
@@ -419,173 +274,267 @@ def _compare(a: Arm, b: Arm, allow_missing: bool) -> Iterator[Comparison]:
             unit=a.info(metric).unit,
             arm_a=a.name,
             arm_b=b.name,
-            result=result,
-            test=test,
+            result=pair.tested(design.estimand),
+            estimand=design.estimand,
             family="primary" if primary else "exploratory",
-            primary=primary,
             correction="Holm" if primary else "Benjamini-Hochberg",
-            n_docs_dropped=dropped,
+            left=pair.left,
             n_samples=a.planned - a.missing + b.planned - b.missing,
+            samples=(samples_a_doc(a), samples_a_doc(b)),
         )
-        if missing and not allow_missing:
-            comparison = _withhold(comparison, missing, "Give the run's command again to go on.")
-        elif primary and not (metric in a.values and metric in b.values):
-            comparison = _withhold(
-                comparison,
-                f"{metric} is not measured",
-                "psplit-eval score RUN says why.",
-            )
-        elif not result.n and a.info(metric).needs_equal_samples:
-            comparison = _withhold(
-                comparison,
-                f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}",
-                "Take as many samples a doc in both arms.",
-            )
-        elif not result.n and a.scorer.kind == "diversity":
-            comparison = _withhold(
-                comparison,
-                f"{metric} is undefined for every doc",
-                "Diversity needs two samples a doc or more.",
-            )
-        yield comparison
+        reason = _reason_to_withhold(pair, design, primary)
+        if reason:
+            yield _withheld(comparison, *reason)
+        elif primary:
+            yield _in_depth(comparison, pair, design)
+        else:
+            yield comparison
 
 
-def samples_a_doc(arm: Arm) -> str:
-    """How many samples a doc an arm has: '8', or '3 to 8'."""
-    low, high = min(arm.good.values(), default=0), max(arm.good.values(), default=0)
-    return str(low) if low == high else f"{low} to {high}"
+def _reason_to_withhold(pair: _Pair, design: Design, primary: bool) -> tuple[str, str] | None:
+    a, b, metric = pair.a, pair.b, pair.metric
+    share = max(a.missing_share, b.missing_share)
+    if share > MAX_MISSING and not design.allow_missing:
+        return f"{share:.1%} of the samples are missing", "Give the run's command again to go on."
+    if primary and not (metric in a.values and metric in b.values):
+        return f"{metric} is not measured", "psplit-eval score RUN says why."
+    if not pair.docs and a.info(metric).needs_equal_samples:
+        return (
+            f"{samples_a_doc(a)} samples a doc against {samples_a_doc(b)}",
+            "Take as many samples a doc in both arms.",
+        )
+    if not pair.docs and a.scorer.kind == "diversity":
+        return (
+            f"{metric} is undefined for every doc",
+            "Diversity needs two samples a doc or more.",
+        )
+    if design.estimand is Estimand.GIVEN and pair.docs and pair.noise is None:
+        return (
+            f"how much {metric} varies given a doc is not known",
+            "Docs can be taken as given for means of two samples a doc or more.",
+        )
+    return None
 
 
-def _paired(a: Arm, b: Arm, metric: str) -> tuple[Difference, int, str]:
-    if metric == a.entropy:
-        everywhere = a.docs | b.docs
-        docs = sorted(a.tokens.keys() & b.tokens.keys())
-        sums = [([x.bits[d] for d in docs], [x.tokens[d] for d in docs]) for x in (a, b)]
-        name = "paired t-test on linearised ratios"
-        return paired_ratio_difference(sums[0], sums[1]), len(everywhere) - len(docs), name
-    left, right = a.values.get(metric, {}), b.values.get(metric, {})
-    info = a.info(metric)
-    docs = sorted(
-        doc
-        for doc in left.keys() & right.keys()
-        if not (math.isnan(left[doc]) or math.isnan(right[doc]))
-        and (a.good.get(doc) == b.good.get(doc) or not info.needs_equal_samples)
-        and all(_at(a, name, doc) == _at(b, name, doc) for name in info.taken_at)
-    )
-    result = paired_mean_difference(
-        np.array([left[doc] for doc in docs]), np.array([right[doc] for doc in docs])
-    )
-    return result, len(a.docs | b.docs) - len(docs), "paired t-test on per-doc values"
+@dataclass(frozen=True)
+class _Pair:
+    """One metric on the docs that two arms can be compared on.
+
+    `rows_…`: (docs, 1), or numerators and denominators (docs, 2). `noise`: variance that sampling
+    adds to every doc's difference; None where it is not known of every doc.
+    """
+
+    a: Arm
+    b: Arm
+    metric: str
+    docs: Sequence[int]
+    rows_a: Array
+    rows_b: Array
+    noise_a: Array | None
+    noise_b: Array | None
+    left: Left
+
+    @classmethod
+    def of(cls, a: Arm, b: Arm, metric: str) -> _Pair:
+        """Docs that both arms have the metric of, under equal conditions where those matter."""
+        ratio = rule_of(metric).ratio
+        known = [_defined_docs(arm, metric) for arm in (a, b)]
+        info = a.info(metric)
+        docs, unequal = [], 0
+        for doc in sorted(known[0] & known[1]):
+            equal = a.good.get(doc) == b.good.get(doc) or not info.needs_equal_samples
+            if equal and all(_at(a, name, doc) == _at(b, name, doc) for name in info.taken_at):
+                docs.append(doc)
+            else:
+                unequal += 1
+        left = Left(
+            len(a.good.keys() - b.good.keys()),
+            len(b.good.keys() - a.good.keys()),
+            len((a.docs | b.docs) - a.good.keys() - b.good.keys()),
+            len((a.good.keys() & b.good.keys()) - (known[0] & known[1])),
+            unequal,
+        )
+        rows = [_rows(arm, metric, docs, ratio) for arm in (a, b)]
+        noise = [_noise(arm, metric, docs) for arm in (a, b)]
+        return cls(a, b, metric, docs, rows[0], rows[1], noise[0], noise[1], left)
+
+    @property
+    def ratio(self) -> bool:
+        return rule_of(self.metric).ratio
+
+    @property
+    def noise(self) -> Array | None:
+        if self.noise_a is None or self.noise_b is None:
+            return None
+        return self.noise_a + self.noise_b
+
+    @property
+    def samples(self) -> float:
+        """Mean number of samples a doc and arm."""
+        counts = [arm.good.get(doc, 0) for arm in (self.a, self.b) for doc in self.docs]
+        return float(np.mean(counts)) if counts else math.nan
+
+    def tested(self, estimand: Estimand) -> Difference:
+        left, right = self.rows_a[:, 0], self.rows_b[:, 0]
+        if estimand is Estimand.GIVEN and self.noise_a is not None and self.noise_b is not None:
+            return fixed_docs_difference(left, right, self.noise_a, self.noise_b)
+        rule = rule_of(self.metric)
+        if rule.ratio:
+            down = self.rows_a[:, 1], self.rows_b[:, 1]
+            return compare_docs(rule, (left, down[0]), (right, down[1]))
+        one = all(arm.good.get(doc) == 1 for arm in (self.a, self.b) for doc in self.docs)
+        return compare_docs(rule, left, right, self.a.info(self.metric).unit == "fraction", one)
+
+    def gaps(self) -> Array:
+        """Docs' differences; of a ratio the linearised ones."""
+        rows = np.hstack([self.rows_a, self.rows_b])
+        slope = difference_of(RATIO if self.ratio else MEAN).gradient(rows.mean(axis=0))
+        linear: Array = rows @ slope
+        return linear
+
+
+def _defined_docs(arm: Arm, metric: str) -> set[int]:
+    if rule_of(metric).ratio:
+        return set(arm.tokens)
+    return {doc for doc, value in arm.values.get(metric, {}).items() if not math.isnan(value)}
+
+
+def _rows(arm: Arm, metric: str, docs: Sequence[int], ratio: bool) -> Array:
+    if ratio:
+        rows = [(arm.bits[doc], float(arm.tokens[doc])) for doc in docs]
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
+    values = arm.values.get(metric, {})
+    return np.array([values[doc] for doc in docs], dtype=np.float64).reshape(-1, 1)
+
+
+def _noise(arm: Arm, metric: str, docs: Sequence[int]) -> Array | None:
+    known = arm.noise.get(metric, {})
+    if not docs or any(doc not in known for doc in docs):
+        return None
+    return np.array([known[doc] for doc in docs])
 
 
 def _at(arm: Arm, metric: str, doc: int) -> float | None:
     return arm.values.get(metric, {}).get(doc)
 
 
-def _withhold(comparison: Comparison, reason: str, remedy: str) -> Comparison:
-    nan = math.nan
-    result = replace(comparison.result, ci_low=nan, ci_high=nan, p=nan, effect_size=nan)
-    return replace(comparison, result=result, withheld=reason, remedy=remedy)
+def _in_depth(comparison: Comparison, pair: _Pair, design: Design) -> Comparison:
+    """What is worth its time for a primary comparison alone."""
+    found = replace(comparison, effects=_effects(pair), checks=_checks(pair))
+    claim, decision = design.claim, None
+    if claim and comparison.unit == "fraction":
+        better = pair.a.info(pair.metric).higher_is_better is not False
+        decision = decide(comparison.result, claim, design.margin, better, ALPHA)
+    return replace(found, decision=decision, need=_need(comparison.result, pair, design, decision))
+
+
+def _effects(pair: _Pair) -> dict[str, Estimate]:
+    if pair.ratio or len(pair.docs) < MINIMUM_DOCS:
+        return {}
+    left, right = pair.rows_a[:, 0], pair.rows_b[:, 0]
+    found = {"cohens_dz": cohens_dz(left, right), "cliffs_delta": cliffs_delta(left, right)}
+    if pair.a.info(pair.metric).unit == "fraction":
+        found["odds_ratio"] = odds_ratio(left, right)
+    return found
+
+
+def _checks(pair: _Pair) -> Checks | None:
+    if len(pair.docs) < MINIMUM_DOCS:
+        return None
+    quantity = RATIO if pair.ratio else MEAN
+    rows, gap = np.hstack([pair.rows_a, pair.rows_b]), difference_of(quantity)
+    return Checks(
+        swap_test(pair.rows_a, pair.rows_b, quantity),
+        math.nan if pair.ratio else wilcoxon_p(pair.rows_a[:, 0], pair.rows_b[:, 0]),
+        bca_interval(rows, gap),
+        studentised_interval(rows, gap),
+    )
+
+
+def _need(
+    result: Difference, pair: _Pair, design: Design, decision: Decision | None
+) -> Need | None:
+    """What it takes, where something is open and there is a difference from the boundary."""
+    if decision:
+        open_, boundary, sides = decision.verdict is Verdict.INCONCLUSIVE, decision.boundary, 1
+    else:
+        open_, boundary, sides = not result.p < ALPHA, 0.0, 2
+    gap = abs(result.difference - boundary)
+    if not open_ or math.isnan(result.p) or gap < 1e-12 or not result.spread.error > 0:
+        return None
+    parts = Components.estimated(pair.gaps(), pair.noise, pair.samples)
+    given = design.estimand is Estimand.GIVEN
+    return needed(gap, result.n, parts, POWER, ALPHA, sides, given)
+
+
+def _withheld(comparison: Comparison, reason: str, remedy: str) -> Comparison:
+    return replace(comparison, result=comparison.result.bare(), withheld=reason, remedy=remedy)
+
+
+def _averages(
+    pairs: Sequence[tuple[Arm, Arm]], found: Sequence[Comparison], design: Design
+) -> Iterator[Comparison]:
+    """The plain mean over tasks, for every two arms whose tasks one fraction decides."""
+    if design.estimand is Estimand.GIVEN:
+        return
+    groups: dict[tuple[str, str, str], list[tuple[Comparison, _Pair]]] = defaultdict(list)
+    primaries = {(c.task, c.arm_a, c.arm_b): c for c in found if c.primary}
+    for a, b in pairs:
+        comparison = primaries.get((a.task, a.name, b.name))
+        if comparison and comparison.unit == "fraction" and a.scorer.kind != "diversity":
+            key = (a.name, b.name, comparison.metric)
+            groups[key].append((comparison, _Pair.of(a, b, comparison.metric)))
+    for members in groups.values():
+        if len(members) > 1:
+            yield _average(members)
+
+
+def _average(members: Sequence[tuple[Comparison, _Pair]]) -> Comparison:
+    parts = [(pair.rows_a[:, 0], pair.rows_b[:, 0]) for _, pair in members]
+    comparisons = [comparison for comparison, _ in members]
+    withheld = [comparison for comparison in comparisons if comparison.withheld]
+    first = comparisons[0]
+    result = stratified_difference(parts)
+    average = replace(
+        first,
+        task=AVERAGE,
+        result=result.bare() if withheld else result,
+        family="average",
+        correction="Holm",
+        left=Left(*map(sum, zip(*(comparison.left for comparison in comparisons), strict=True))),
+        n_samples=sum(comparison.n_samples for comparison in comparisons),
+        samples=tuple(" / ".join(dict.fromkeys(c.samples[i] for c in comparisons)) for i in (0, 1)),
+        effects={},
+        checks=None,
+        need=None,
+        decision=None,
+    )
+    if withheld:
+        return replace(average, withheld=withheld[0].withheld, remedy=withheld[0].remedy)
+    return average
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     adjusted = list(comparisons)
-    for family, correct in (("primary", holm), ("exploratory", benjamini_hochberg)):
+    families = (("primary", holm), ("average", holm), ("exploratory", benjamini_hochberg))
+    for family, correct in families:
         places = [i for i, c in enumerate(comparisons) if c.family == family]
         values = correct([comparisons[i].result.p for i in places])
         for place, value in zip(places, values, strict=True):
             adjusted[place] = replace(comparisons[place], p_adjusted=value)
-    return adjusted
+    return _decided(adjusted)
 
 
-def verdict(comparisons: Sequence[Comparison], arms: Sequence[Arm] = ()) -> str:
-    """A run in a few sentences: what differs between its modes, and what that means.
-
-    `arms`: warned of where many answers were cut.
-    """
-    said = _conclusion(
-        comparisons,
-        alone="Only one mode has samples: there is nothing to compare.",
-        little="A checkpoint that was never trained in modes shows this, since a system prompt "
-        "alone changes little; so does any other on too few docs.",
-        much="A system prompt alone can do that: whether two policies were learnt takes a placebo "
-        "comparison.",
-    )
-    return " ".join(part for part in (said, _of_cut(arms)) if part)
-
-
-def _of_cut(arms: Sequence[Arm]) -> str:
-    """A warning where the token limit decides what is right."""
-    shares = {
-        arm.task: (arm.truncated or 0) / max(1, arm.planned - arm.missing)
-        for arm in sorted(arms, key=lambda arm: arm.truncated or 0)
-        if arm.scorer.kind != "diversity"
-    }
-    cut = [f"{task} {share:.0%}" for task, share in shares.items() if share >= _MANY_CUT]
-    if not cut:
-        return ""
-    return (
-        f"Caution: many answers were cut at the token limit ({', '.join(cut)}) and psplit's tasks "
-        "count them as wrong; raise max_tokens."
-    )
-
-
-def runs_verdict(comparisons: Sequence[Comparison]) -> str:
-    """Two runs in a few sentences: what differs between them in the same mode."""
-    return _conclusion(
-        comparisons,
-        alone="Nothing is in both runs: there is nothing to compare.",
-        little="",
-        much="The table of what differs between the runs says what else could be the reason.",
-    )
-
-
-def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much: str) -> str:
-    primary = [c for c in comparisons if c.primary]
-    if not primary:
-        return alone
-    parts = _of_withheld(primary), _of_tested(primary, little, much)
-    return " ".join(part for part in parts if part)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _of_withheld(primary: Sequence[Comparison]) -> str:
-    withheld = [c for c in primary if c.withheld]
-    if not withheld:
-        return ""
-    return (
-        f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
-        f"({withheld[0].withheld}). {withheld[0].remedy}"
-    )
-
-
-def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
-    tested = [c for c in primary if not c.withheld]
-    if not tested:
-        return ""
-    if all(math.isnan(c.result.p) for c in tested):
-        return (
-            "Nothing can be said: in every primary comparison the docs are too few, or their "
-            "differences do not vary at all (no answer right in any arm, say). Take more docs or "
-            "a task of fitting difficulty."
-        )
-    differing = [c for c in tested if c.verdict in ("higher", "lower")]
-    if not differing:
-        return (
-            f"No significant difference in {_counted(len(tested), 'primary comparison')} of "
-            f"{min(c.result.n for c in tested)} docs or more (two-sided, Holm-corrected, alpha "
-            f"{ALPHA}). {little} It is no proof of equality: the intervals say how large a "
-            "difference could still be."
-        ).replace("  ", " ")
-    claims = "; ".join(
-        f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "
-        f"{abs(c.result.difference):.3f} (p {c.p_adjusted:.2g})"
-        for c in differing
-    )
-    return (
-        f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
-        f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
-    )
+def _decided(comparisons: list[Comparison]) -> list[Comparison]:
+    """Claims against a margin are a family of their own; a 'yes' has to stand Holm's correction."""
+    places = [i for i, c in enumerate(comparisons) if c.decision]
+    values = holm([d.p for i in places if (d := comparisons[i].decision)])
+    for place, value in zip(places, values, strict=True):
+        decision = comparisons[place].decision
+        if decision:
+            verdict = decision.verdict
+            if verdict is Verdict.YES and not value < decision.alpha:
+                verdict = Verdict.INCONCLUSIVE
+            decision = replace(decision, p_adjusted=value, verdict=verdict)
+            comparisons[place] = replace(comparisons[place], decision=decision)
+    return comparisons

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterable
 
-from psplit_eval.comparison import Value
+from psplit_eval.arms import Value
 
 __all__ = ["COLUMNS", "leaderboard_csv"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.comparison import Arm, renumbered, samples_a_doc
+from psplit_eval.arms import Arm, renumbered, samples_a_doc
 from psplit_eval.errors import RunMismatchError, UsageError
 from psplit_eval.manifest import Manifest
 from psplit_eval.store import Store

@@ -17,7 +17,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from psplit_eval.comparison import Arm, Value, arm_values
+from psplit_eval.arms import Arm, Value, arm_values
 from psplit_eval.files import write_bytes, write_text
 
 __all__ = ["draw"]

@@ -26,6 +26,7 @@ __all__ = [
     "MIGRATIONS",
     "Doc",
     "Metric",
+    "Moments",
     "Outcome",
     "Prompt",
     "Sample",
@@ -192,6 +193,21 @@ class Outcome(NamedTuple):
     completion_tokens: int | None
     entropy_sum_bits: float | None
     entropy_estimate_sum_bits: float | None
+
+
+class Moments(NamedTuple):
+    """Number, sum and sum of squares of one metric over the samples of one doc."""
+
+    number: int
+    total: float
+    squares: float
+
+    @property
+    def variance(self) -> float:
+        """Of one sample, unbiased; NaN for fewer than two."""
+        if self.number < 2:
+            return math.nan
+        return max(0.0, self.squares - self.total**2 / self.number) / (self.number - 1)
 
 
 _METRIC = attrgetter(*(field.name for field in fields(Metric)))
@@ -475,6 +491,19 @@ class Store:
             slots = ", ".join("?" * len(some))
             where = f"WHERE model = ? AND {column} IN ({slots}) {order}"
             yield from self._rows(f"SELECT {query} {where}", (model, *some))
+
+    def moments(self, task: str, mode: str) -> dict[str, dict[int, Moments]]:
+        """metric → doc_id → moments of its values on the doc's single samples; undefined ones and
+        what they are part of is left out."""
+        query = (
+            "SELECT metric, doc_id, count(*), total(value), total(value * value), count(value) "
+            f"FROM metrics {_OF_CELL} AND sample_idx IS NOT NULL GROUP BY metric, doc_id"
+        )
+        found: dict[str, dict[int, Moments]] = {}
+        for metric, doc_id, rows, total, squares, count in self._rows(query, (task, mode)):
+            if rows == count:
+                found.setdefault(metric, {})[doc_id] = Moments(count, total, squares)
+        return found
 
     def right(self, task: str, mode: str) -> int | None:
         """Samples of a task in a mode that are graded as right; None where none is graded."""

@@ -7,15 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from psplit_eval.arms import Arm, read_arms, with_pools
 from psplit_eval.catalog import Catalog
-from psplit_eval.comparison import (
-    Arm,
-    Comparison,
-    compare_pairs,
-    read_arms,
-    runs_verdict,
-    with_pools,
-)
+from psplit_eval.comparison import Comparison, Design, compare_pairs
+from psplit_eval.conclusions import runs_verdict
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
@@ -111,11 +106,11 @@ def _nothing_drawn(store: Store) -> UsageError:
     )
 
 
-def report_run(folder: Path, allow_missing: bool = False) -> RunResult:
+def report_run(folder: Path, design: Design | None = None) -> RunResult:
     """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
     manifest = open_run(folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        return _reported(store, folder, manifest, allow_missing, Tally())
+        return _reported(store, folder, manifest, design or Design(), Tally())
 
 
 def import_run(
@@ -152,7 +147,7 @@ def compare_runs(
     modes: Sequence[str] = (),
     allowed: Iterable[str] = (),
     out: Path | None = None,
-    allow_missing: bool = False,
+    design: Design | None = None,
 ) -> RunsCompared:
     """Compare two runs in the same modes (default: all that both have), paired by doc.
 
@@ -169,7 +164,7 @@ def compare_runs(
     one, other = both.labels
     second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
     pairs = [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
-    comparisons = compare_pairs(pairs, allow_missing)
+    comparisons = compare_pairs(pairs, design)
     conclusion = runs_verdict(comparisons)
     summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
     return RunsCompared(comparisons, facts, conclusion, summary)
@@ -224,19 +219,20 @@ def conclude(
     manifest["unmeasured_by"] = yardsticks.absent
     write_json(folder / "manifest.json", manifest)
     said = [*notes, *yardsticks.notes]
-    return _reported(store, folder, manifest, allow_missing, tally or Tally(), said)
+    design = Design(allow_missing=allow_missing)
+    return _reported(store, folder, manifest, design, tally or Tally(), said)
 
 
 def _reported(
     store: Store,
     folder: Path,
     manifest: Manifest,
-    allow_missing: bool,
+    design: Design,
     tally: Tally,
     notes: Sequence[str] = (),
 ) -> RunResult:
     arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
-    summary, verdict = write_report(folder, manifest, store, arms, allow_missing)
+    summary, verdict = write_report(folder, manifest, store, arms, design)
     return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes)
 
 

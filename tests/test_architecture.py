@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("diversity", "files", "memory", "text", "thinking"),
+    ("diversity", "files", "memory", "power", "resampling", "text", "thinking"),
     (
         "accuracy",
         "association",
@@ -38,8 +38,11 @@ LAYERS = (
         "catalog",
         "content",
         "doctor",
+        "effects",
         "embedding",
         "glance",
+        "margins",
+        "protocol",
         "requests",
         "scoring",
         "uses",
@@ -52,14 +55,14 @@ LAYERS = (
     ("chat", "templates"),
     ("batch", "fleet", "responses"),
     ("asker", "stock"),
-    ("sampling", "comparison", "hf", "served", "vllm_engine"),
-    ("engines",),
-    ("leaderboard", "plots"),
+    ("sampling", "arms", "hf", "served", "vllm_engine"),
+    ("comparison", "engines"),
+    ("conclusions", "leaderboard", "plots", "tables"),
     ("importing", "report"),
     ("paired_runs",),
     ("stored",),
     ("merging", "run"),
-    ("cli_run",),
+    ("cli_design", "cli_run"),
     ("cli",),
 )
 

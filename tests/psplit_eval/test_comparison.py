@@ -5,15 +5,9 @@ import math
 import pytest
 
 from psplit_eval.accuracy import AnswerFormat
-from psplit_eval.comparison import (
-    Arm,
-    arm_values,
-    compare_modes,
-    compare_pairs,
-    read_arms,
-    verdict,
-    with_pools,
-)
+from psplit_eval.arms import Arm, arm_values, read_arms, with_pools
+from psplit_eval.comparison import Design, compare_modes, compare_pairs
+from psplit_eval.conclusions import verdict
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.rescoring import score_store
 from psplit_eval.scoring import AccuracyScorer
@@ -68,12 +62,13 @@ def test_values_are_per_doc_and_samples_are_not_docs(arms_of):
     assert values["a", "entropy_bits"].estimate.value == 2.0
 
 
-def test_a_difference_without_spread_is_not_tested(arms_of):
+def test_a_difference_without_spread_is_tested_by_swapping_docs(arms_of):
     arms = arms_of(grid(lambda mode, doc, index: index < (1 if mode == "a" else 3) + doc % 2))
     found = primary(compare_modes(arms))
     assert found.result.difference == pytest.approx(0.5)
-    assert math.isnan(found.result.p)
-    assert found.verdict == "inconclusive"
+    assert found.result.p == 2 / 2**12
+    assert math.isnan(found.result.effect_size)
+    assert found.verdict == "higher"
 
 
 def test_a_difference_that_varies_is_tested(arms_of):
@@ -107,7 +102,7 @@ def test_missing_samples_are_counted_bounded_and_stop_inference(arms_of):
     assert math.isnan(found.result.p)
     assert found.verdict == "not tested: 2.1% of the samples are missing"
     assert found.to_dict()["p"] is None
-    allowed = primary(compare_modes(arms, allow_missing=True))
+    allowed = primary(compare_modes(arms, Design(allow_missing=True)))
     assert not allowed.withheld
 
 
@@ -146,7 +141,7 @@ def test_a_doc_that_one_mode_lacks_is_dropped_and_counted(arms_of):
     samples = grid(lambda mode, doc, index: index < doc % 4)
     lost = [sample("a", 0, i, None) for i in range(4)]
     arms = arms_of([*lost, *(s for s in samples if (s.mode, s.doc_id) != ("a", 0))])
-    found = primary(compare_modes(arms, allow_missing=True))
+    found = primary(compare_modes(arms, Design(allow_missing=True)))
     assert (found.result.n, found.n_docs_dropped) == (11, 1)
 
 
@@ -186,7 +181,7 @@ def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
 def test_a_doc_that_failed_in_both_modes_is_dropped_and_counted(arms_of):
     samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.doc_id]
     lost = [sample(mode, 0, i, None) for mode in "ab" for i in range(4)]
-    found = compare_modes(arms_of([*lost, *samples]), allow_missing=True)
+    found = compare_modes(arms_of([*lost, *samples]), Design(allow_missing=True))
     assert {c.n_docs_dropped for c in found} == {1}
     assert primary(found).result.n == 11
 
@@ -245,7 +240,7 @@ def test_a_pool_holds_the_docs_of_all_its_tasks(two_tasks):
 
 def test_a_pool_is_paired_task_by_task_and_alone_is_primary(two_tasks):
     arms = with_pools(two_tasks, {"both": ["t", "u"]})
-    comparisons = compare_modes(arms, allow_missing=True)
+    comparisons = compare_modes(arms, Design(allow_missing=True))
     found = primary(comparisons)
     assert (found.task, found.metric) == ("both", "accuracy_avg")
     assert found.result.difference == pytest.approx(6 / 23)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from psplit_eval.comparison import Arm
+from psplit_eval.arms import Arm
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.plots import draw
 from psplit_eval.scoring import AccuracyScorer

@@ -10,15 +10,22 @@ from scipy import stats as scipy_stats
 
 from psplit_eval.stats import (
     benjamini_hochberg,
+    crossed_difference,
+    fixed_docs_difference,
     holm,
+    mcnemar_difference,
     mean_estimate,
     paired_mean_difference,
     paired_ratio_difference,
     ratio_estimate,
+    stratified_difference,
+    wilcoxon_p,
 )
 
-A = [0.25, 0.5, 0.75, 1.0, 0.0, 0.5, 0.25]
-B = [0.5, 0.5, 1.0, 1.0, 0.25, 0.25, 0.75]
+RNG = np.random.default_rng(11)
+A = RNG.normal(0.4, 0.2, 14).round(3)
+B = (A + RNG.normal(0.1, 0.15, 14)).round(3)
+FEW_A, FEW_B = [0.25, 0.5, 0.75, 1.0, 0.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0, 0.25, 0.25, 0.75]
 
 
 def test_the_paired_difference_equals_scipys_paired_t_test():
@@ -30,12 +37,57 @@ def test_the_paired_difference_equals_scipys_paired_t_test():
     assert (found.ci_low, found.ci_high) == pytest.approx((interval.low, interval.high))
     gaps = np.subtract(B, A)
     assert found.effect_size == pytest.approx(gaps.mean() / gaps.std(ddof=1))
+    assert found.spread.p_below(0.05) == pytest.approx(
+        scipy_stats.ttest_1samp(gaps, 0.05, alternative="greater").pvalue
+    )
+
+
+def test_where_few_docs_differ_p_is_scipys_exact_permutation_test():
+    gaps = np.subtract(FEW_B, FEW_A)
+    expected = scipy_stats.permutation_test(
+        (gaps,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    found = paired_mean_difference(FEW_A, FEW_B)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.test == "swap test of docs"
+    interval = scipy_stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+    assert (found.ci_low, found.ci_high) == pytest.approx((interval.low, interval.high))
+
+
+def test_many_docs_that_agree_make_no_evidence_of_four_that_differ():
+    a, b = np.zeros(500), np.zeros(500)
+    b[:4] = 1.0
+    assert paired_mean_difference(a, b).p == 2 / 2**4
 
 
 def test_the_mean_has_scipys_t_interval():
     found = mean_estimate(A)
     expected = scipy_stats.ttest_1samp(A, 0).confidence_interval(0.95)
     assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_fractions_interval_is_wilsons_where_docs_are_single_answers():
+    """Wilson's is scipy's, but for Student's quantile and n − 1: nearly so at 2 000 docs."""
+    right = np.repeat([1.0, 0.0], [1900, 100])
+    expected = scipy_stats.binomtest(1900, 2000).proportion_ci(method="wilson")
+    found = mean_estimate(right, fraction=True)
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high), abs=2e-5)
+
+
+@pytest.mark.parametrize("n", [5, 30, 500])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_wrong_or_all_right_has_the_exact_binomial_interval(n, value):
+    expected = scipy_stats.binomtest(int(value) * n, n).proportion_ci()
+    found = mean_estimate([value] * n, fraction=True)
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_fractions_interval_stays_in_its_range():
+    for share in np.linspace(0, 1, 21):
+        for spread in (0.0, 0.2):
+            values = np.clip(share + spread * np.linspace(-1, 1, 9), 0, 1)
+            found = mean_estimate(values, fraction=True)
+            assert -1e-12 <= found.ci_low <= found.value <= found.ci_high <= 1 + 1e-12
 
 
 def test_a_ratio_is_pooled_and_its_error_close_to_the_jackknifes():
@@ -51,9 +103,113 @@ def test_a_ratio_is_pooled_and_its_error_close_to_the_jackknifes():
 
 
 def test_a_ratio_with_equal_denominators_is_the_mean():
-    ratio = paired_ratio_difference((A, [1] * 7), (B, [1] * 7))
+    ones = [1] * len(A)
+    ratio = paired_ratio_difference((A, ones), (B, ones))
     mean = paired_mean_difference(A, B)
     assert (ratio.p, ratio.ci_low) == pytest.approx((mean.p, mean.ci_low))
+
+
+def test_mcnemars_mid_p_by_hand():
+    """Airway data of Fagerland et al. (2014), table 5: 1 and 7 of 21 pairs are discordant.
+
+    Mid-p: 2 (P(X ≤ 0) + P(X = 1) / 2) for X of 8 fair coins = 2 (1 + 8 / 2) / 256.
+    """
+    a = [1] * 7 + [0] * 1 + [0] * 12 + [1]
+    b = [0] * 7 + [1] * 1 + [0] * 12 + [1]
+    found = mcnemar_difference(a, b)
+    assert found.p == pytest.approx(2 * (1 + 4) / 256)
+    assert found.difference == pytest.approx(-6 / 21)
+    assert mcnemar_difference(b, a).p == found.p
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=40))
+def test_mcnemars_mid_p_is_the_exact_one_less_half_the_chance_of_what_was_seen(pairs):
+    a, b = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
+    up, down = int((b > a).sum()), int((a > b).sum())
+    p = mcnemar_difference(a, b).p
+    if up + down == 0:
+        assert p == 1
+    elif up == down:
+        assert p == 1 or p == pytest.approx(1)
+    else:
+        exact = scipy_stats.binomtest(up, up + down).pvalue
+        assert p == pytest.approx(exact - scipy_stats.binom.pmf(up, up + down, 0.5))
+
+
+def test_mcnemars_test_wants_single_answers():
+    with pytest.raises(ValueError, match="per-doc means"):
+        mcnemar_difference([0, 1, 0.5, 1, 1], [1, 1, 1, 1, 1])
+
+
+def test_wilcoxon_is_scipys():
+    gaps = np.subtract(B, A)
+    assert wilcoxon_p(A, B) == scipy_stats.wilcoxon(gaps, method="exact").pvalue
+    tied = scipy_stats.wilcoxon(np.subtract(FEW_B, FEW_A), method="asymptotic")
+    assert wilcoxon_p(FEW_A, FEW_B) == tied.pvalue
+    assert wilcoxon_p(A, A) == 1
+    assert math.isnan(wilcoxon_p(A[:4], B[:4]))
+
+
+def test_given_docs_by_hand():
+    """Two samples of every doc in each arm: s² / 2 is a quarter of the squared difference."""
+    a = np.array([[0.0, 1], [1, 1], [0, 0], [0, 1], [1, 0]])
+    b = np.array([[1.0, 1], [0, 1], [1, 0], [1, 1], [1, 1]])
+    noise = [(x[:, 0] - x[:, 1]) ** 2 / 4 for x in (a, b)]
+    found = fixed_docs_difference(a.mean(1), b.mean(1), *noise)
+    error = math.sqrt(5 * 0.25) / 5
+    assert found.spread.error == pytest.approx(error)
+    assert found.spread.freedom == pytest.approx(5)
+    expected = 2 * scipy_stats.t.sf(abs(b.mean() - a.mean()) / error, 5)
+    assert found.p == pytest.approx(expected)
+
+
+def test_given_docs_whose_samples_agree_nothing_is_known():
+    found = fixed_docs_difference(A, B, np.zeros(14), np.zeros(14))
+    assert math.isnan(found.p)
+    assert math.isnan(found.ci_low)
+
+
+def test_one_stratum_is_the_paired_difference():
+    one, plain = stratified_difference([(A, B)]), paired_mean_difference(A, B)
+    assert (one.p, one.ci_low, one.difference) == pytest.approx(
+        (plain.p, plain.ci_low, plain.difference)
+    )
+
+
+def test_every_task_weighs_the_same():
+    """Two tasks of 10 and 200 docs: the mean of two means, errors added in squares by hand."""
+    rng = np.random.default_rng(3)
+    tasks = [(rng.normal(0, 1, n), rng.normal(shift, 1, n)) for n, shift in ((10, 1), (200, 0))]
+    found = stratified_difference(tasks)
+    gaps = [b - a for a, b in tasks]
+    assert found.difference == pytest.approx(np.mean([gap.mean() for gap in gaps]))
+    error = math.sqrt(sum(gap.var(ddof=1) / len(gap) for gap in gaps)) / 2
+    assert found.spread.error == pytest.approx(error)
+    assert found.n == 210
+
+
+def test_crossed_arms_by_hand():
+    """Rows and columns that only add up: the variance is that of row means and of column means."""
+    seeds, docs = np.array([0.0, 0.1, 0.3]), np.linspace(0, 1, 8)
+    a = seeds[:, None] + np.zeros(8)
+    b = 0.5 + seeds[::-1, None] * 2 + docs
+    found = crossed_difference(a, b)
+    expected = seeds.var(ddof=1) / 3 * (1 + 4) + docs.var(ddof=1) / 8
+    assert found.spread.error == pytest.approx(math.sqrt(expected))
+    assert found.difference == pytest.approx(b.mean() - a.mean())
+    paired = crossed_difference(a, b, paired=True)
+    gaps = (b - a).mean(1)
+    assert paired.spread.error == pytest.approx(
+        math.sqrt(gaps.var(ddof=1) / 3 + docs.var(ddof=1) / 8)
+    )
+
+
+def test_one_checkpoint_says_nothing_of_others():
+    assert math.isnan(crossed_difference([A], [B, B]).p)
+    with pytest.raises(ValueError, match="same docs"):
+        crossed_difference([A], [B[:5]])
+    with pytest.raises(ValueError, match="finite"):
+        crossed_difference([A, A], [B, B * math.nan])
 
 
 def test_holm_by_hand():
@@ -90,35 +246,50 @@ def test_swapping_the_arms_flips_the_sign_only(pairs):
     assert one.ci_low == pytest.approx(-two.ci_high, nan_ok=True)
 
 
-@pytest.mark.parametrize(("a", "b"), [(A[:4], B[:4]), (A, A), (A, [x + 0.5 for x in A])])
-def test_without_spread_or_docs_nothing_is_claimed(a, b):
-    found = paired_mean_difference(a, b)
-    assert found.difference == pytest.approx(np.mean(b) - np.mean(a))
+def test_with_too_few_docs_only_values_are_given():
+    found = paired_mean_difference(A[:4], B[:4])
+    assert found.difference == pytest.approx(np.mean(B[:4]) - np.mean(A[:4]))
     assert math.isnan(found.p)
     assert math.isnan(found.ci_low)
+    assert math.isnan(mcnemar_difference([0, 1], [1, 1]).p)
+
+
+def test_docs_that_all_agree_are_no_difference():
+    found = paired_mean_difference(A, A)
+    assert found.p == 1
+    assert math.isnan(found.ci_low)  # of a number without a range nothing bounds what was not seen
+    assert math.isnan(found.effect_size)
+
+
+def test_of_fractions_that_all_agree_it_is_known_how_many_docs_could_be_otherwise():
+    """The exact binomial limit for 0 of 14."""
+    unseen = scipy_stats.binomtest(0, 14).proportion_ci().high
+    found = paired_mean_difference(np.ones(14), np.ones(14), fraction=True)
+    assert (found.ci_low, found.ci_high) == pytest.approx((-unseen, unseen))
+    assert found.spread.p_below(-unseen) == pytest.approx(0.025)
+    assert found.spread.p_above(unseen) == pytest.approx(0.025)
+    moved = paired_mean_difference(np.zeros(14), np.ones(14), fraction=True)
+    assert (moved.ci_low, moved.ci_high) == pytest.approx((1 - 2 * unseen, 1))
+
+
+def test_a_constant_shift_is_tested_by_swaps():
+    found = paired_mean_difference(FEW_A, [x + 0.5 for x in FEW_A])
+    assert found.p == 2 / 2**7
 
 
 def test_no_docs_at_all_is_undefined():
     assert math.isnan(mean_estimate([]).value)
     assert math.isnan(ratio_estimate([], []).value)
+    assert math.isnan(ratio_estimate([1.0] * 6, [0.0] * 6).value)
+    assert math.isnan(paired_mean_difference([], []).difference)
 
 
-@pytest.mark.parametrize("kind", ["mean", "ratio"])
-def test_intervals_cover_and_tests_keep_their_level(kind):
-    """2 000 runs of 40 docs, 4 samples a doc, doc effects shared by both modes, true gap 0."""
-    rng = np.random.default_rng(7)
-    runs, docs, samples = 2000, 40, 4
-    skill = rng.beta(0.6, 0.6, (runs, docs))
-    a, b = (rng.binomial(samples, skill) / samples for _ in range(2))
-    tokens = rng.integers(10, 60, (2, runs, docs)).astype(float)
-    covered = rejected = 0
-    for run in range(runs):
-        if kind == "mean":
-            found = paired_mean_difference(a[run], b[run])
-        else:
-            left, right = tokens[0, run], tokens[1, run]
-            found = paired_ratio_difference((a[run] * left, left), (b[run] * right, right))
-        covered += found.ci_low <= 0 <= found.ci_high
-        rejected += found.p < 0.05
-    assert 0.935 <= covered / runs <= 0.965
-    assert 0.035 <= rejected / runs <= 0.065
+@pytest.mark.parametrize("bad", [[math.nan] * 6, [math.inf] * 6, [[1.0], [2.0]]])
+def test_what_is_no_number_a_doc_is_refused(bad):
+    with pytest.raises(ValueError, match="one finite number a doc"):
+        mean_estimate(bad)
+
+
+def test_arms_of_different_docs_are_refused():
+    with pytest.raises(ValueError, match="the same docs in both arms, got 14 and 13"):
+        paired_mean_difference(A, B[:13])

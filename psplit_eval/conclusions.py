@@ -1,0 +1,112 @@
+"""The comparisons of a run, or of two, in a few sentences that a person can act on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from psplit_eval.arms import Arm
+from psplit_eval.comparison import ALPHA, Comparison
+
+__all__ = ["runs_verdict", "verdict"]
+
+_MANY_CUT = 0.2
+"""From this share of truncated answers on, the verdict warns."""
+
+
+def verdict(comparisons: Sequence[Comparison], arms: Sequence[Arm] = ()) -> str:
+    """A run in a few sentences: what differs between its modes, and what that means.
+
+    `arms`: warned of where many answers were cut.
+    """
+    said = _conclusion(
+        comparisons,
+        alone="Only one mode has samples: there is nothing to compare.",
+        little="A checkpoint that was never trained in modes shows this, since a system prompt "
+        "alone changes little; so does any other on too few docs.",
+        much="A system prompt alone can do that: whether two policies were learnt takes a placebo "
+        "comparison.",
+    )
+    return " ".join(part for part in (said, _of_cut(arms)) if part)
+
+
+def _of_cut(arms: Sequence[Arm]) -> str:
+    """A warning where the token limit decides what is right."""
+    shares = {
+        arm.task: (arm.truncated or 0) / max(1, arm.planned - arm.missing)
+        for arm in sorted(arms, key=lambda arm: arm.truncated or 0)
+        if arm.scorer.kind != "diversity"
+    }
+    cut = [f"{task} {share:.0%}" for task, share in shares.items() if share >= _MANY_CUT]
+    if not cut:
+        return ""
+    return (
+        f"Caution: many answers were cut at the token limit ({', '.join(cut)}) and psplit's tasks "
+        "count them as wrong; raise max_tokens."
+    )
+
+
+def runs_verdict(comparisons: Sequence[Comparison]) -> str:
+    """Two runs in a few sentences: what differs between them in the same mode."""
+    return _conclusion(
+        comparisons,
+        alone="Nothing is in both runs: there is nothing to compare.",
+        little="",
+        much="The table of what differs between the runs says what else could be the reason.",
+    )
+
+
+def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much: str) -> str:
+    primary = [c for c in comparisons if c.primary]
+    if not primary:
+        return alone
+    parts = _of_withheld(primary), _of_tested(primary, little, much)
+    return " ".join(part for part in parts if part)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _of_withheld(primary: Sequence[Comparison]) -> str:
+    withheld = [c for c in primary if c.withheld]
+    if not withheld:
+        return ""
+    return (
+        f"{len(withheld)} of {len(primary)} primary comparisons are not tested "
+        f"({withheld[0].withheld}). {withheld[0].remedy}"
+    )
+
+
+def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
+    tested = [c for c in primary if not c.withheld]
+    if not tested:
+        return ""
+    if all(math.isnan(c.result.p) or _all_agree(c) for c in tested):
+        return (
+            "Nothing can be said: in every primary comparison the docs are too few, or "
+            "none of them differs at all (no answer right in any arm, say). Take more docs or "
+            "a task of fitting difficulty."
+        )
+    differing = [c for c in tested if c.verdict in ("higher", "lower")]
+    if not differing:
+        return (
+            f"No significant difference in {_counted(len(tested), 'primary comparison')} of "
+            f"{min(c.result.n for c in tested)} docs or more (two-sided, Holm-corrected, alpha "
+            f"{ALPHA}). {little} It is no proof of equality: the intervals say how large a "
+            "difference could still be."
+        ).replace("  ", " ")
+    claims = "; ".join(
+        f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "
+        f"{abs(c.result.difference):.3f} (p {c.p_adjusted:.2g})"
+        for c in differing
+    )
+    return (
+        f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
+        f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
+    )
+
+
+def _all_agree(comparison: Comparison) -> bool:
+    """Whether no doc differs between the arms."""
+    return comparison.result.spread.error == 0 and comparison.result.difference == 0
