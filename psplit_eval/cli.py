@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
 from psplit_eval.cli_design import add_design, design
+from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
     add_run_options,
     add_yardsticks,
@@ -80,6 +81,9 @@ def _parser() -> _Parser:
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
     _add_compare(commands.add_parser("compare", help="two runs in the same mode, paired by doc"))
+    planning = commands.add_parser("plan", help="docs, samples, time and cost that a goal takes")
+    planning.set_defaults(command=_plan)
+    add_plan_options(planning)
     _add_import(commands.add_parser("import", help="make a run of samples that lm_eval logged"))
     _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
     _add_runs(commands.add_parser("runs", help="list, describe and delete runs"))
@@ -288,6 +292,16 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     print(f"{found.summary}\n\n{found.verdict}")
     if options.out:
         print(f"\nreport: {options.out / 'report.html'}")
+    return 0
+
+
+def _plan(options: argparse.Namespace, _: Sequence[str]) -> int:
+    request = plan_options(options)
+    _prepare()
+    from psplit_eval.planning import plan
+
+    found = plan(request)
+    print(plan_json(found) if options.json else plan_text(found))
     return 0
 
 

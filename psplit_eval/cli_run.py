@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from psplit_eval.run import RunOptions
     from psplit_eval.suites import TaskSettings
 
-__all__ = ["add_run_options", "add_yardsticks", "names_in", "run_options", "yardsticks"]
+__all__ = [
+    "add_run_options",
+    "add_task_options",
+    "add_yardsticks",
+    "names_in",
+    "run_options",
+    "task_choice",
+    "task_number",
+    "yardsticks",
+]
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +43,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=TEXT",
         help="a mode of your own, or NAME=@FILE; with --modes it is added, alone it is all",
     )
+    add_task_options(parser)
+    add("--seed", type=int, default=0, help="base seed (0)")
+    add("--shard", metavar="I/N", help="draw only part I of N; psplit-eval merge joins the parts")
+    add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
+    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add("--json", action="store_true", help="print the result as JSON")
+    add_yardsticks(parser)
+    _add_engine_options(parser)
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """What is run: tasks and their settings."""
+    add = parser.add_argument
     add("--suite", help="quick (the default), general, creative or paper")
     add("--tasks", default="", help="task names, separated by commas")
     add(
@@ -60,13 +82,6 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="[TASK.]NAME=VALUE",
         help="sampling setting: temperature, top_k, top_p, min_p, max_tokens or until",
     )
-    add("--seed", type=int, default=0, help="base seed (0)")
-    add("--shard", metavar="I/N", help="draw only part I of N; psplit-eval merge joins the parts")
-    add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
-    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
-    add("--json", action="store_true", help="print the result as JSON")
-    add_yardsticks(parser)
-    _add_engine_options(parser)
 
 
 def add_yardsticks(parser: argparse.ArgumentParser) -> None:
@@ -149,12 +164,7 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         model=options.model,
         modes=names_in("--modes", options.modes) or ([] if options.mode else ["normal", "high"]),
         given_modes=[parse_mode(text) for text in options.mode],
-        suite=options.suite,
-        tasks=names_in("--tasks", options.tasks),
-        prompts=[Path(file) for file in options.prompts],
-        include=[Path(folder) for folder in options.include_path],
-        data={name: Path(file) for name, file in map(_data_pair, options.data)},
-        settings=_settings(options),
+        **task_choice(options),
         seed=options.seed,
         out=options.out,
         engine=_engine_options(options),
@@ -163,6 +173,18 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
     )
+
+
+def task_choice(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_task_options` brought, by the names of `choosing.Asked`. Raises UsageError."""
+    return {
+        "suite": options.suite,
+        "tasks": names_in("--tasks", options.tasks),
+        "prompts": [Path(file) for file in options.prompts],
+        "include": [Path(folder) for folder in options.include_path],
+        "data": {name: Path(file) for name, file in map(_data_pair, options.data)},
+        "settings": _settings(options),
+    }
 
 
 def names_in(option: str, text: str) -> list[str]:
@@ -189,10 +211,10 @@ def _settings(options: argparse.Namespace) -> Mapping[str, TaskSettings]:
         found[task] = found.get(task, TaskSettings()).updated(settings)
 
     for text in options.samples:
-        task, number = _task_number("--samples", text)
+        task, number = task_number("--samples", text)
         put(task, TaskSettings(samples=number))
     for text in options.limit:
-        task, number = _task_number("--limit", text)
+        task, number = task_number("--limit", text)
         put(task, TaskSettings(limit=number))
     for text in options.set:
         task, sampling = _sampling_setting(text)
@@ -200,7 +222,7 @@ def _settings(options: argparse.Namespace) -> Mapping[str, TaskSettings]:
     return found
 
 
-def _task_number(option: str, text: str) -> tuple[str, int]:
+def task_number(option: str, text: str) -> tuple[str, int]:
     task, _, number = text.rpartition("=")
     try:
         return task, int(number)

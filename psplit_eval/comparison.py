@@ -13,6 +13,7 @@ import numpy as np
 
 from psplit_eval.arms import MAX_MISSING, Arm, samples_a_doc
 from psplit_eval.effects import cliffs_delta, cohens_dz, odds_ratio
+from psplit_eval.files import defined
 from psplit_eval.margins import Claim, Decision, Verdict, decide
 from psplit_eval.power import Components, Need, needed
 from psplit_eval.protocol import Estimand, compare_docs, rule_of
@@ -46,6 +47,7 @@ __all__ = [
     "Left",
     "compare_modes",
     "compare_pairs",
+    "components",
 ]
 
 ALPHA = 0.05
@@ -191,16 +193,16 @@ class Comparison:
             "claim": _of_decision(decision) if decision else None,
             "needed": _of_need(need) if need else None,
         }
-        return {name: _defined(value) for name, value in entry.items()}
+        return {name: defined(value) for name, value in entry.items()}
 
 
 def _of_checks(checks: Checks) -> dict[str, Any]:
-    return {name: _defined(value) for name, value in checks._asdict().items()}
+    return {name: defined(value) for name, value in checks._asdict().items()}
 
 
 def _shown(effect: Estimate) -> dict[str, Any]:
     values = {"value": effect.value, "ci_low": effect.ci_low, "ci_high": effect.ci_high}
-    return {name: _defined(value) for name, value in values.items()}
+    return {name: defined(value) for name, value in values.items()}
 
 
 def _of_decision(decision: Decision) -> dict[str, Any]:
@@ -209,8 +211,8 @@ def _of_decision(decision: Decision) -> dict[str, Any]:
         "margin": decision.margin,
         "alternative": "two one-sided" if decision.claim is Claim.EQUIVALENT else "one-sided",
         "alpha": decision.alpha,
-        "p": _defined(decision.p),
-        "p_adjusted": _defined(decision.p_adjusted),
+        "p": defined(decision.p),
+        "p_adjusted": defined(decision.p_adjusted),
         "verdict": decision.verdict.value,
     }
 
@@ -223,13 +225,6 @@ def _of_need(need: Need) -> dict[str, Any]:
         "samples_a_doc": need.samples,
         "samples_known": need.samples_known,
     }
-
-
-def _defined(value: Any) -> Any:
-    """Undefined and infinite numbers as None, as JSON has none of them."""
-    if isinstance(value, tuple):
-        return [_defined(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def compare_modes(arms: Sequence[Arm], design: Design | None = None) -> list[Comparison]:
@@ -255,6 +250,13 @@ def compare_pairs(
     design, pairs = design or Design(), list(pairs)
     found = [comparison for a, b in pairs for comparison in _compare(a, b, design)]
     return _corrected([*found, *_averages(pairs, found, design)])
+
+
+def components(a: Arm, b: Arm, metric: str) -> Components | None:
+    """Where the variance of docs' differences between two arms comes from; None below MINIMUM_DOCS
+    docs that have the metric in both."""
+    pair = _Pair.of(a, b, metric)
+    return pair.components() if len(pair.docs) >= MINIMUM_DOCS else None
 
 
 def _compare(a: Arm, b: Arm, design: Design) -> Iterator[Comparison]:
@@ -385,12 +387,11 @@ class _Pair:
         one = all(arm.good.get(doc) == 1 for arm in (self.a, self.b) for doc in self.docs)
         return compare_docs(rule, left, right, self.a.info(self.metric).unit == "fraction", one)
 
-    def gaps(self) -> Array:
-        """Docs' differences; of a ratio the linearised ones."""
+    def components(self) -> Components:
+        """Where the variance of docs' differences comes from; of a ratio: linearised ones."""
         rows = np.hstack([self.rows_a, self.rows_b])
         slope = difference_of(RATIO if self.ratio else MEAN).gradient(rows.mean(axis=0))
-        linear: Array = rows @ slope
-        return linear
+        return Components.estimated(rows @ slope, self.noise, self.samples)
 
 
 def _defined_docs(arm: Arm, metric: str) -> set[int]:
@@ -462,7 +463,7 @@ def _need(
     gap = abs(result.difference - boundary)
     if not open_ or math.isnan(result.p) or gap < 1e-12 or not result.spread.error > 0:
         return None
-    parts = Components.estimated(pair.gaps(), pair.noise, pair.samples)
+    parts = pair.components()
     given = design.estimand is Estimand.GIVEN
     return needed(gap, result.n, parts, POWER, ALPHA, sides, given)
 

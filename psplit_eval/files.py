@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from psplit_eval.errors import InfrastructureError
 
-__all__ = ["disk_errors", "write_bytes", "write_json", "write_text"]
+__all__ = ["defined", "disk_errors", "write_bytes", "write_json", "write_text"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def defined(value: Any) -> Any:
+    """Undefined and infinite numbers as None, in tuples, too: JSON has none of them."""
+    if isinstance(value, tuple):
+        return [defined(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

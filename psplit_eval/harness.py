@@ -264,7 +264,8 @@ def _functions(value: object) -> bool:
 
 
 def task_summary(source: TaskSource) -> Mapping[str, Any]:
-    """What a task's YAML says of itself without loading data: title, source, kind, samples, rows.
+    """What a task's YAML says of itself without loading data: title, source, kind, samples, rows,
+    max_tokens.
 
     `rows` is None where the rows lie on the hub.
     """
@@ -279,6 +280,7 @@ def task_summary(source: TaskSource) -> Mapping[str, Any]:
         "kind": scorer.kind if isinstance(scorer, Scorer) else "lm-eval",
         "samples": int(config.get("repeats") or 1),
         "rows": len(read_rows(rows)) if rows and rows.is_file() else None,
+        "max_tokens": _sampling(source.name, config.get("generation_kwargs") or {}).max_tokens,
     }
 
 

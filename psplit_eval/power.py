@@ -14,7 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["Components", "Need", "detectable", "docs_needed", "needed", "power", "samples_needed"]
+__all__ = [
+    "Components",
+    "Need",
+    "detectable",
+    "docs_needed",
+    "least",
+    "needed",
+    "power",
+    "samples_needed",
+]
 
 MOST = 10**9
 """More docs or samples than this are called out of reach."""
@@ -97,7 +106,7 @@ def docs_needed(
     gap: float, variance: float, wanted: float = 0.8, alpha: float = 0.05, sides: int = 2
 ) -> int | None:
     """Docs for a chance of `wanted` to claim a true difference of `gap`; None beyond a billion."""
-    return _least(lambda docs: power(gap, docs, variance, alpha, sides) >= wanted, 2)
+    return least(lambda docs: power(gap, docs, variance, alpha, sides) >= wanted, 2)
 
 
 def samples_needed(
@@ -114,7 +123,7 @@ def samples_needed(
     def enough(samples: int) -> bool:
         return power(gap, docs, parts.variance(samples, given), alpha, sides) >= wanted
 
-    return None if math.isnan(parts.noise) or docs < 2 else _least(enough, 1)
+    return None if math.isnan(parts.noise) or docs < 2 else least(enough)
 
 
 def needed(
@@ -148,8 +157,9 @@ def detectable(
     return float(brentq(lambda gap: power(gap, docs, variance, alpha, sides) - wanted, 0.0, high))
 
 
-def _least(enough: Callable[[int], bool], start: int) -> int | None:
-    """The smallest number that is enough; what is enough stays so for more."""
+def least(enough: Callable[[int], bool], start: int = 1) -> int | None:
+    """The smallest number from `start` on that is enough, which more must be, too; None beyond a
+    billion."""
     high = start
     while not enough(high):
         high *= 2

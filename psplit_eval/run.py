@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from psplit_eval.backends import Backend, EngineOptions, Watch
-from psplit_eval.catalog import Catalog, TaskSource
+from psplit_eval.catalog import TaskSource
 from psplit_eval.checkpoints import Checkpoint
+from psplit_eval.choosing import chosen_tasks
 from psplit_eval.engines import check_engine, find_model, open_backend
-from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
@@ -30,13 +30,12 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
-from psplit_eval.prompts import prompt_sources
 from psplit_eval.requests import Request, Shard, digest, plan_sum
 from psplit_eval.rescoring import Yardsticks
 from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
-from psplit_eval.suites import TaskSettings, suite_named
+from psplit_eval.suites import TaskSettings
 
 __all__ = ["RunOptions", "Screen", "run"]
 
@@ -87,7 +86,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
     check_engine(engine)
     known = (before or {}).get("yardsticks", {})
     yardsticks = Yardsticks.named({**known, **options.measured_by}, screen.say)
-    chosen, pools = _chosen_tasks(options)
+    chosen, pools = chosen_tasks(options)
     checkpoint = find_model(options.model, engine, screen.say)
     modes = resolve_modes(options.modes, options.given_modes, _declared(checkpoint))
     tasks = [(_loaded(source, options.data), settings) for source, settings in chosen]
@@ -218,65 +217,6 @@ def _sample(
         manifest["tokens"] = store.tokens()
         manifest["model"] |= backend.describe()  # with what was found out while sampling
         write_json(folder / "manifest.json", manifest)
-
-
-def _chosen_tasks(
-    options: RunOptions,
-) -> tuple[list[tuple[TaskSource, TaskSettings]], dict[str, list[str]]]:
-    """Every task with its settings, the suite's first, those named, then prompts; and the pools.
-
-    What is said of a group holds for its tasks, what is said of a task wins.
-    """
-    prompts = prompt_sources(options.prompts)
-    suite = options.suite or (None if options.tasks or prompts else "quick")
-    wanted = dict(suite_named(suite).tasks) if suite else {}
-    wanted |= {name: TaskSettings() for name in (*options.tasks, *prompts) if name not in wanted}
-    catalog = Catalog(options.include, prompts)
-    members = {name: catalog.members(name) for name in wanted}
-    sources = _sources(members)
-    _check_named(options, {*wanted, *sources}, set(sources))
-    chosen = []
-    for source in sources.values():
-        settings = TaskSettings()
-        holders = [name for name in wanted if source in members[name]]
-        for said in (
-            *(wanted[name] for name in holders),
-            *(options.settings.get(name, TaskSettings()) for name in ("", *holders, source.name)),
-        ):
-            settings = settings.updated(said)
-        chosen.append((source, settings))
-    pools = {
-        name: [source.name for source in sources]
-        for name, sources in members.items()
-        if len(sources) > 1 and catalog.is_pool(name)
-    }
-    return chosen, pools
-
-
-def _sources(members: Mapping[str, Sequence[TaskSource]]) -> dict[str, TaskSource]:
-    """Every task once; one that two names describe differently is refused."""
-    found: dict[str, TaskSource] = {}
-    for name, sources in members.items():
-        for source in sources:
-            if found.setdefault(source.name, source) != source:
-                raise UsageError(
-                    f"task {source.name!r}: {name!r} gives it other settings than the task has by "
-                    "itself or in another group; name it once"
-                )
-    return found
-
-
-def _check_named(options: RunOptions, wanted: set[str], tasks: set[str]) -> None:
-    for name in set(options.settings) - {""} - wanted:
-        raise UnknownNameError("task (of those in this run)", name, wanted)
-    for name in options.data:
-        task = name.removesuffix(":shots")
-        if task not in tasks:
-            raise UnknownNameError("task (of those in this run)", task, tasks)
-        if task not in options.data:
-            raise UsageError(
-                f"--data {name}: expected the task's rows, too; add --data {task}=FILE"
-            )
 
 
 def _default_folder(options: RunOptions) -> Path:

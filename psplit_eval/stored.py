@@ -37,6 +37,7 @@ __all__ = [
     "import_run",
     "report_run",
     "score_run",
+    "stored_arms",
 ]
 
 
@@ -234,6 +235,13 @@ def _reported(
     arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
     summary, verdict = write_report(folder, manifest, store, arms, design)
     return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes)
+
+
+def stored_arms(folder: Path) -> tuple[Manifest, list[Arm]]:
+    """A run's manifest and its arms, pools included. Raises UsageError where there is no run."""
+    manifest = open_run(folder)
+    with Store(folder / "samples.sqlite") as store:
+        return manifest, with_pools(_arms(store, manifest), manifest.get("pools") or {})
 
 
 def _arms(store: Store, manifest: Manifest) -> list[Arm]:

@@ -56,13 +56,14 @@ LAYERS = (
     ("batch", "fleet", "responses"),
     ("asker", "stock"),
     ("sampling", "arms", "hf", "served", "vllm_engine"),
-    ("comparison", "engines"),
+    ("choosing", "comparison", "engines"),
     ("conclusions", "leaderboard", "plots", "tables"),
     ("importing", "report"),
     ("paired_runs",),
     ("stored",),
-    ("merging", "run"),
+    ("merging", "planning", "run"),
     ("cli_design", "cli_run"),
+    ("cli_plan",),
     ("cli",),
 )
 
