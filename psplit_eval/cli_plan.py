@@ -194,11 +194,15 @@ def _shown(value: float, fraction: bool) -> str:
 
 
 def _explained(plan: Plan) -> list[str]:
+    from psplit_eval.margins import Claim
+
     goal = plan.goal
     sides = "one-sided" if goal.sides == 1 else "two-sided"
     sources = dict.fromkeys(row.facts.source for row in plan.rows if row.facts.source)
+    of_gap = goal.claim in (None, Claim.SUPERIOR)
+    what = "true difference" if of_gap else "margin, arms truly equal,"
     lines = [
-        f"Goal and detectable: true difference (accuracy: times 100) found with a chance of "
+        f"Goal and detectable: {what} (accuracy: times 100) found with a chance of "
         f"{goal.wanted:.0%}, {sides}, {goal.estimand.value}; at best: with endless samples a doc.",
         f"Level {goal.alpha:g} for the whole family of {plan.family} comparisons: a single one may "
         f"be left {goal.alpha / plan.family:.2g} by Holm's correction; the average is a family of "
@@ -208,8 +212,8 @@ def _explained(plan: Plan) -> list[str]:
         lines.append(f"How docs vary: {'; '.join(sources)}.")
     if any("published" in source for source in sources):
         lines.append(
-            "Shares of variance between docs, docs by arm and samples are those measured on "
-            "SmolLM2 (docs/aa.md); a pilot run has those of your model, --crossing says otherwise."
+            "What is the docs', the docs' by arm and the samples' share of that variance was "
+            "measured on SmolLM2 (docs/aa.md); a pilot run has your model's, --crossing sets it."
         )
     return lines
 

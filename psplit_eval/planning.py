@@ -49,8 +49,9 @@ _RUBRIC_TOKENS, _VERDICT_TOKENS = 900, 250
 class Goal:
     """What is to be found out.
 
-    `mde`: smallest true difference (or, of a claim, the margin) that matters, by task; '' is for
-    every task whose metric is a fraction. `wanted`: chance to find it, in (0, 1).
+    `mde`: smallest true difference that matters, by task; '' is for every task whose metric is a
+    fraction. Of a claim that arms do not differ it is the margin, and they are taken to be truly
+    equal. `wanted`: chance to find it, in (0, 1).
     """
 
     mde: Mapping[str, float] = field(default_factory=dict)
@@ -63,6 +64,15 @@ class Goal:
     def sides(self) -> int:
         """A difference is looked for on two sides, a claim has one."""
         return 1 if self.claim else 2
+
+    @property
+    def wanted_of_each(self) -> float:
+        """Chance wanted of one test; equivalence takes two, which fail one at a time."""
+        return (1 + self.wanted) / 2 if self.claim is Claim.EQUIVALENT else self.wanted
+
+    def chance(self, of_each: float) -> float:
+        """Chance of the whole claim."""
+        return max(0.0, 2 * of_each - 1) if self.claim is Claim.EQUIVALENT else of_each
 
 
 @dataclass(frozen=True)
@@ -341,7 +351,7 @@ def _assumed(row: Published, task: str, crossing: float) -> Components | None:
 
 def _source(row: Published, task: str) -> str:
     known = row.accuracy.get(task)
-    return "" if known is None else f"accuracy {known:.1%} published of {row.model}"
+    return "" if known is None else f"published accuracy of {row.model}"
 
 
 def _said(options: PlanOptions, task: str) -> TaskSettings:
@@ -382,7 +392,7 @@ def _planned(facts: Facts, goal: Goal, family: int) -> Planned:
     if math.isnan(found.mde) or goal.estimand is Estimand.GIVEN:
         return found
     variance = parts.variance(facts.samples)
-    needed = docs_needed(found.mde, variance, goal.wanted, found.alpha, goal.sides)
+    needed = docs_needed(found.mde, variance, goal.wanted_of_each, found.alpha, goal.sides)
     return replace(found, docs_needed=needed)
 
 
@@ -414,16 +424,16 @@ def _answered(bare: Planned, goal: Goal, measure: Measure) -> Planned:
         return power(mde, *measure(samples, given), bare.alpha, goal.sides)
 
     def finds(samples: float) -> float:
-        return detectable(*measure(samples, given), goal.wanted, bare.alpha, goal.sides)
+        return detectable(*measure(samples, given), goal.wanted_of_each, bare.alpha, goal.sides)
 
     found = replace(bare, detectable=finds(bare.facts.samples), at_best=finds(math.inf))
     if math.isnan(mde):
         return found
     return replace(
         found,
-        chance=chance(bare.facts.samples, given),
-        samples_needed=least(lambda k: chance(k, given) >= goal.wanted),
-        samples_given=least(lambda k: chance(k, True) >= goal.wanted),
+        chance=goal.chance(chance(bare.facts.samples, given)),
+        samples_needed=least(lambda k: chance(k, given) >= goal.wanted_of_each),
+        samples_given=least(lambda k: chance(k, True) >= goal.wanted_of_each),
     )
 
 
