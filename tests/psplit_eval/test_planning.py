@@ -144,7 +144,8 @@ def pilot(tmp_path):
     }  # fmt: skip
     manifest = new_manifest(
         {
-            "command": [], "model": {"backend": "hf"}, "suite": None, "base_seed": 0, "batch_size": None,
+            "command": [], "model": {"backend": "hf"}, "suite": None, "base_seed": 0,
+            "batch_size": None,
             "checkpoint": {"name": "m", "path": "m", "fingerprint": "f", "files": {}},
             "modes": [{"name": "normal", **mode}, {"name": "high", **mode}],
             "tasks": {"t": entry}, "pools": {},
