@@ -217,7 +217,7 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     where the exact one is too careful; the interval is Student's. Raises ValueError for other
     values than 0 and 1: with more than one sample a doc, compare per-doc means.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     left, right = _checked(a), _checked(b)
     if not np.isin(np.concatenate([left, right]), (0.0, 1.0)).all():
@@ -226,8 +226,9 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     if found.n < MINIMUM_DOCS:
         return found
     up, down = int((right > left).sum()), int((right < left).sum())
-    tail = binom.cdf(min(up, down), up + down, 0.5) - binom.pmf(min(up, down), up + down, 0.5) / 2
-    p = min(1.0, 2 * float(tail)) if up + down else 1.0
+    less, count = min(up, down), up + down
+    below = float(bdtr(less - 1, count, 0.5)) if less else 0.0
+    p = min(1.0, float(bdtr(less, count, 0.5)) + below)  # both tails, half of what was seen
     return replace(found, p=p, test="McNemar's test, mid-p")
 
 

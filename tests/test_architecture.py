@@ -22,6 +22,7 @@ LAYERS = (
         "manifest",
         "modes",
         "originality",
+        "published",
         "quality",
         "richness",
         "semantic",

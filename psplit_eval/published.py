@@ -48,7 +48,7 @@ class Published:
 @lru_cache(maxsize=1)
 def published() -> tuple[Published, ...]:
     """Every row, in the order of the paper."""
-    text = files(__package__).joinpath("policy_split.csv").read_text()
+    text = (files("psplit_eval") / "published_figures" / "policy_split.csv").read_text()
     return tuple(map(_row, csv.DictReader(text.splitlines())))
 
 
