@@ -15,6 +15,7 @@ from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.manifest import new_manifest
+from psplit_eval.power import Components, samples_needed
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
@@ -217,6 +218,31 @@ def test_four_samples_a_doc_are_compared_with_eight_in_votes_of_four(tmp_path, r
     assert vote["value_a"] == pytest.approx((0 + 0 + 0.5 + 1) / 4)
     two_of_eight = 15 / 70 / 2  # both right ones among the four: a tie
     assert vote["value_b"] == pytest.approx((0 + two_of_eight + 0.5 + (1 - two_of_eight)) / 4)
+
+
+def test_how_many_samples_it_takes_is_known_from_unequal_numbers(tmp_path, capsys):
+    """By hand: what one sample adds is its own variance, whatever number of them an arm has."""
+    graded = [
+        np.random.default_rng(3).random((12, k)) < share for k, share in ((3, 0.3), (30, 0.5))
+    ]
+    folders = [
+        make_run(
+            tmp_path / str(rows.shape[1]),
+            manifest(str(rows.shape[1]), {"t": task_entry(samples=rows.shape[1])}),
+            lambda mode, doc, index, rows=rows: rows[doc, index],
+            samples=rows.shape[1],
+        )
+        for rows in graded
+    ]
+    capsys.readouterr()
+    comparisons = compared(capsys, *folders, "--modes", "normal")["comparisons"]
+    (primary,) = [c for c in comparisons if c["primary"]]
+    gaps = graded[1].mean(axis=1) - graded[0].mean(axis=1)
+    single = [rows.var(axis=1, ddof=1).mean() for rows in graded]
+    crossing = max(0.0, gaps.var(ddof=1) - single[0] / 3 - single[1] / 30)
+    expected = samples_needed(gaps.mean(), 12, Components(crossing, sum(single)))
+    assert expected > 3
+    assert primary["needed"]["samples_a_doc"] == expected
 
 
 def test_docs_that_lack_samples_are_left_out_where_they_have_too_few(tmp_path, capsys):
