@@ -13,12 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from psplit_eval.errors import UsageError
 
 __all__ = [
     "AnswerFormat",
     "Grade",
+    "Votes",
     "equivalent",
     "extract_answer",
     "extract_boxed",
@@ -27,6 +32,8 @@ __all__ = [
     "pass_at_k",
     "pass_at_k_variance",
 ]
+
+_Chances = NDArray[np.float64]
 
 _TIME_LIMIT_SECONDS = 5
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,4})?")
@@ -199,33 +206,110 @@ def pass_at_k_variance(n: int, correct: int, k: int) -> float:
     return (n - 1) * share * (1 - share) * (wrong - right) ** 2
 
 
-def maj_at_k(grades: Sequence[Grade]) -> float:
-    """Whether the most frequent answer is right, in [0, 1]; NaN without samples.
+def maj_at_k(grades: Sequence[Grade], k: int) -> float:
+    """Expected majority vote of k of the n samples, in [0, 1]: see `Votes.maj_at`."""
+    return Votes.of(grades).maj_at(k)
 
-    Answers are grouped by equivalence; samples without an answer do not vote. Tie rule: one of
-    the tied answers is drawn at random, so the value is the share of tied answers that are right.
-    0 where nobody answers.
+
+@dataclass(frozen=True)
+class Votes:
+    """How often every answer was given to one doc.
+
+    `right`: samples with a right answer, which all mean the same; `wrong`: samples of every wrong
+    answer, answers being grouped by equivalence; `silent`: samples without an answer.
     """
-    if not grades:
-        return math.nan
-    classes: list[list[Grade]] = []
-    for vote in grades:
-        if vote.answer is None:
-            continue
-        for members in classes:
-            if _same_class(members[0], vote):
-                members.append(vote)
-                break
-        else:
-            classes.append([vote])
-    if not classes:
-        return 0.0
-    most = max(map(len, classes))
-    tied = [members[0].correct for members in classes if len(members) == most]
-    return sum(tied) / len(tied)
+
+    right: int
+    wrong: tuple[int, ...]
+    silent: int
+
+    @classmethod
+    def of(cls, grades: Sequence[Grade]) -> Self:
+        """Count once, vote for many k: grouping may ask math-verify about every two answers."""
+        classes: list[list[Grade]] = []
+        for vote in grades:
+            if vote.answer is None or vote.correct:
+                continue
+            for members in classes:
+                if _same_answer(members[0], vote):
+                    members.append(vote)
+                    break
+            else:
+                classes.append([vote])
+        right = sum(vote.correct and vote.answer is not None for vote in grades)
+        wrong = tuple(map(len, classes))
+        return cls(right, wrong, len(grades) - right - sum(wrong))
+
+    def maj_at(self, k: int) -> float:
+        """Mean over all C(n, k) subsets of k samples of: is the most frequent answer right?
+
+        So for every k ≤ n it is an unbiased estimate of the same number, as pass@k is. In [0, 1].
+        Samples without an answer do not vote. Tie rule: one of the tied answers is drawn at random,
+        so a subset counts the share of its tied answers that are right; 0 where nobody answers.
+        NaN where k > n. Raises UsageError for k < 1.
+
+        Not by enumeration: if every sample is taken with chance k / n, on its own, then those takes
+        that have k samples are equally likely subsets. Answers are then independent, and a dynamic
+        programme over them sums what every number of right votes wins. Errors of rounding only,
+        about 1e-13: all terms are positive, and none leaves the range of a float.
+        """
+        n = self.right + sum(self.wrong) + self.silent
+        if k < 1:
+            raise UsageError(f"maj@k of k={k}: expected k >= 1")
+        if k > n:
+            return math.nan
+        chances = _chances(self.right, k / n)
+        won = sum(
+            float(chances[votes]) * self._unbeaten(votes, k, k / n)
+            for votes in range(1, min(self.right, k) + 1)
+            if chances[votes] > 0
+        )
+        return min(1.0, won / float(_chances(n, k / n)[k]))
+
+    def _unbeaten(self, votes: int, k: int, share: float) -> float:
+        """Chance that all other samples make up k, and no wrong answer has more than `votes`;
+        where t have as many it counts 1 / (t + 1).
+
+        Answers that cannot have as many need no counting. `ways[t, d]`: chance of t ties and d
+        votes for answers below.
+        """
+        rivals = [size for size in self.wrong if size >= votes]
+        rest = k - votes
+        ways = np.zeros((min(len(rivals), rest // votes) + 1, 1))
+        ways[0, 0] = 1.0
+        for size in rivals:
+            ways = _with_rival(ways, _chances(size, share)[: votes + 1], rest + 1)
+        harmless = _chances(self.silent + sum(self.wrong) - sum(rivals), share)
+        ties, below = np.indices(ways.shape)
+        left = rest - votes * ties - below
+        possible = (left >= 0) & (left < len(harmless))
+        return float((ways / (ties + 1))[possible] @ harmless[left[possible]])
 
 
-def _same_class(one: Grade, other: Grade) -> bool:
-    if one.correct != other.correct or one.answer is None or other.answer is None:
+def _with_rival(ways: _Chances, chances: _Chances, width: int) -> _Chances:
+    """`ways` with one more answer, which gets fewer votes or ties; at most `width` columns."""
+    ties, old = ways.shape
+    new = old + len(chances) - 2
+    # rows laid end to end, each with room to grow: one convolution does all
+    padded = np.zeros((ties, new))
+    padded[:, :old] = ways
+    grown = np.convolve(padded.ravel(), chances[:-1])[: ties * new].reshape(ties, new)
+    grown[1:, :old] += ways[:-1] * chances[-1]
+    return grown[:, :width]
+
+
+@lru_cache(maxsize=1024)
+def _chances(samples: int, share: float) -> _Chances:
+    """Binomial chances of 0 to `samples` takes (samples + 1,), each taken with chance `share`."""
+    row, once = np.ones(1), np.array([1 - share, share])
+    for bit in f"{samples:b}":
+        row = np.convolve(row, row)
+        if bit == "1":
+            row = np.convolve(row, once)
+    return row
+
+
+def _same_answer(one: Grade, other: Grade) -> bool:
+    if one.answer is None or other.answer is None:
         return False
-    return one.correct or one.answer == other.answer or equivalent(one.answer, other.answer)
+    return one.answer == other.answer or equivalent(one.answer, other.answer)

@@ -6,6 +6,7 @@ Values are per doc, so that everything downstream is paired by doc and clustered
 from __future__ import annotations
 
 import math
+import re
 from collections import ChainMap, Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -163,7 +164,7 @@ def _task_arms(
                 task=task,
                 mode=mode,
                 scorer=scorer,
-                values=dict(values),
+                values={metric: values[metric] for metric in sorted(values, key=_by_number)},
                 noise=_noise(values, store.moments(task, mode)),
                 bits=dict(tally.bits[tally.entropy]),
                 tokens=dict(tally.tokens[tally.entropy]),
@@ -177,6 +178,12 @@ def _task_arms(
             )
         )
     return arms
+
+
+def _by_number(metric: str) -> list[tuple[int, str]]:
+    """Sorts names with numbers in them by those: pass@2 before pass@16."""
+    parts = re.split(r"(\d+)", metric)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
 
 
 def _noise(

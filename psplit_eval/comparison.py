@@ -372,9 +372,15 @@ class _Pair:
 
     @property
     def samples(self) -> float:
-        """Mean number of samples a doc and arm."""
-        counts = [arm.good.get(doc, 0) for arm in (self.a, self.b) for doc in self.docs]
-        return float(np.mean(counts)) if counts else math.nan
+        """Samples a doc, as many in both arms, that make as much noise as those there are.
+
+        The mean over docs and arms where no noise is known, NaN without docs.
+        """
+        counts = np.array([[arm.good.get(doc, 0) for doc in self.docs] for arm in (self.a, self.b)])
+        if self.noise is not None and self.noise.sum() > 0:
+            noise = np.array([self.noise_a, self.noise_b])
+            return float((noise * counts).sum() / noise.sum())
+        return float(counts.mean()) if counts.size else math.nan
 
     def tested(self, estimand: Estimand) -> Difference:
         left, right = self.rows_a[:, 0], self.rows_b[:, 0]

@@ -38,6 +38,8 @@ Panel = Callable[[Any, Sequence[Line], Sequence[str]], None]
 
 _COLUMNS = 4
 """Panels in a row."""
+_LINEAR_TO = 16
+"""Up to so many samples every k is reported; more are on an axis of powers of two."""
 _LETTERS_AN_INCH = 10
 """Of a figure's title."""
 
@@ -271,14 +273,23 @@ def _mode_ticks(axis: Any, modes: Sequence[str]) -> None:
 
 
 def _curves(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
-    ks = sorted({int(line[3]) for line in lines})
-    step = math.ceil(len(ks) / 8)
+    shown = _shown_ks(sorted({int(line[3]) for line in lines}))
     for mode in modes:
         points = sorted((line for line in lines if line[1] == mode), key=lambda line: line[3])
         if points:
-            _curve(axis, points, mode, _style(modes, mode) | {"markevery": step})
-    axis.set_xticks(ks[::step])
+            marked = [place for place, line in enumerate(points) if line[3] in shown]
+            _curve(axis, points, mode, _style(modes, mode) | {"markevery": marked})
+    if shown[-1] > _LINEAR_TO:
+        axis.set_xscale("log", base=2)
+    axis.set_xticks(shown, [str(k) for k in shown])
     axis.set_xlabel("k samples")
+
+
+def _shown_ks(ks: Sequence[int]) -> Sequence[int]:
+    """Which k get a mark and a label: about eight, or powers of two where those go on alone."""
+    if ks[-1] > _LINEAR_TO:
+        return [k for k in ks if not k & (k - 1)]
+    return ks[:: math.ceil(len(ks) / 8)]
 
 
 def _curve(axis: Any, points: Sequence[Line], mode: str, style: dict[str, Any]) -> None:

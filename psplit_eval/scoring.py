@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from psplit_eval.accuracy import AnswerFormat, Grade, grade, maj_at_k, pass_at_k
+from psplit_eval.accuracy import AnswerFormat, Grade, Votes, grade, pass_at_k
 from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = [
@@ -158,9 +158,13 @@ class Witnessed(Scorer, Protocol):
 class AccuracyScorer:
     """Right or wrong, and what k samples make of it.
 
-    Per sample `correct`; per doc `accuracy_avg`, `accuracy_pass_at_k` for every k up to the number
-    of samples n, `accuracy_maj_at_n` and `truncated`, all in [0, 1]. A truncated answer is a wrong
-    answer and has no vote. Also lm-eval's `process_results(doc, results)`.
+    Per sample `correct`; per doc `accuracy_avg`, `accuracy_pass_at_k`, `accuracy_maj_at_k` and
+    `truncated`, all in [0, 1]. Both 'at k' are means over all subsets of k of the doc's n samples,
+    so n may differ between arms and docs. Which k is one list for all, cut at n: a doc that lacks
+    samples lacks some metrics and has none of its own. pass@k: every k to 16, then powers of two
+    (they say as much, and each metric more costs exploratory comparisons power). maj@k: powers of
+    two from 4 on (of two votes it is `accuracy_avg`, where both answer). A truncated answer is a
+    wrong answer and has no vote. Also lm-eval's `process_results(doc, results)`.
     """
 
     answer_format: AnswerFormat = field(default_factory=AnswerFormat)
@@ -190,9 +194,11 @@ class AccuracyScorer:
             yield of_sample(sample, "correct", float(found.correct))
         n, right = len(grades), sum(found.correct for found in grades)
         yield of_doc(samples, "accuracy_avg", right / n)
-        for k in range(1, n + 1):
+        for k in _steps(n, every_to=16):
             yield of_doc(samples, f"accuracy_pass_at_{k}", pass_at_k(n, right, k))
-        yield of_doc(samples, f"accuracy_maj_at_{n}", maj_at_k(grades))
+        votes = Votes.of(grades)
+        for k in _steps(n, first=4):
+            yield of_doc(samples, f"accuracy_maj_at_{k}", votes.maj_at(k))
         yield truncated_share(samples)
 
     def _grade(self, text: str, target: str) -> Grade:
@@ -200,6 +206,11 @@ class AccuracyScorer:
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "target": self.target, "answer": asdict(self.answer_format)}
+
+
+def _steps(n: int, first: int = 1, every_to: int = 1) -> list[int]:
+    """From `first` to n: every number to `every_to`, then powers of two."""
+    return [k for k in range(first, n + 1) if k <= every_to or not k & (k - 1)]
 
 
 def all_texts(results: Sequence[Any]) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import re
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from psplit_eval.accuracy import (
     AnswerFormat,
     Grade,
+    Votes,
     equivalent,
     extract_answer,
     extract_boxed,
@@ -156,6 +158,13 @@ def votes(text, right="a"):
     return [Grade(None if c == "-" else c, c == right) for c in text]
 
 
+def vote_by_hand(answers, right="a"):
+    """Share of right answers among the most frequent ones; '-' has no vote."""
+    counts = Counter(answers.replace("-", ""))
+    tied = [answer for answer, count in counts.items() if count == max(counts.values())]
+    return Fraction(tied.count(right), len(tied)) if tied else Fraction(0)
+
+
 @pytest.mark.parametrize(
     ("answers", "value"),
     [
@@ -168,11 +177,70 @@ def votes(text, right="a"):
         ("---", 0.0),
     ],
 )
-def test_majority_vote_with_its_tie_rule(answers, value):
-    assert maj_at_k(votes(answers)) == pytest.approx(value)
+def test_majority_vote_of_all_samples_with_its_tie_rule(answers, value):
+    assert vote_by_hand(answers) == Fraction(value).limit_denominator(10)
+    assert maj_at_k(votes(answers), len(answers)) == value
+
+
+@given(st.text("abcd-", min_size=1, max_size=9), st.data())
+def test_majority_vote_is_the_mean_over_all_subsets(answers, data):
+    k = data.draw(st.integers(1, len(answers)))
+    subsets = [vote_by_hand("".join(s)) for s in itertools.combinations(answers, k)]
+    expected = float(sum(subsets) / len(subsets))
+    assert maj_at_k(votes(answers), k) == pytest.approx(expected, abs=1e-13)
+
+
+def test_majority_vote_of_three_of_four_by_hand():
+    """Of aabc: aab, aac win; abc is a tie of three, twice."""
+    assert maj_at_k(votes("aabc"), 3) == pytest.approx((1 + 1 + 2 / 3) / 4, abs=1e-15)
+
+
+@given(st.text("abcdefg-", min_size=1, max_size=40))
+def test_majority_vote_at_its_ends_is_the_share_of_right_ones_and_the_vote_of_all(answers):
+    grades = votes(answers)
+    assert maj_at_k(grades, len(answers)) == float(vote_by_hand(answers))
+    share = answers.count("a") / len(answers)
+    assert maj_at_k(grades, 1) == pytest.approx(share, abs=1e-14)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 16, 64, 256])
+@pytest.mark.parametrize("k", [2, 4, 31, 128, 509, 510])
+def test_of_equally_frequent_answers_each_wins_as_often(classes, k):
+    """By symmetry, however many samples: the only answer that is worth 1 gets 1 / classes."""
+    size = 512 // classes
+    found = Votes(right=size, wrong=(size,) * (classes - 1), silent=0).maj_at(k)
+    assert found == pytest.approx(1 / classes, rel=1e-12)
+
+
+def test_more_votes_help_the_most_frequent_answer_and_hurt_a_rarer_one():
+    most = Votes(right=200, wrong=(150, 100), silent=62)
+    rarer = Votes(right=150, wrong=(200, 1, 1, 1), silent=159)
+    ks = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    ups, downs = ([v.maj_at(k) for k in ks] for v in (most, rarer))
+    assert ups[0] == pytest.approx(200 / 512)
+    assert ups == sorted(ups)
+    assert ups[-1] == 1.0
+    assert downs[3:] == sorted(downs[3:], reverse=True)
+    assert downs[-1] == 0.0
+    assert all(0 <= value <= 1 for value in ups + downs)
+
+
+def test_a_majority_vote_of_thousands_stays_a_number():
+    """Only the right answer is ever given: the vote is lost where nobody answers."""
+    few = Votes(right=2, wrong=(), silent=3998)
+    missed = Fraction(math.comb(3998, 1000), math.comb(4000, 1000))
+    assert few.maj_at(1000) == pytest.approx(float(1 - missed), rel=1e-11)
+    assert Votes(right=1500, wrong=(1500,), silent=0).maj_at(1024) == pytest.approx(0.5, rel=1e-11)
 
 
 def test_majority_vote_groups_answers_that_mean_the_same():
-    grades = [Grade("1/2", False), Grade("0.5", False), Grade("7", True)]
-    assert maj_at_k(grades) == 0.0
-    assert math.isnan(maj_at_k([]))
+    grades = [Grade("1/2", False), Grade("0.5", False), Grade("7", True), Grade("7.0", True)]
+    assert Votes.of([*grades, Grade(None, False)]) == Votes(right=2, wrong=(2,), silent=1)
+    assert maj_at_k(grades[:3], 3) == 0.0
+
+
+def test_a_majority_of_more_than_n_is_undefined_and_of_none_is_refused():
+    assert math.isnan(maj_at_k([], 1))
+    assert math.isnan(maj_at_k(votes("aab"), 4))
+    with pytest.raises(UsageError, match="k=0"):
+        maj_at_k(votes("aab"), 0)

@@ -77,7 +77,6 @@ def test_the_leaderboard_has_the_columns_and_metrics_that_tools_rely_on(finished
         assert {
             (mode, "psplit_sums", "accuracy_avg"),
             (mode, "psplit_sums", "accuracy_pass_at_2"),
-            (mode, "psplit_sums", "accuracy_maj_at_2"),
             (mode, "psplit_sums", "entropy_bits"),
             (mode, "psplit_story", "div_ngram_2"),
             (mode, "psplit_story", "div_bleu_4"),

@@ -15,6 +15,7 @@ from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.manifest import new_manifest
+from psplit_eval.power import Components, samples_needed
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
@@ -55,8 +56,19 @@ def sample(task, mode, doc, index, text, doc_hash, prompt_hash, error=None):
     )  # fmt: skip
 
 
-def make_run(folder, said, right, *, docs=range(12), number=lambda doc: doc, samples=4, prompt=""):
-    """A run whose answers to content `doc` are right where `right(mode, doc, index)` says so."""
+def make_run(
+    folder,
+    said,
+    right,
+    *,
+    docs=range(12),
+    number=lambda doc: doc,
+    samples=4,
+    prompt="",
+    failed=(),
+):
+    """A run whose answers to content `doc` are right where `right(mode, doc, index)` says so;
+    `failed` holds (doc, index) of samples that could not be had."""
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(said))
     with Store(folder / "samples.sqlite") as store:
@@ -71,6 +83,7 @@ def make_run(folder, said, right, *, docs=range(12), number=lambda doc: doc, sam
                     "1" if right(mode["name"], doc, index) else "2",
                     f"h{doc}",
                     f"p{prompt}{doc}",
+                    "gone" if (doc, index) in failed else None,
                 )
                 for mode in said["modes"]
                 for doc in docs
@@ -175,6 +188,98 @@ def test_other_numbers_of_samples_compare_their_common_metrics(tmp_path, runs, c
     assert "accuracy_pass_at_4" not in metrics
     facts = {row["what"]: (row["a"], row["b"]) for row in found["differences"]}
     assert facts["t, normal: samples a doc"] == ("4", "2")
+
+
+def at_k(comparisons):
+    return {c["metric"]: c for c in comparisons if "_at_" in c["metric"]}
+
+
+def test_four_samples_a_doc_are_compared_with_eight_in_votes_of_four(tmp_path, runs, capsys):
+    def twice(mode, doc, index):
+        return worse(mode, doc, index // 2)
+
+    eight = {"t": task_entry(samples=8)}
+    other = make_run(tmp_path / "eight", manifest("two", eight), twice, samples=8)
+    capsys.readouterr()
+    comparisons = compared(capsys, runs[0], other, "--modes", "normal")["comparisons"]
+    found = at_k(comparisons)
+    assert set(found) == {
+        "accuracy_pass_at_2",
+        "accuracy_pass_at_3",
+        "accuracy_pass_at_4",
+        "accuracy_maj_at_4",
+    }
+    assert {c["n_docs"] for c in found.values()} == {12}
+    assert {tuple(c["samples_a_doc"]) for c in found.values()} == {("4", "8")}
+    (primary,) = [c for c in comparisons if c["primary"]]
+    assert (primary["metric"], primary["difference"]) == ("accuracy_avg", 0.0)
+    # three docs each have 0, 1, 2 and 3 of 4 right, and 0, 2, 4 and 6 of 8
+    vote = found["accuracy_maj_at_4"]
+    assert vote["value_a"] == pytest.approx((0 + 0 + 0.5 + 1) / 4)
+    two_of_eight = 15 / 70 / 2  # both right ones among the four: a tie
+    assert vote["value_b"] == pytest.approx((0 + two_of_eight + 0.5 + (1 - two_of_eight)) / 4)
+
+
+def test_how_many_samples_it_takes_is_known_from_unequal_numbers(tmp_path, capsys):
+    """By hand: what one sample adds is its own variance, whatever number of them an arm has."""
+    graded = [
+        np.random.default_rng(3).random((12, k)) < share for k, share in ((3, 0.3), (30, 0.5))
+    ]
+    folders = [
+        make_run(
+            tmp_path / str(rows.shape[1]),
+            manifest(str(rows.shape[1]), {"t": task_entry(samples=rows.shape[1])}),
+            lambda mode, doc, index, rows=rows: rows[doc, index],
+            samples=rows.shape[1],
+        )
+        for rows in graded
+    ]
+    capsys.readouterr()
+    comparisons = compared(capsys, *folders, "--modes", "normal")["comparisons"]
+    (primary,) = [c for c in comparisons if c["primary"]]
+    gaps = graded[1].mean(axis=1) - graded[0].mean(axis=1)
+    single = [rows.var(axis=1, ddof=1).mean() for rows in graded]
+    crossing = max(0.0, gaps.var(ddof=1) - single[0] / 3 - single[1] / 30)
+    expected = samples_needed(gaps.mean(), 12, Components(crossing, sum(single)))
+    assert expected > 3
+    assert primary["needed"]["samples_a_doc"] == expected
+
+
+def test_docs_that_lack_samples_are_left_out_where_they_have_too_few(tmp_path, capsys):
+    eight = {"t": task_entry(samples=8)}
+    a = make_run(tmp_path / "a", manifest("one", eight), worse, samples=8)
+    lost = [(3, 7), *((5, index) for index in range(3, 8))]
+    b = make_run(tmp_path / "b", manifest("two", eight), better, samples=8, failed=lost)
+    capsys.readouterr()
+    comparisons = compared(capsys, a, b, "--modes", "normal", "--allow-missing")["comparisons"]
+    found = at_k(comparisons)
+    assert list(found) == [
+        "accuracy_maj_at_4",
+        "accuracy_maj_at_8",
+        *(f"accuracy_pass_at_{k}" for k in range(2, 9)),
+    ]
+    dropped = {name: c["dropped"]["undefined"] for name, c in found.items()}
+    assert dropped == {
+        "accuracy_maj_at_4": 1,
+        "accuracy_maj_at_8": 2,
+        **{f"accuracy_pass_at_{k}": (k > 3) + (k > 7) for k in range(2, 9)},
+    }
+    assert all(c["n_docs"] == 12 - c["n_docs_dropped"] for c in found.values())
+    (primary,) = [c for c in comparisons if c["primary"]]
+    assert (primary["n_docs"], primary["samples_a_doc"]) == (12, ["8", "3 to 8"])
+
+
+def test_metrics_at_k_are_listed_by_k(tmp_path, capsys):
+    folders = [
+        make_run(tmp_path / name, manifest(name, {"t": task_entry(samples=32)}), right, samples=32)
+        for name, right in (("a", worse), ("b", better))
+    ]
+    capsys.readouterr()
+    names = list(at_k(compared(capsys, *folders, "--modes", "normal")["comparisons"]))
+    assert names == [
+        *(f"accuracy_maj_at_{k}" for k in (4, 8, 16, 32)),
+        *(f"accuracy_pass_at_{k}" for k in (*range(2, 17), 32)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,15 @@ def test_every_plot_has_a_picture_and_its_numbers(count, tmp_path):
     assert [float(row["value"]) for row in entropy[:3]] == [2.0, 2.2, 2.4]
 
 
+def test_modes_with_other_numbers_of_samples_share_a_panel(tmp_path):
+    """Beyond 16 samples pass@k is known for powers of two only; a mode with fewer lacks some."""
+    ks = {"normal": [*range(1, 17), 32, 64], "high": [1, 2, 3]}
+    arms = [arm(mode, [f"accuracy_pass_at_{k}" for k in of_mode]) for mode, of_mode in ks.items()]
+    draw(arms, tmp_path)
+    found = [(row["mode"], float(row["x"])) for row in rows(tmp_path / "pass_at_k.csv")]
+    assert found == [(mode, k) for mode, of_mode in ks.items() for k in of_mode]
+
+
 def test_diversity_is_drawn_for_diversity_tasks_only(tmp_path):
     made = draw([arm("normal", ("div_bleu_4", "div_ngram_2"))], tmp_path)
     names = {path.name for path in made}

@@ -40,10 +40,27 @@ def test_accuracy_by_hand():
 
 
 def test_a_truncated_answer_is_wrong_and_has_no_vote():
-    found = scored(NUMBER, "7", sample("7", 0, "length"), sample("8", 1))
-    assert found["correct"] == [0, 0]
-    assert found["accuracy_maj_at_2"] == [0.0]
-    assert found["truncated"] == [0.5]
+    cut = [sample("7", index, "length") for index in range(3)]
+    found = scored(NUMBER, "7", *cut, sample("7", 3), sample("8", 4))
+    assert found["correct"] == [0, 0, 0, 1, 0]
+    # two of five subsets lack a vote and are decided by the other one, three are a tie
+    assert found["accuracy_maj_at_4"] == [pytest.approx((1 + 0 + 3 * 0.5) / 5)]
+    assert found["truncated"] == [0.6]
+
+
+def at_k(n, which):
+    texts = ["7" if index % 3 else "8" for index in range(n)]
+    names = scored(NUMBER, "7", *map(sample, texts, range(n)))
+    prefix = f"accuracy_{which}_at_"
+    return [int(name.removeprefix(prefix)) for name in names if name.startswith(prefix)]
+
+
+def test_which_k_are_reported_is_one_list_cut_at_the_number_of_samples():
+    assert at_k(100, "pass") == [*range(1, 17), 32, 64]
+    assert at_k(100, "maj") == [4, 8, 16, 32, 64]
+    for n in (1, 3, 4, 7, 8, 15, 16, 17, 31, 63):
+        for which in ("pass", "maj"):
+            assert at_k(n, which) == [k for k in at_k(100, which) if k <= n]
 
 
 def test_lm_eval_may_hand_over_one_text_or_all():
