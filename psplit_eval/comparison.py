@@ -112,9 +112,10 @@ class Checks(NamedTuple):
 class Comparison:
     """One metric in two arms of one task: b − a.
 
-    `samples`: a doc, in either arm ('8', or '3 to 8'). `effects`: effect sizes by name; `checks`:
-    the same question by other methods, p-values and intervals. `need`: what it would take to tell
-    the difference from 0, or from the margin that `decision` is about.
+    `samples`: a doc, in either arm ('8', or '3 to 8'). Of primary comparisons: `parts` of the
+    variance of docs' differences; `effects`: effect sizes by name; `checks`: the same question by
+    other methods; `decision` about the design's claim; `need`: what it would take to tell the
+    difference from 0, or from the margin, where that is open.
     """
 
     task: str
@@ -134,6 +135,7 @@ class Comparison:
     remedy: str = ""
     effects: Mapping[str, Estimate] = field(default_factory=dict)
     checks: Checks | None = None
+    parts: Components | None = None
     need: Need | None = None
     decision: Decision | None = None
 
@@ -208,6 +210,8 @@ def _shown(effect: Estimate) -> dict[str, Any]:
 def _of_decision(decision: Decision) -> dict[str, Any]:
     return {
         "claim": decision.claim.value,
+        "family": "claims",
+        "correction": "Holm",
         "margin": decision.margin,
         "alternative": "two one-sided" if decision.claim is Claim.EQUIVALENT else "one-sided",
         "alpha": decision.alpha,
@@ -249,7 +253,7 @@ def compare_pairs(
     """
     design, pairs = design or Design(), list(pairs)
     found = [comparison for a, b in pairs for comparison in _compare(a, b, design)]
-    return _corrected([*found, *_averages(pairs, found, design)])
+    return _corrected([*found, *_averages(pairs, found)])
 
 
 def components(a: Arm, b: Arm, metric: str) -> Components | None:
@@ -427,16 +431,21 @@ def _at(arm: Arm, metric: str, doc: int) -> float | None:
 
 def _in_depth(comparison: Comparison, pair: _Pair, design: Design) -> Comparison:
     """What is worth its time for a primary comparison alone."""
-    found = replace(comparison, effects=_effects(pair), checks=_checks(pair))
-    claim, decision = design.claim, None
-    if claim and comparison.unit == "fraction":
+    found = comparison
+    if design.claim and comparison.unit == "fraction":
         better = pair.a.info(pair.metric).higher_is_better is not False
-        decision = decide(comparison.result, claim, design.margin, better, ALPHA)
-    return replace(found, decision=decision, need=_need(comparison.result, pair, design, decision))
+        decision = decide(comparison.result, design.claim, design.margin, better, ALPHA)
+        found = replace(found, decision=decision)
+    if len(pair.docs) < MINIMUM_DOCS:
+        return found
+    found = replace(found, parts=pair.components())
+    if design.estimand is Estimand.GIVEN:  # the rest takes docs as a sample
+        return found
+    return replace(found, effects=_effects(pair), checks=_checks(pair))
 
 
 def _effects(pair: _Pair) -> dict[str, Estimate]:
-    if pair.ratio or len(pair.docs) < MINIMUM_DOCS:
+    if pair.ratio:
         return {}
     left, right = pair.rows_a[:, 0], pair.rows_b[:, 0]
     found = {"cohens_dz": cohens_dz(left, right), "cliffs_delta": cliffs_delta(left, right)}
@@ -445,9 +454,7 @@ def _effects(pair: _Pair) -> dict[str, Estimate]:
     return found
 
 
-def _checks(pair: _Pair) -> Checks | None:
-    if len(pair.docs) < MINIMUM_DOCS:
-        return None
+def _checks(pair: _Pair) -> Checks:
     quantity = RATIO if pair.ratio else MEAN
     rows, gap = np.hstack([pair.rows_a, pair.rows_b]), difference_of(quantity)
     return Checks(
@@ -458,52 +465,27 @@ def _checks(pair: _Pair) -> Checks | None:
     )
 
 
-def _need(
-    result: Difference, pair: _Pair, design: Design, decision: Decision | None
-) -> Need | None:
-    """What it takes, where something is open and there is a difference from the boundary."""
-    if decision:
-        open_, boundary, sides = decision.verdict is Verdict.INCONCLUSIVE, decision.boundary, 1
-    else:
-        open_, boundary, sides = not result.p < ALPHA, 0.0, 2
-    gap = abs(result.difference - boundary)
-    if not open_ or math.isnan(result.p) or gap < 1e-12 or not result.spread.error > 0:
-        return None
-    parts = pair.components()
-    given = design.estimand is Estimand.GIVEN
-    return needed(gap, result.n, parts, POWER, ALPHA, sides, given)
-
-
 def _withheld(comparison: Comparison, reason: str, remedy: str) -> Comparison:
     return replace(comparison, result=comparison.result.bare(), withheld=reason, remedy=remedy)
 
 
 def _averages(
-    pairs: Sequence[tuple[Arm, Arm]], found: Sequence[Comparison], design: Design
+    pairs: Sequence[tuple[Arm, Arm]], found: Sequence[Comparison]
 ) -> Iterator[Comparison]:
     """The plain mean over tasks, for every two arms whose tasks one fraction decides."""
-    if design.estimand is Estimand.GIVEN:
-        return
-    groups: dict[tuple[str, str, str], list[tuple[Comparison, _Pair]]] = defaultdict(list)
-    primaries = {(c.task, c.arm_a, c.arm_b): c for c in found if c.primary}
-    for a, b in pairs:
-        comparison = primaries.get((a.task, a.name, b.name))
-        if comparison and comparison.unit == "fraction" and a.scorer.kind != "diversity":
-            key = (a.name, b.name, comparison.metric)
-            groups[key].append((comparison, _Pair.of(a, b, comparison.metric)))
-    for members in groups.values():
-        if len(members) > 1:
-            yield _average(members)
+    kinds = {a.task: a.scorer.kind for a, _ in pairs}
+    groups: dict[tuple[str, str, str], list[Comparison]] = defaultdict(list)
+    for c in found:
+        if c.primary and c.unit == "fraction" and kinds[c.task] != "diversity":
+            groups[c.arm_a, c.arm_b, c.metric].append(c)
+    yield from (_average(members) for members in groups.values() if len(members) > 1)
 
 
-def _average(members: Sequence[tuple[Comparison, _Pair]]) -> Comparison:
-    parts = [(pair.rows_a[:, 0], pair.rows_b[:, 0]) for _, pair in members]
-    comparisons = [comparison for comparison, _ in members]
+def _average(comparisons: Sequence[Comparison]) -> Comparison:
     withheld = [comparison for comparison in comparisons if comparison.withheld]
-    first = comparisons[0]
-    result = stratified_difference(parts)
+    result = stratified_difference([comparison.result for comparison in comparisons])
     average = replace(
-        first,
+        comparisons[0],
         task=AVERAGE,
         result=result.bare() if withheld else result,
         family="average",
@@ -513,7 +495,7 @@ def _average(members: Sequence[tuple[Comparison, _Pair]]) -> Comparison:
         samples=tuple(" / ".join(dict.fromkeys(c.samples[i] for c in comparisons)) for i in (0, 1)),
         effects={},
         checks=None,
-        need=None,
+        parts=None,
         decision=None,
     )
     if withheld:
@@ -522,6 +504,7 @@ def _average(members: Sequence[tuple[Comparison, _Pair]]) -> Comparison:
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """p in their families; then claims, which are a family of their own; then what is open."""
     adjusted = list(comparisons)
     families = (("primary", holm), ("average", holm), ("exploratory", benjamini_hochberg))
     for family, correct in families:
@@ -529,19 +512,33 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
         values = correct([comparisons[i].result.p for i in places])
         for place, value in zip(places, values, strict=True):
             adjusted[place] = replace(comparisons[place], p_adjusted=value)
-    return _decided(adjusted)
+    decisions = iter(_decided([c.decision for c in adjusted if c.decision]))
+    adjusted = [replace(c, decision=next(decisions)) if c.decision else c for c in adjusted]
+    tests = sum(c.primary for c in adjusted), sum(c.decision is not None for c in adjusted)
+    return [replace(c, need=_need(c, *tests)) if c.parts else c for c in adjusted]
 
 
-def _decided(comparisons: list[Comparison]) -> list[Comparison]:
-    """Claims against a margin are a family of their own; a 'yes' has to stand Holm's correction."""
-    places = [i for i, c in enumerate(comparisons) if c.decision]
-    values = holm([d.p for i in places if (d := comparisons[i].decision)])
-    for place, value in zip(places, values, strict=True):
-        decision = comparisons[place].decision
-        if decision:
-            verdict = decision.verdict
-            if verdict is Verdict.YES and not value < decision.alpha:
-                verdict = Verdict.INCONCLUSIVE
-            decision = replace(decision, p_adjusted=value, verdict=verdict)
-            comparisons[place] = replace(comparisons[place], decision=decision)
-    return comparisons
+def _decided(decisions: Sequence[Decision]) -> Iterator[Decision]:
+    """A 'yes' has to stand Holm's correction over all claims."""
+    values = holm([decision.p for decision in decisions])
+    for decision, p in zip(decisions, values, strict=True):
+        shaken = decision.verdict is Verdict.YES and not p < decision.alpha
+        verdict = Verdict.INCONCLUSIVE if shaken else decision.verdict
+        yield replace(decision, p_adjusted=p, verdict=verdict)
+
+
+def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:
+    """What it takes where something is open, at the level that Holm's correction leaves at worst;
+    None also where nothing differs from the boundary, or nothing varies."""
+    decision, result = comparison.decision, comparison.result
+    if decision:
+        done, boundary = decision.verdict is not Verdict.INCONCLUSIVE, decision.boundary
+        level, sides = ALPHA / claims, 1
+    else:
+        done, boundary = comparison.verdict != "inconclusive", 0.0
+        level, sides = ALPHA / tests, 2
+    gap = abs(result.difference - boundary)
+    if done or comparison.parts is None or gap < 1e-12 or not result.spread.error > 0:
+        return None
+    given = comparison.estimand is Estimand.GIVEN
+    return needed(gap, result.n, comparison.parts, POWER, level, sides, given)

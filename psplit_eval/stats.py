@@ -254,30 +254,30 @@ def fixed_docs_difference(
     return replace(bare, spread=spread, p=_two_sided(spread))
 
 
-def stratified_difference(tasks: Sequence[tuple[ArrayLike, ArrayLike]]) -> Difference:
-    """Plain mean over tasks of each task's paired difference; each is (a, b), both (docs,).
+def stratified_difference(tasks: Sequence[Difference]) -> Difference:
+    """Plain mean over tasks of their differences, which are independent of each other.
 
-    Tasks are fixed and weigh the same, whatever their sizes; docs are sampled inside them. Standard
-    errors add up in squares, degrees of freedom by Satterthwaite. NaN where a task has fewer than
-    MINIMUM_DOCS docs, or no difference varies.
+    Tasks are fixed and weigh the same, whatever their sizes; docs are as each difference takes
+    them. Standard errors add up in squares, degrees of freedom by Satterthwaite. NaN where nothing
+    is known of a task's spread, or none of the differences varies.
     """
-    pairs = [(_checked(a), _checked(b)) for a, b in tasks]
     value_a, value_b = (
-        math.fsum(_mean(pair[arm]) for pair in pairs) / len(pairs) for arm in (0, 1)
+        math.fsum(values) / len(tasks) for values in zip(*map(_values, tasks), strict=True)
     )
-    n = sum(len(a) for a, _ in pairs)
+    n, known = sum(task.n for task in tasks), [task.spread for task in tasks]
     bare = Difference(value_a, value_b, UNKNOWN, math.nan, n, "t-test stratified by task")
-    if min(len(a) for a, _ in pairs) < MINIMUM_DOCS:
+    squares = [(spread.error / len(tasks)) ** 2 for spread in known]
+    total = math.fsum(squares)
+    if not total > 0:
         return bare
-    gaps = [b - a for a, b in pairs]
-    squares = [float(gap.var(ddof=1)) / len(gap) / len(pairs) ** 2 for gap in gaps]
-    total = sum(squares)
-    if not total > _ROUNDING**2:
-        return bare
-    parts = zip(squares, gaps, strict=True)
-    freedom = total**2 / sum(square**2 / (len(gap) - 1) for square, gap in parts)
+    parts = zip(squares, known, strict=True)
+    freedom = total**2 / math.fsum(part**2 / spread.freedom for part, spread in parts if part)
     spread = Spread(bare.difference, math.sqrt(total), freedom, n)
     return replace(bare, spread=spread, p=_two_sided(spread))
+
+
+def _values(found: Difference) -> tuple[float, float]:
+    return found.value_a, found.value_b
 
 
 def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Difference:

@@ -65,7 +65,7 @@ def family_tables(comparisons: Sequence[Comparison]) -> list[Table]:
             "Primary comparisons",
             "Family 'primary': one metric a task and pair; p two-sided, Holm-corrected over this "
             f"table. To tell: docs, or samples a doc, for a chance of {POWER:.0%} to tell the "
-            "difference from 0, if it is as large as here.",
+            "difference from 0 in this family, if it is as large as here.",
             primary,
         ),
         _comparison_table(
