@@ -84,7 +84,7 @@ PROTOCOL: Sequence[Rule] = (
         r"accuracy_pass_at_\d+",
         "unbiased chance that one of K is right",
         "fraction",
-        more="docs with K samples",
+        more="docs with K samples or more",
         given="jackknife over samples, more than K",
     ),
     Rule(
@@ -92,7 +92,7 @@ PROTOCOL: Sequence[Rule] = (
         r"accuracy_maj_at_\d+",
         "chance that the most frequent of K answers is right",
         "fraction",
-        more="docs with K samples",
+        more="docs with K samples or more",
     ),
     Rule(
         "`entropy_bits`, `entropy_bits_estimate`",
