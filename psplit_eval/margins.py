@@ -59,10 +59,13 @@ def decide(
     """Decide a claim at level α, each one-sided; `margin` ≥ 0 in the metric's unit.
 
     The chance to say 'yes' where the claim is false is at most α, and so is that of a false 'no'.
-    Raises ValueError for a negative margin, or one of 0 for a claim that needs room.
+    Raises ValueError for a margin that is negative or not finite, or 0 for a claim that needs room,
+    and for an alpha outside (0, 1).
     """
-    if margin < 0 or (margin == 0 and claim is not Claim.SUPERIOR):
-        raise ValueError(f"margin {margin}: expected more than 0 for {claim.value}")
+    if not 0 <= margin < math.inf or (margin == 0 and claim is not Claim.SUPERIOR):
+        raise ValueError(f"margin {margin}: expected a finite one, above 0 for {claim.value}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha {alpha}: expected more than 0 and less than 1")
     spread = found.spread if higher_is_better else _mirrored(found.spread)
     boundary = margin if claim is Claim.SUPERIOR else -margin
     if claim is Claim.EQUIVALENT:
