@@ -211,6 +211,7 @@ def _of_decision(decision: Decision) -> dict[str, Any]:
         "alpha": decision.alpha,
         "p": _defined(decision.p),
         "p_adjusted": _defined(decision.p_adjusted),
+        "p_against": _defined(decision.p_against),
         "verdict": decision.verdict.value,
     }
 
@@ -370,9 +371,11 @@ class _Pair:
 
     @property
     def samples(self) -> float:
-        """Mean number of samples a doc and arm."""
+        """Harmonic mean number of samples a doc and arm: the variance goes with 1 / samples."""
         counts = [arm.good.get(doc, 0) for arm in (self.a, self.b) for doc in self.docs]
-        return float(np.mean(counts)) if counts else math.nan
+        if not (counts and all(counts)):
+            return math.nan
+        return len(counts) / sum(1 / count for count in counts)
 
     def tested(self, estimand: Estimand) -> Difference:
         left, right = self.rows_a[:, 0], self.rows_b[:, 0]
@@ -420,7 +423,9 @@ def _at(arm: Arm, metric: str, doc: int) -> float | None:
 
 def _in_depth(comparison: Comparison, pair: _Pair, design: Design) -> Comparison:
     """What is worth its time for a primary comparison alone."""
-    found = replace(comparison, effects=_effects(pair), checks=_checks(pair))
+    # other methods resample docs: of given docs they would answer another question
+    checks = None if design.estimand is Estimand.GIVEN else _checks(pair)
+    found = replace(comparison, effects=_effects(pair), checks=checks)
     claim, decision = design.claim, None
     if claim and comparison.unit == "fraction":
         better = pair.a.info(pair.metric).higher_is_better is not False
@@ -526,15 +531,14 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _decided(comparisons: list[Comparison]) -> list[Comparison]:
-    """Claims against a margin are a family of their own; a 'yes' has to stand Holm's correction."""
-    places = [i for i, c in enumerate(comparisons) if c.decision]
-    values = holm([d.p for i in places if (d := comparisons[i].decision)])
-    for place, value in zip(places, values, strict=True):
-        decision = comparisons[place].decision
-        if decision:
-            verdict = decision.verdict
-            if verdict is Verdict.YES and not value < decision.alpha:
-                verdict = Verdict.INCONCLUSIVE
-            decision = replace(decision, p_adjusted=value, verdict=verdict)
-            comparisons[place] = replace(comparisons[place], decision=decision)
+    """Claims against a margin are a family of their own: a 'yes' has to stand Holm's correction,
+    and so has a 'no', which is a claim of the opposite."""
+    claimed = [(i, decision) for i, c in enumerate(comparisons) if (decision := c.decision)]
+    for_it = holm([decision.p for _, decision in claimed])
+    against = holm([decision.p_against for _, decision in claimed])
+    for (place, decision), yes, no in zip(claimed, for_it, against, strict=True):
+        p = {Verdict.YES: yes, Verdict.NO: no}.get(decision.verdict, math.nan)
+        verdict = decision.verdict if p < decision.alpha else Verdict.INCONCLUSIVE
+        decision = replace(decision, p_adjusted=yes, verdict=verdict)
+        comparisons[place] = replace(comparisons[place], decision=decision)
     return comparisons

@@ -38,7 +38,7 @@ class Verdict(Enum):
 class Decision:
     """`p`: of the claim's opposite, one-sided (NaN where nothing is known); `boundary`: the
     difference b − a that the data are nearest to and have to be told from. `p_adjusted`: p in its
-    family, where there is one."""
+    family, where there is one. `p_against`: of the claim itself; a 'no' rests on it."""
 
     claim: Claim
     margin: float
@@ -47,6 +47,7 @@ class Decision:
     p: float
     boundary: float
     p_adjusted: float = math.nan
+    p_against: float = math.nan
 
 
 def decide(
@@ -75,7 +76,9 @@ def decide(
     else:
         p, against = spread.p_below(boundary), spread.p_above(boundary)
     verdict = Verdict.YES if p < alpha else Verdict.NO if against < alpha else Verdict.INCONCLUSIVE
-    return Decision(claim, margin, alpha, verdict, p, boundary if higher_is_better else -boundary)
+    boundary = boundary if higher_is_better else -boundary
+    against = min(1.0, against) if against == against else math.nan
+    return Decision(claim, margin, alpha, verdict, p, boundary, p_against=against)
 
 
 def _mirrored(spread: Spread) -> Spread:

@@ -227,7 +227,7 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
 
     McNemar's test in its mid-p form (Fagerland, Lydersen and Laake 2013), which keeps its level
     where the exact one is too careful; the interval is that of `paired_mean_difference`. Raises
-    ValueError for other values than 0 and 1: with more than one sample a doc, compare per-doc means.
+    ValueError for other values than 0 and 1: of several samples a doc, compare per-doc means.
     """
     from scipy.stats import binom
 
