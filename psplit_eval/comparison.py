@@ -186,6 +186,7 @@ class Comparison:
             "effects": {name: _shown(effect) for name, effect in self.effects.items()},
             "checks": _of_checks(self.checks) if self.checks else {},
             "n_docs": result.n,
+            "n_docs_differing": result.differing,
             "n_docs_dropped": self.n_docs_dropped,
             "dropped": self.left._asdict(),
             "n_samples": self.n_samples,
@@ -217,6 +218,7 @@ def _of_decision(decision: Decision) -> dict[str, Any]:
         "alpha": decision.alpha,
         "p": defined(decision.p),
         "p_adjusted": defined(decision.p_adjusted),
+        "p_against": defined(decision.p_against),
         "verdict": decision.verdict.value,
     }
 
@@ -519,12 +521,14 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _decided(decisions: Sequence[Decision]) -> Iterator[Decision]:
-    """A 'yes' has to stand Holm's correction over all claims."""
-    values = holm([decision.p for decision in decisions])
-    for decision, p in zip(decisions, values, strict=True):
-        shaken = decision.verdict is Verdict.YES and not p < decision.alpha
-        verdict = Verdict.INCONCLUSIVE if shaken else decision.verdict
-        yield replace(decision, p_adjusted=p, verdict=verdict)
+    """A 'yes' has to stand Holm's correction over all claims, and so has a 'no', which claims the
+    opposite."""
+    for_it = holm([decision.p for decision in decisions])
+    against = holm([decision.p_against for decision in decisions])
+    for decision, yes, no in zip(decisions, for_it, against, strict=True):
+        p = {Verdict.YES: yes, Verdict.NO: no}.get(decision.verdict, math.nan)
+        verdict = decision.verdict if p < decision.alpha else Verdict.INCONCLUSIVE
+        yield replace(decision, p_adjusted=yes, verdict=verdict)
 
 
 def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:

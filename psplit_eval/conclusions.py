@@ -109,4 +109,4 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
 
 def _all_agree(comparison: Comparison) -> bool:
     """Whether no doc differs between the arms."""
-    return comparison.result.spread.error == 0 and comparison.result.difference == 0
+    return comparison.result.differing == 0

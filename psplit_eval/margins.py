@@ -7,10 +7,10 @@ false where they rule out the claim, and otherwise open.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
-from psplit_eval.stats import Difference, Spread
+from psplit_eval.stats import Difference
 
 __all__ = ["Claim", "Decision", "Verdict", "decide"]
 
@@ -38,7 +38,7 @@ class Verdict(Enum):
 class Decision:
     """`p`: of the claim's opposite, one-sided (NaN where nothing is known); `boundary`: the
     difference b − a that the data are nearest to and have to be told from. `p_adjusted`: p in its
-    family, where there is one."""
+    family, where there is one. `p_against`: of the claim itself; a 'no' rests on it."""
 
     claim: Claim
     margin: float
@@ -47,6 +47,7 @@ class Decision:
     p: float
     boundary: float
     p_adjusted: float = math.nan
+    p_against: float = math.nan
 
 
 def decide(
@@ -58,12 +59,16 @@ def decide(
 ) -> Decision:
     """Decide a claim at level α, each one-sided; `margin` ≥ 0 in the metric's unit.
 
-    The chance to say 'yes' where the claim is false is at most α, and so is that of a false 'no'.
-    Raises ValueError for a negative margin, or one of 0 for a claim that needs room.
+    The chance to say 'yes' where the claim is false is about α at most, and so is that of a false
+    'no': exact for normal differences (docs/error_rates.md has others).
+    Raises ValueError for a margin that is negative or not finite, or 0 for a claim that needs room,
+    and for an alpha outside (0, 1).
     """
-    if margin < 0 or (margin == 0 and claim is not Claim.SUPERIOR):
-        raise ValueError(f"margin {margin}: expected more than 0 for {claim.value}")
-    spread = found.spread if higher_is_better else _mirrored(found.spread)
+    if not 0 <= margin < math.inf or (margin == 0 and claim is not Claim.SUPERIOR):
+        raise ValueError(f"margin {margin}: expected a finite one, above 0 for {claim.value}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha {alpha}: expected more than 0 and less than 1")
+    spread = found.spread if higher_is_better else found.spread.mirrored()
     boundary = margin if claim is Claim.SUPERIOR else -margin
     if claim is Claim.EQUIVALENT:
         boundary = math.copysign(margin, spread.centre)
@@ -72,9 +77,6 @@ def decide(
     else:
         p, against = spread.p_below(boundary), spread.p_above(boundary)
     verdict = Verdict.YES if p < alpha else Verdict.NO if against < alpha else Verdict.INCONCLUSIVE
-    return Decision(claim, margin, alpha, verdict, p, boundary if higher_is_better else -boundary)
-
-
-def _mirrored(spread: Spread) -> Spread:
-    low, high = spread.reach
-    return replace(spread, centre=-spread.centre, reach=(high, low))
+    boundary = boundary if higher_is_better else -boundary
+    against = min(1.0, against) if against == against else math.nan
+    return Decision(claim, margin, alpha, verdict, p, boundary, p_against=against)

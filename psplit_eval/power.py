@@ -27,6 +27,7 @@ __all__ = [
 
 MOST = 10**9
 """More docs or samples than this are called out of reach."""
+_NO_VARIANCE = 1e-300
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Components:
     samples: float = 1.0
 
     def variance(self, samples: float, given: bool = False) -> float:
-        """With so many samples a doc; `given`: the docs are all there is."""
+        """With so many samples a doc (> 0); `given`: the docs are all there is."""
+        if not samples > 0:
+            raise ValueError(f"samples {samples}: expected more than 0 a doc")
         if math.isnan(self.noise):
             return math.nan if given else self.crossing
         return (0.0 if given else self.crossing) + self.noise / samples
@@ -57,12 +60,19 @@ class Components:
     def estimated(cls, gaps: ArrayLike, noise: ArrayLike | None, samples: float) -> Components:
         """From docs' differences and the variances that sampling adds to each; both (docs,).
 
-        By moments: a crossing below 0 is 0. Without noise everything counts as crossing.
+        By moments: a crossing below 0 is 0. Without noise everything counts as crossing. Raises
+        ValueError for fewer than 2 docs, and for noise that is negative or of other docs.
         """
-        total = float(np.asarray(gaps, dtype=float).var(ddof=1))
+        differences = np.asarray(gaps, dtype=float)
+        if differences.ndim != 1 or len(differences) < 2:
+            raise ValueError(f"expected the differences of 2 docs or more, got {differences.shape}")
+        total = float(differences.var(ddof=1))
         if noise is None:
             return cls(total, math.nan, samples)
-        drawn = float(np.asarray(noise, dtype=float).mean())
+        added = np.asarray(noise, dtype=float)
+        if added.shape != differences.shape or not (added >= 0).all():
+            raise ValueError("noise: expected one variance, not negative, a doc")
+        drawn = float(added.mean())
         return cls(max(0.0, total - drawn), drawn * samples, samples)
 
 
@@ -82,21 +92,28 @@ class Need:
 def power(gap: float, docs: int, variance: float, alpha: float = 0.05, sides: int = 2) -> float:
     """Chance that Student's paired test claims a true difference of `gap`, in [0, 1].
 
-    `variance`: of one doc's difference. From the noncentral t distribution; exact for normal
-    differences. NaN for fewer than 2 docs.
+    `variance` (≥ 0): of one doc's difference. From the noncentral t distribution; exact for normal
+    differences. NaN for fewer than 2 docs, or where the gap or the variance is.
+    Raises ValueError for an alpha outside (0, 1), sides other than 1 and 2, a negative variance.
     """
     from scipy.special import nctdtr, stdtrit
 
-    if docs < 2:
+    if not 0 < alpha < 1 or sides not in (1, 2) or variance < 0:
+        raise ValueError(
+            f"alpha {alpha}, sides {sides}, variance {variance}: expected 0 < alpha < 1, 1 or 2 "
+            "sides and no negative variance"
+        )
+    if docs < 2 or math.isnan(gap) or math.isnan(variance):
         return math.nan
-    if variance <= 0:
+    if variance < _NO_VARIANCE:
         return float(gap != 0)
     freedom = docs - 1
     critical = float(stdtrit(freedom, 1 - alpha / sides))
     shift = abs(gap) * math.sqrt(docs / variance)
-    if shift > critical + 30:  # beyond what the function can do, and beyond doubt
+    missed = float(nctdtr(freedom, shift, critical))
+    if math.isnan(missed):  # a shift above 36: beyond what the function can do, and beyond doubt
         return 1.0
-    claimed = 1 - float(nctdtr(freedom, shift, critical))
+    claimed = 1 - missed
     if sides == 1 or shift > 5:  # a claim of the wrong sign is then beyond the function's range
         return claimed
     return claimed + float(nctdtr(freedom, shift, -critical))
@@ -105,7 +122,11 @@ def power(gap: float, docs: int, variance: float, alpha: float = 0.05, sides: in
 def docs_needed(
     gap: float, variance: float, wanted: float = 0.8, alpha: float = 0.05, sides: int = 2
 ) -> int | None:
-    """Docs for a chance of `wanted` to claim a true difference of `gap`; None beyond a billion."""
+    """Docs for a chance of `wanted`, in (0, 1), to claim a true difference of `gap`.
+
+    None beyond a billion, or where the gap or the variance is NaN.
+    """
+    _check_chance(wanted)
     return least(lambda docs: power(gap, docs, variance, alpha, sides) >= wanted, 2)
 
 
@@ -119,6 +140,7 @@ def samples_needed(
     given: bool = False,
 ) -> int | None:
     """Samples a doc for the same with `docs` docs; None where no number (up to a billion) does."""
+    _check_chance(wanted)
 
     def enough(samples: int) -> bool:
         return power(gap, docs, parts.variance(samples, given), alpha, sides) >= wanted
@@ -144,17 +166,27 @@ def needed(
 def detectable(
     docs: int, variance: float, wanted: float = 0.8, alpha: float = 0.05, sides: int = 2
 ) -> float:
-    """Smallest true difference that is claimed with a chance of `wanted`; NaN below 2 docs."""
+    """Smallest true difference that is claimed with a chance of `wanted`, in (0, 1).
+
+    0 where nothing varies or chance alone claims as often; NaN below 2 docs or where the variance
+    is not finite.
+    """
     from scipy.optimize import brentq
 
-    if docs < 2 or math.isnan(variance):
+    _check_chance(wanted)
+    if docs < 2 or not math.isfinite(variance):
         return math.nan
-    if variance <= 0:
+    if variance < _NO_VARIANCE or power(0.0, docs, variance, alpha, sides) >= wanted:
         return 0.0
     high = math.sqrt(variance / docs)
     while power(high, docs, variance, alpha, sides) < wanted:
         high *= 2
     return float(brentq(lambda gap: power(gap, docs, variance, alpha, sides) - wanted, 0.0, high))
+
+
+def _check_chance(wanted: float) -> None:
+    if not 0 < wanted < 1:
+        raise ValueError(f"chance {wanted}: expected more than 0 and less than 1, such as 0.8")
 
 
 def least(enough: Callable[[int], bool], start: int = 1) -> int | None:

@@ -56,7 +56,7 @@ def _ratio(means: Array) -> Array:
 def _ratio_gradient(means: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         down = 1 / means[..., 1]
-    return np.stack([down, -_ratio(means) * down], axis=-1)
+        return np.stack([down, -_ratio(means) * down], axis=-1)
 
 
 MEAN = Quantity(lambda means: means[..., 0], np.ones_like)
@@ -71,7 +71,8 @@ def difference_of(quantity: Quantity) -> Quantity:
 
     def value(means: Array) -> Array:
         a, b = np.split(means, 2, axis=-1)
-        return quantity.value(b) - quantity.value(a)
+        with np.errstate(invalid="ignore"):  # infinite less infinite is undefined
+            return quantity.value(b) - quantity.value(a)
 
     def gradient(means: Array) -> Array:
         a, b = np.split(means, 2, axis=-1)
@@ -103,7 +104,8 @@ def bca_interval(
     """Bias-corrected and accelerated bootstrap interval over docs; rows (docs, columns).
 
     Efron 1987, 'Better bootstrap confidence intervals'. NaN limits with fewer than 3 docs, or where
-    the quantity does not vary.
+    the quantity does not vary, or is undefined without one of the docs. Resamples in which it is
+    undefined are left out.
     """
     from scipy.special import ndtr, ndtri
 
@@ -115,6 +117,8 @@ def bca_interval(
     drawn = drawn[np.isfinite(drawn)]
     below = ((drawn < found).mean() + (drawn <= found).mean()) / 2
     without = quantity.value((rows.sum(axis=0) - rows) / (n - 1))
+    if not (np.isfinite(without).all() and len(drawn)):
+        return math.nan, math.nan
     pull = without.mean() - without
     spread = float((pull**2).sum())
     if not (0 < below < 1 and spread > 0):
@@ -162,6 +166,8 @@ def _redrawn(
     rows: Array, resamples: int, seed: int, products: bool = False
 ) -> Iterator[tuple[Array, Array]]:
     """Parts of the resamples: column means (r, c) and, if wanted, means of products (r, c, c)."""
+    if resamples < 1:
+        raise ValueError(f"resamples {resamples}: expected 1 or more")
     n, columns = rows.shape
     rng = np.random.Generator(np.random.SFC64(seed))
     kind = np.uint16 if n <= 1 << 16 else np.uint32
@@ -186,12 +192,16 @@ def swap_test(
 
     For means it is the sign-flip test. All swaps are looked at where 20 docs differ or fewer: then
     it is exact. Else `resamples` random ones, and the swap that was seen counts as one of them
-    (Phipson and Smyth 2010), so p is never 0. 1 where no doc differs; NaN without docs or where the
-    quantity is undefined.
+    (Phipson and Smyth 2010), so p is never 0. A swap after which the quantity is undefined counts
+    as no less extreme. 1 where no doc differs; NaN without docs or where the quantity is undefined.
+    Raises ValueError for arms of different shapes.
     """
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(f"expected the same docs in both arms, got {a.shape} and {b.shape}")
     if not len(a):
         return math.nan
-    seen = abs(float(quantity.value(b.mean(axis=0)) - quantity.value(a.mean(axis=0))))
+    gap_of = difference_of(quantity).value
+    seen = abs(float(gap_of(np.concatenate([a.mean(axis=0), b.mean(axis=0)]))))
     if not math.isfinite(seen):
         return math.nan
     moved = (b - a)[np.any(a != b, axis=1)]
@@ -201,10 +211,9 @@ def swap_test(
     sums = _all_swaps(moved) if exact else _random_swaps(moved, resamples, seed)
     extreme = total = 0
     for part in sums:
-        gap = quantity.value((b.sum(axis=0) - part) / len(b)) - quantity.value(
-            (a.sum(axis=0) + part) / len(a)
-        )
-        extreme += int((np.abs(gap) >= seen * (1 - 1e-9) - 1e-12).sum())
+        means = np.concatenate([a.sum(axis=0) + part, b.sum(axis=0) - part], axis=-1) / len(a)
+        less = np.abs(gap_of(means)) < seen * (1 - 1e-9) - 1e-12  # never of NaN
+        extreme += int((~less).sum())
         total += len(part)
     return extreme / total if exact else (extreme + 1) / (total + 1)
 

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from psplit_eval.resampling import MEAN, RATIO, Array, Quantity, difference_of, error, swap_test
+from psplit_eval.spread import UNKNOWN, Discordant, Spread
 
 __all__ = [
     "FEW_DOCS",
+    "HUGE",
     "MINIMUM_DOCS",
     "Difference",
     "Estimate",
-    "Spread",
     "benjamini_hochberg",
     "crossed_difference",
     "fixed_docs_difference",
@@ -41,6 +42,9 @@ FEW_DOCS = 10
 """Where fewer docs than this differ at all, p is that of the exact swap test, not Student's: four
 docs that differ, all in one direction, are p 0.125 and not 0.04, however many docs agree."""
 
+HUGE = 1e100
+"""Numbers as large as this are refused: their squares would overflow."""
+
 _ROUNDING = 1e-12
 
 
@@ -55,63 +59,11 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """What is known of the truth around an estimate: Student's t, with `error` as its scale.
-
-    `error` 0: all n docs gave `centre`, in a unit whose values lie within `reach` of it on each
-    side. NaN: nothing is known.
-    """
-
-    centre: float
-    error: float
-    freedom: float
-    n: int
-    reach: tuple[float, float] = (math.inf, math.inf)
-
-    def limits(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Two-sided interval; NaN where nothing is known."""
-        from scipy.special import stdtrit
-
-        if self.error != 0:
-            half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
-            return self.centre - half, self.centre + half
-        unseen = 1 - ((1 - confidence) / 2) ** (1 / self.n)  # share of docs that may be otherwise
-        low, high = (unseen * reach for reach in self.reach)
-        if math.isinf(low + high):
-            return math.nan, math.nan
-        return self.centre - low, self.centre + high
-
-    def p_below(self, value: float) -> float:
-        """One-sided p-value of the hypothesis that the truth is at or below `value`."""
-        from scipy.special import stdtr
-
-        if self.error != 0:
-            return float(stdtr(self.freedom, (value - self.centre) / self.error))
-        return self._p_constant(self.centre - value, self.reach[0])
-
-    def p_above(self, value: float) -> float:
-        """One-sided p-value of the hypothesis that the truth is at or above `value`."""
-        from scipy.special import stdtr
-
-        if self.error != 0:
-            return float(stdtr(self.freedom, (self.centre - value) / self.error))
-        return self._p_constant(value - self.centre, self.reach[1])
-
-    def _p_constant(self, gap: float, reach: float) -> float:
-        """For the truth to lie `gap` off, a share gap / reach of docs has to be otherwise."""
-        if math.isinf(reach):
-            return math.nan
-        return 1.0 if gap <= 0 or reach <= 0 else max(0.0, 1 - gap / reach) ** self.n
-
-
-UNKNOWN = Spread(math.nan, math.nan, math.nan, 0)
-
-
-@dataclass(frozen=True)
 class Difference:
     """b − a over n paired docs.
 
-    `p` is two-sided, by `test`. `effect_size` is Cohen's d_z: mean over standard deviation of the
+    `p` is two-sided, by `test`. `differing`: docs that are not the same in both arms (None: not
+    looked at). `effect_size` is Cohen's d_z: mean over standard deviation of the
     docs' differences. Below MINIMUM_DOCS nothing but the values is given. Where the differences do
     not vary at all, p is the swap test's; the interval of a fraction says how many docs could be
     otherwise unseen (1 − (α/2)^(1/n) of them, the exact binomial limit at 0), that of any other
@@ -125,6 +77,7 @@ class Difference:
     n: int
     test: str = ""
     effect_size: float = math.nan
+    differing: int | None = None
 
     @property
     def difference(self) -> float:
@@ -150,9 +103,12 @@ def mean_estimate(values: ArrayLike, confidence: float = 0.95, fraction: bool = 
 
     Student's t interval. Of a `fraction`, in [0, 1], it is Wilson's score interval (1927) with the
     docs' effective number m (1 − m) / s² in the place of n and Student's quantile: Student's own is
-    too short on one side near 0 and 1. All docs equal: see `Spread`.
+    too short on one side near 0 and 1. All docs equal: see `Spread`. Raises ValueError for what is
+    no finite number, and for a fraction outside [0, 1].
     """
     array = _checked(values)
+    if fraction:
+        _check_fractions(array)
     centre, n = _mean(array), len(array)
     if n < MINIMUM_DOCS:
         return Estimate(centre, math.nan, math.nan, n)
@@ -181,7 +137,7 @@ def ratio_estimate(
     Student's t interval on linearised values (Cochran, Sampling Techniques, 1977, section 6.3).
     NaN where the denominators sum to 0.
     """
-    rows = np.stack([_checked(numerators), _checked(denominators)], axis=1)
+    rows = _columns(numerators, denominators)
     centre, n = _value(rows, RATIO), len(rows)
     if n < MINIMUM_DOCS or math.isnan(centre):
         return Estimate(centre, math.nan, math.nan, n)
@@ -192,10 +148,13 @@ def paired_mean_difference(a: ArrayLike, b: ArrayLike, fraction: bool = False) -
     """Mean of b minus mean of a over the same docs; both (docs,), without NaN.
 
     Paired t-test on per-doc values (Miller 2024, arXiv 2411.00640, section 4.2). Where fewer than
-    FEW_DOCS docs differ, p is that of the exact swap test, the interval stays Student's: the test
-    decides. `fraction`: values lie in [0, 1].
+    FEW_DOCS docs differ, p is that of the exact swap test; the interval stays Student's, but of a
+    `fraction`, whose values lie in [0, 1], it is Bonett and Price's (2012, two docs added, that
+    differ by 1 and by −1), since claims against a margin are read from it.
     """
     left, right = _checked(a), _checked(b)
+    if fraction:
+        _check_fractions(left, right)
     return _paired(left[:, None], right[:, None], MEAN, fraction)
 
 
@@ -206,7 +165,7 @@ def paired_ratio_difference(
 
     Paired t-test on linearised per-doc values; few docs as in `paired_mean_difference`.
     """
-    left, right = (np.stack([_checked(up), _checked(down)], axis=1) for up, down in (a, b))
+    left, right = (_columns(up, down) for up, down in (a, b))
     return _paired(left, right, RATIO, fraction=False)
 
 
@@ -214,8 +173,8 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     """Share of ones in b minus that in a, one 0 or 1 a doc; both (docs,).
 
     McNemar's test in its mid-p form (Fagerland, Lydersen and Laake 2013), which keeps its level
-    where the exact one is too careful; the interval is Student's. Raises ValueError for other
-    values than 0 and 1: with more than one sample a doc, compare per-doc means.
+    where the exact one is too careful, and Tango's score interval (`Discordant`). Raises ValueError
+    for other values than 0 and 1: of several samples a doc, compare per-doc means.
     """
     from scipy.special import bdtr
 
@@ -229,7 +188,9 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
     less, count = min(up, down), up + down
     below = float(bdtr(less - 1, count, 0.5)) if less else 0.0
     p = min(1.0, float(bdtr(less, count, 0.5)) + below)  # both tails, half of what was seen
-    return replace(found, p=p, test="McNemar's test, mid-p")
+    scale = _with_two_docs((right - left)[:, None]).error  # for whom Student's will do
+    spread = Discordant(found.difference, scale, found.n - 1, found.n, gains=up, losses=down)
+    return replace(found, p=p, spread=spread, test="McNemar's test, mid-p")
 
 
 def fixed_docs_difference(
@@ -242,8 +203,10 @@ def fixed_docs_difference(
     whether the arms differ on *this* benchmark, not on questions like these. NaN where no doc's
     samples vary.
     """
-    left, right = _checked(a), _checked(b)
-    noise = _checked(noise_a) + _checked(noise_b)
+    left, right, *noises = (_checked(values) for values in (a, b, noise_a, noise_b))
+    if len({len(left), len(right), *map(len, noises)}) > 1 or any((x < 0).any() for x in noises):
+        raise ValueError("expected the same docs in both arms, and of each a noise not below 0")
+    noise = noises[0] + noises[1]
     n, total = len(left), float(noise.sum())
     bare = Difference(_mean(left), _mean(right), UNKNOWN, math.nan, n, "t-test given the docs")
     if n < MINIMUM_DOCS or not total > 0:
@@ -259,8 +222,11 @@ def stratified_difference(tasks: Sequence[Difference]) -> Difference:
 
     Tasks are fixed and weigh the same, whatever their sizes; docs are as each difference takes
     them. Standard errors add up in squares, degrees of freedom by Satterthwaite. NaN where nothing
-    is known of a task's spread, or none of the differences varies.
+    is known of a task's spread, or none of the differences varies. Raises ValueError without
+    tasks.
     """
+    if not tasks:
+        raise ValueError("expected one task or more, got none")
     value_a, value_b = (
         math.fsum(values) / len(tasks) for values in zip(*map(_values, tasks), strict=True)
     )
@@ -272,7 +238,8 @@ def stratified_difference(tasks: Sequence[Difference]) -> Difference:
         return bare
     parts = zip(squares, known, strict=True)
     freedom = total**2 / math.fsum(part**2 / spread.freedom for part, spread in parts if part)
-    spread = Spread(bare.difference, math.sqrt(total), freedom, n)
+    centre = math.fsum(spread.centre for spread in known) / len(tasks)
+    spread = Spread(centre, math.sqrt(total), freedom, n)
     return replace(bare, spread=spread, p=_two_sided(spread))
 
 
@@ -290,9 +257,11 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     One checkpoint in an arm tells nothing of their spread: NaN.
     """
     left, right = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (a, b))
+    if (left.ndim, right.ndim) != (2, 2) or not left.size or not right.size:
+        raise ValueError(f"expected (checkpoints, docs), got {left.shape} and {right.shape}")
     if left.shape[1] != right.shape[1] or (paired and len(left) != len(right)):
         raise ValueError(f"expected the same docs in both arms, got {left.shape} and {right.shape}")
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+    if not ((np.abs(left) < HUGE).all() and (np.abs(right) < HUGE).all()):
         raise ValueError("expected finite numbers; leave out docs that a checkpoint did not answer")
     n = left.shape[1]
     bare = Difference(
@@ -330,7 +299,9 @@ def wilcoxon_p(a: ArrayLike, b: ArrayLike) -> float:
     """
     from scipy.stats import wilcoxon
 
-    gaps = _checked(b) - _checked(a)
+    left, right = _checked(a), _checked(b)
+    _check_same(left, right)
+    gaps = right - left
     if len(gaps) < MINIMUM_DOCS:
         return math.nan
     if not gaps.any():
@@ -368,6 +339,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 def _adjusted(p_values: Sequence[float], method: Callable[[Array, int], Array]) -> list[float]:
     p = np.asarray(p_values, dtype=float)
+    if (p < 0).any() or (p > 1).any():
+        raise ValueError("expected p-values in [0, 1], or NaN")
     order = np.argsort(p, kind="stable")  # NaN comes last
     ordered = np.nan_to_num(p[order], nan=1.0)
     adjusted = np.empty_like(p)
@@ -378,9 +351,30 @@ def _adjusted(p_values: Sequence[float], method: Callable[[Array, int], Array]) 
 
 def _checked(values: ArrayLike) -> Array:
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or not np.isfinite(array).all():
-        raise ValueError(f"expected one finite number a doc, got shape {array.shape}")
+    if array.ndim != 1 or not (np.abs(array) < HUGE).all():
+        raise ValueError(
+            f"expected one finite number a doc, below {HUGE:g}, got shape {array.shape}"
+        )
     return array
+
+
+def _check_same(left: Array, right: Array) -> None:
+    if len(left) != len(right):
+        raise ValueError(f"expected the same docs in both arms, got {len(left)} and {len(right)}")
+
+
+def _check_fractions(*arrays: Array) -> None:
+    for array in arrays:
+        if len(array) and not -1e-9 <= array.min() <= array.max() <= 1 + 1e-9:
+            raise ValueError(
+                f"expected fractions in [0, 1], got {array.min():g} to {array.max():g}"
+            )
+
+
+def _columns(up: ArrayLike, down: ArrayLike) -> Array:
+    numerators, denominators = _checked(up), _checked(down)
+    _check_same(numerators, denominators)
+    return np.stack([numerators, denominators], axis=1)
 
 
 def _mean(values: Array) -> float:
@@ -388,8 +382,7 @@ def _mean(values: Array) -> float:
 
 
 def _paired(left: Array, right: Array, quantity: Quantity, fraction: bool) -> Difference:
-    if len(left) != len(right):
-        raise ValueError(f"expected the same docs in both arms, got {len(left)} and {len(right)}")
+    _check_same(left, right)
     n, test = len(left), _T_TESTS[quantity is MEAN]
     bare = Difference(_value(left, quantity), _value(right, quantity), UNKNOWN, math.nan, n, test)
     gap = bare.difference
@@ -404,7 +397,10 @@ def _paired(left: Array, right: Array, quantity: Quantity, fraction: bool) -> Di
     else:
         p = _two_sided(spread)
     size = gap / (spread.error * math.sqrt(n)) if spread.error else math.nan
-    return replace(bare, spread=spread, p=p, effect_size=size, test=test)
+    if fraction and differing < FEW_DOCS and spread.error:
+        spread = _with_two_docs(right - left)
+    found = replace(bare, spread=spread, p=p, effect_size=size, test=test)
+    return replace(found, differing=differing)
 
 
 _T_TESTS = {True: "paired t-test on per-doc values", False: "paired t-test on linearised ratios"}
@@ -413,6 +409,16 @@ _T_TESTS = {True: "paired t-test on per-doc values", False: "paired t-test on li
 def _value(rows: Array, quantity: Quantity) -> float:
     value = float(quantity.value(rows.mean(axis=0))) if len(rows) else math.nan
     return value if math.isfinite(value) else math.nan
+
+
+def _with_two_docs(gaps: Array) -> Spread:
+    """Of fractions' differences, two docs added that differ by 1 and by −1.
+
+    Bonett and Price 2012, with Student's t. Student's own error is next to nothing where one doc of
+    many differs, and four times as many false claims against a margin as α are the result.
+    """
+    more = np.concatenate([gaps[:, 0], [1.0, -1.0]])
+    return _spread(more[:, None], MEAN, float(more.mean()))
 
 
 def _spread(

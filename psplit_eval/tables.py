@@ -183,7 +183,8 @@ def _margin_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(
         "Claims against the margin",
         "Of the primary comparisons that are fractions. Three answers: yes (p one-sided, "
-        "Holm-corrected over this table, under 0.05), no (the opposite is shown), inconclusive. "
+        "Holm-corrected over this table, under 0.05), no (the opposite is shown, likewise), "
+        "inconclusive. "
         f"To tell: for a chance of {POWER:.0%} to tell the difference from the margin, if it is "
         "as large as here.",
         ("task", "metric", "difference of", "claim", "margin", "p adj.", "verdict", "to tell"),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("diversity", "files", "memory", "power", "resampling", "text", "thinking"),
+    ("diversity", "files", "memory", "power", "resampling", "spread", "text", "thinking"),
     (
         "accuracy",
         "association",

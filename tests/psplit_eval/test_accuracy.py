@@ -22,6 +22,7 @@ from psplit_eval.accuracy import (
     grade,
     maj_at_k,
     pass_at_k,
+    pass_at_k_variance,
 )
 from psplit_eval.errors import UsageError
 
@@ -244,3 +245,25 @@ def test_a_majority_of_more_than_n_is_undefined_and_of_none_is_refused():
     assert math.isnan(maj_at_k(votes("aab"), 4))
     with pytest.raises(UsageError, match="k=0"):
         maj_at_k(votes("aab"), 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "correct", "k"), [(4, 1, 2), (8, 3, 4), (8, 8, 4), (5, 0, 1), (2, 1, 1)]
+)
+def test_the_variance_of_pass_at_k_is_the_jackknifes(n, correct, k):
+    """By a plain loop over the sample that is left out."""
+    marks = [True] * correct + [False] * (n - correct)
+    without = [pass_at_k(n - 1, sum(marks[:i] + marks[i + 1 :]), k) for i in range(n)]
+    mean = sum(without) / n
+    expected = (n - 1) / n * sum((value - mean) ** 2 for value in without)
+    assert pass_at_k_variance(n, correct, k) == pytest.approx(expected)
+
+
+def test_the_variance_of_pass_at_1_is_that_of_a_mean():
+    """s² / n with s² = n / (n − 1) p (1 − p), by hand for 3 of 8: (3 / 8) (5 / 8) / 7."""
+    assert pass_at_k_variance(8, 3, 1) == pytest.approx(15 / 64 / 7)
+
+
+@pytest.mark.parametrize(("n", "k"), [(4, 4), (1, 1), (2, 8), (0, 1)])
+def test_one_sample_less_has_to_do_for_a_variance(n, k):
+    assert math.isnan(pass_at_k_variance(n, 0, k))

@@ -506,3 +506,69 @@ def test_a_manifest_that_is_none_is_one_line(content, runs, capsys):
     for command in (["compare", *map(str, runs)], ["score", str(runs[1])]):
         assert main(command) == 2
         assert "not of the form that psplit writes" in capsys.readouterr().err
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def strict(path):
+    return json.loads(path.read_text(), parse_constant=refuse)["comparisons"]
+
+
+def test_a_report_decides_claims_about_given_docs(runs, capsys):
+    said = ["--margin", "0.02", "--docs", "given", "--claim", "equivalent"]
+    assert main(["report", str(runs[0]), *said]) == 0
+    assert "Claims against the margin" in (runs[0] / "report.md").read_text()
+    comparisons = strict(runs[0] / "comparison.json")
+    (primary,) = [c for c in comparisons if c["primary"]]
+    assert primary["estimand"] == "docs as given"
+    assert primary["claim"]["claim"] == "equivalent"
+    assert primary["claim"]["alternative"] == "two one-sided"
+    assert primary["margin"] == 0.02
+    assert {c["claim"] for c in comparisons if not c["primary"]} == {None}
+
+
+@pytest.mark.parametrize("claim", [None, "superior", "equivalent"])
+def test_two_runs_are_held_against_a_margin(claim, runs, tmp_path, capsys):
+    said = ["--margin", "0.1", *(["--claim", claim] if claim else [])]
+    out = tmp_path / "out"
+    assert main(["compare", *map(str, runs), *said, "--out", str(out)]) == 0
+    primaries = [c for c in strict(out / "comparison.json") if c["primary"]]
+    assert {c["claim"]["claim"] for c in primaries} == {claim or "non-inferior"}
+    ordered = [c["claim"]["p"] for c in primaries]
+    assert [c["claim"]["p_adjusted"] for c in primaries] == pytest.approx(
+        [min(1, 2 * p) for p in ordered]  # two equal ones
+    )
+
+
+def test_superiority_needs_no_margin(runs, capsys):
+    found = compared(capsys, *runs, "--claim", "superior")
+    assert {c["margin"] for c in found["comparisons"] if c["primary"]} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--margin", "0"], "above 0 and below 1"),
+        (["--margin", "1.5"], "above 0 and below 1"),
+        (["--margin", "-1"], "above 0 and below 1"),
+        (["--margin", "nan"], "above 0 and below 1"),
+        (["--margin", "inf", "--claim", "superior"], "below 1"),
+        (["--margin", "two"], "'two'"),
+        (["--claim", "equivalent"], "add --margin"),
+        (["--claim", "non-inferior"], "add --margin"),
+        (["--claim", "better", "--margin", "0.1"], "'better'"),
+        (["--docs", "few"], "'few'"),
+    ],
+)
+def test_a_design_that_makes_no_sense_is_one_line(options, words, runs, capsys):
+    for command in (["report", str(runs[0])], ["compare", *map(str, runs)]):
+        try:
+            code = main([*command, *options])
+        except SystemExit as stopped:  # argparse's own errors
+            code = stopped.code
+        assert code == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert words in lines[-1]
+        assert len(lines) == 1

@@ -139,3 +139,32 @@ def test_degenerate_swaps():
     assert swap_test(A, A) == 1
     nothing = np.zeros((6, 2))
     assert math.isnan(swap_test(nothing, nothing, RATIO))
+
+
+def test_a_swap_after_which_a_ratio_is_undefined_is_no_evidence():
+    """One doc has all tokens of an arm. Of the 4 swaps of the docs that differ, two leave an arm
+    without any: those count as no less extreme than what was seen."""
+    a = np.array([[1.0, 4.0], [0.0, 0.0]])
+    b = np.array([[0.0, 0.0], [8.0, 4.0]])
+    assert swap_test(a, b, RATIO) == 1
+
+
+def test_bootstrap_of_a_ratio_that_one_doc_carries_is_undefined():
+    rows = np.array([[1.0, 1.0], [2, 0], [3, 0], [1, 0], [2, 0]])
+    assert all(map(math.isnan, bca_interval(rows, RATIO, resamples=200)))
+    both = np.hstack([rows, rows[::-1]])
+    assert all(map(math.isnan, bca_interval(both, difference_of(RATIO), resamples=200)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: swap_test(np.zeros((3, 1)), np.zeros((4, 1))),
+        lambda: swap_test(np.zeros(3), np.ones(3)),
+        lambda: bca_interval(PAIRED, difference_of(MEAN), resamples=0),
+        lambda: studentised_interval(PAIRED, difference_of(MEAN), resamples=0),
+    ],
+)
+def test_input_that_makes_no_sense_is_one_line(call):
+    with pytest.raises(ValueError, match="expected"):
+        call()

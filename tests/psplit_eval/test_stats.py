@@ -294,3 +294,53 @@ def test_what_is_no_number_a_doc_is_refused(bad):
 def test_arms_of_different_docs_are_refused():
     with pytest.raises(ValueError, match="the same docs in both arms, got 14 and 13"):
         paired_mean_difference(A, B[:13])
+
+
+SIX = [0.1, 0.4, 0.2, 0.8, 0.5, 0.9]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: stratified_difference([]),
+        lambda: fixed_docs_difference(SIX, SIX[:5], SIX, SIX[:5]),
+        lambda: fixed_docs_difference(SIX, SIX, SIX, [0.1]),
+        lambda: fixed_docs_difference(SIX, SIX, [-0.1] * 6, [0.3] * 6),
+        lambda: crossed_difference(np.zeros((2, 0)), np.zeros((2, 0))),
+        lambda: crossed_difference(np.zeros((2, 3, 6)), np.zeros((2, 3, 6))),
+        lambda: wilcoxon_p(SIX, [0.1]),
+        lambda: wilcoxon_p(SIX, SIX[:5]),
+        lambda: ratio_estimate(SIX, SIX[:5]),
+        lambda: paired_ratio_difference((SIX, SIX), (SIX, SIX[:5])),
+        lambda: mean_estimate([1, 2, 3, 4, 5, 6], fraction=True),
+        lambda: paired_mean_difference(SIX, [1, 2, 3, 4, 5, 6], fraction=True),
+        lambda: paired_mean_difference(SIX, [1e300] * 6),
+        lambda: mean_estimate(SIX, confidence=1.5),
+        lambda: mean_estimate(SIX, confidence=0),
+        lambda: holm([2.0, 0.1]),
+        lambda: benjamini_hochberg([-1.0]),
+    ],
+)
+def test_input_that_makes_no_sense_is_one_line(call):
+    with pytest.raises(ValueError, match="expected") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_below_the_minimum_no_test_infers(n):
+    a, b = A[:n], B[:n]
+    for found in (
+        stratified_difference([paired_mean_difference(a, b)]),
+        fixed_docs_difference(a, b, a**2, b**2),
+        paired_ratio_difference((a, a + 1), (b, b + 1)),
+    ):
+        assert math.isnan(found.p)
+        assert math.isnan(found.ci_low)
+        assert found.n == n
+
+
+def test_numbers_with_a_large_offset_and_a_rounded_difference_do_not_vary():
+    found = paired_mean_difference(np.full(12, 1e9 + 0.1), np.full(12, 1e9 + 0.3))
+    assert found.p == 2 / 2**12
+    assert math.isnan(found.effect_size)

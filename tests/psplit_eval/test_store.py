@@ -177,3 +177,21 @@ def test_half_a_surrogate_pair_which_servers_may_send_is_no_error(tmp_path):
     with Store(tmp_path / "samples.sqlite") as store:
         store.add_samples([sample(text="a \ud83d b")])
         assert [found.text for found in store.samples()] == ["a ? b"]
+
+
+def test_moments_are_of_samples_that_are_defined(tmp_path):
+    """Values 1, 2, 4: sum 7, squares 21, variance (21 − 49 / 3) / 2 = 7 / 3."""
+    values = {0: [1.0, 2.0, 4.0], 1: [5.0], 2: [1.0, math.nan]}
+    rows = [
+        Metric("m", "t", doc, index, "x", value)
+        for doc, given in values.items()
+        for index, value in enumerate(given)
+    ]
+    with Store(tmp_path / "s.sqlite") as store:
+        store.replace_metrics("t", [*rows, Metric("m", "t", 0, None, "x", 9.0)])
+        found = store.moments("t", "m")
+        assert store.moments("t", "other") == {}
+    assert found["x"][0][:] == (3, 7, 21)
+    assert found["x"][0].variance == pytest.approx(7 / 3)
+    assert math.isnan(found["x"][1].variance)
+    assert 2 not in found["x"]

@@ -1,0 +1,126 @@
+"""What is known of the truth around an estimate: limits at any confidence, p against any value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+__all__ = ["UNKNOWN", "Discordant", "Spread"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What is known of the truth around an estimate: Student's t, with `error` as its scale.
+
+    `error` 0: all n docs gave `centre`, in a unit whose values lie within `reach` of it on each
+    side. NaN: nothing is known. `limits` raises ValueError for a confidence outside (0, 1).
+    """
+
+    centre: float
+    error: float
+    freedom: float
+    n: int
+    reach: tuple[float, float] = (math.inf, math.inf)
+
+    def limits(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Two-sided interval; NaN where nothing is known."""
+        from scipy.special import stdtrit
+
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
+        if self.error != 0:
+            half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+            return self.centre - half, self.centre + half
+        unseen = 1 - ((1 - confidence) / 2) ** (1 / self.n)  # share of docs that may be otherwise
+        low, high = (unseen * reach for reach in self.reach)
+        if math.isinf(low + high):
+            return math.nan, math.nan
+        return self.centre - low, self.centre + high
+
+    def p_below(self, value: float) -> float:
+        """One-sided p-value of the hypothesis that the truth is at or below `value`."""
+        from scipy.special import stdtr
+
+        if self.error != 0:
+            return float(stdtr(self.freedom, (value - self.centre) / self.error))
+        return self._p_constant(self.centre - value, self.reach[0])
+
+    def p_above(self, value: float) -> float:
+        """One-sided p-value of the hypothesis that the truth is at or above `value`."""
+        from scipy.special import stdtr
+
+        if self.error != 0:
+            return float(stdtr(self.freedom, (self.centre - value) / self.error))
+        return self._p_constant(value - self.centre, self.reach[1])
+
+    def mirrored(self) -> Spread:
+        """The same of a − b."""
+        low, high = self.reach
+        return replace(self, centre=-self.centre, reach=(high, low))
+
+    def _p_constant(self, gap: float, reach: float) -> float:
+        """For the truth to lie `gap` off, a share gap / reach of docs has to be otherwise."""
+        if math.isinf(reach):
+            return math.nan
+        return 1.0 if gap <= 0 or reach <= 0 else max(0.0, 1 - gap / reach) ** self.n
+
+
+UNKNOWN = Spread(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Discordant(Spread):
+    """Of a difference of two shares over n docs with one answer each: b was right in `gains` docs
+    where a was not, and the reverse in `losses`.
+
+    Tango's score interval (1998), with Student's quantile: the variance is that of the difference
+    that is asked about, so it holds its level where hardly any docs differ.
+    """
+
+    gains: int = 0
+    losses: int = 0
+
+    def limits(self, confidence: float = 0.95) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
+        t = float(stdtrit(self.freedom, (1 + confidence) / 2))
+        return self._where(t, -1.0), self._where(-t, 1.0)
+
+    def p_below(self, value: float) -> float:
+        from scipy.special import stdtr
+
+        return float(stdtr(self.freedom, -self._score(value)))
+
+    def p_above(self, value: float) -> float:
+        from scipy.special import stdtr
+
+        return float(stdtr(self.freedom, self._score(value)))
+
+    def mirrored(self) -> Spread:
+        return replace(self, centre=-self.centre, gains=self.losses, losses=self.gains)
+
+    def _score(self, value: float) -> float:
+        """How many standard errors the docs lie above a true difference of `value`."""
+        n, gains, losses = self.n, self.gains, self.losses
+        if abs(value) >= 1:
+            return -math.copysign(math.inf, value)
+        b = -gains - losses + (2 * n - gains + losses) * value
+        c = -losses * value * (1 - value)
+        share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (
+            4 * n
+        )  # of losses, the most likely then
+        off, variance = gains - losses - n * value, n * (2 * share + value * (1 - value))
+        if variance > 0:
+            return off / math.sqrt(variance)
+        return math.copysign(math.inf, off) if abs(off) > 1e-9 else 0.0
+
+    def _where(self, score: float, end: float) -> float:
+        """The difference between the estimate and `end` that has this score; `end` if none has."""
+        from scipy.optimize import brentq
+
+        outer = end * (1 - 1e-12)
+        if (self._score(outer) - score) * end > 0:
+            return end
+        return float(brentq(lambda value: self._score(value) - score, self.centre, outer))

@@ -1,0 +1,76 @@
+"""Limits and p of single answers, against published numbers and their own definition."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from psplit_eval.spread import Discordant
+
+NORMAL = 1e9
+"""Degrees of freedom that make Student's quantile the normal one, as Tango has it."""
+
+
+def counted(n, gains, losses, freedom=NORMAL):
+    return Discordant((gains - losses) / n, 0.1, freedom, n, gains=gains, losses=losses)
+
+
+def test_tangos_interval_as_published():
+    """Airway data of Fagerland, Lydersen and Laake (2014): 1 and 7 of 21 pairs are discordant."""
+    low, high = counted(21, 1, 7).limits()
+    assert (low, high) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+def test_without_a_difference_it_is_mcnemars_asymptotic_test():
+    for gains, losses in ((3, 9), (12, 5), (1, 0)):
+        expected = stats.norm.sf((gains - losses) / math.sqrt(gains + losses))
+        assert counted(40, gains, losses).p_below(0.0) == pytest.approx(expected)
+
+
+def test_where_no_doc_differs_it_is_wilsons_limit():
+    wilson = stats.binomtest(0, 30).proportion_ci(method="wilson").high
+    assert counted(30, 0, 0).limits() == pytest.approx((-wilson, wilson))
+
+
+@given(st.integers(5, 300), st.integers(0, 300), st.integers(0, 300), st.floats(0.5, 0.999))
+def test_limits_are_where_p_says_so(n, gains, losses, confidence):
+    gains = min(gains, n)
+    losses = min(losses, n - gains)
+    spread = counted(n, gains, losses, freedom=n - 1)
+    low, high = spread.limits(confidence)
+    assert -1 <= low <= spread.centre <= high <= 1
+    tail = (1 - confidence) / 2
+    if low > -1:
+        assert spread.p_below(low) == pytest.approx(tail, abs=1e-6)
+    if high < 1:
+        assert spread.p_above(high) == pytest.approx(tail, abs=1e-6)
+    mirrored = spread.mirrored().limits(confidence)
+    assert mirrored == pytest.approx((-high, -low), abs=1e-9)
+
+
+@given(st.integers(5, 60), st.integers(0, 60), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_higher_value_is_less_surely_exceeded(n, gains, one, other):
+    spread = counted(n, min(gains, n), 0)
+    low, high = sorted((one, other))
+    assert spread.p_below(low) <= spread.p_below(high) + 1e-9
+    assert spread.p_below(low) + spread.p_above(low) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [60, 100, 200, 300])
+@pytest.mark.parametrize("margin", [0.015, 0.03, 0.1])
+def test_hardly_ever_is_a_loss_called_none(n, margin):
+    """Exactly, by the binomial: docs are lost at the margin and none is won, the hardest case. By
+    Student's t, 'not worse by the margin' is said in up to 20 %."""
+    claimed = sum(
+        stats.binom.pmf(lost, n, margin)
+        for lost in range(n + 1)
+        if counted(n, 0, lost, freedom=n - 1).p_below(-margin) < 0.05
+    )
+    assert claimed <= 0.065
+
+
+def test_a_confidence_is_a_chance():
+    with pytest.raises(ValueError, match="confidence"):
+        counted(10, 1, 1).limits(1.0)
