@@ -421,7 +421,7 @@ def _rows(arm: Arm, metric: str, docs: Sequence[int], ratio: bool) -> Array:
 
 
 def _noise(arm: Arm, metric: str, docs: Sequence[int]) -> Array | None:
-    known = arm.noise.get(metric, {})
+    known = arm.noise.get(metric, {}) if rule_of(metric).given else {}
     if not docs or any(doc not in known for doc in docs):
         return None
     return np.array([known[doc] for doc in docs])
@@ -536,13 +536,24 @@ def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:
     None also where nothing differs from the boundary, or nothing varies."""
     decision, result = comparison.decision, comparison.result
     if decision:
-        done, boundary = decision.verdict is not Verdict.INCONCLUSIVE, decision.boundary
+        done, boundaries = (
+            decision.verdict is not Verdict.INCONCLUSIVE,
+            _boundaries(decision, result),
+        )
         level, sides = ALPHA / claims, 1
     else:
-        done, boundary = comparison.verdict != "inconclusive", 0.0
-        level, sides = ALPHA / tests, 2
-    gap = abs(result.difference - boundary)
-    if done or comparison.parts is None or gap < 1e-12 or not result.spread.error > 0:
+        done = comparison.verdict != "inconclusive"
+        boundaries, level, sides = [0.0], ALPHA / tests, 2
+    gaps = [abs(result.difference - boundary) for boundary in boundaries]
+    if done or comparison.parts is None or min(gaps) < 1e-12 or not result.spread.error > 0:
         return None
     given = comparison.estimand is Estimand.GIVEN
-    return needed(gap, result.n, comparison.parts, POWER, level, sides, given)
+    return needed(gaps, result.n, comparison.parts, POWER, level, sides, given)
+
+
+def _boundaries(decision: Decision, result: Difference) -> list[float]:
+    """What the difference has to be told from: of equivalence both margins, if it lies between."""
+    between = abs(result.difference) < decision.margin
+    if decision.claim is Claim.EQUIVALENT and between:
+        return [-decision.margin, decision.margin]
+    return [decision.boundary]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from psplit_eval.arms import Arm
 from psplit_eval.comparison import ALPHA, Comparison
+from psplit_eval.margins import Verdict
 
 __all__ = ["runs_verdict", "verdict"]
 
@@ -60,7 +61,7 @@ def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much
     primary = [c for c in comparisons if c.primary]
     if not primary:
         return alone
-    parts = _of_withheld(primary), _of_tested(primary, little, much)
+    parts = _of_withheld(primary), _of_tested(primary, little, much), _of_claims(primary)
     return " ".join(part for part in parts if part)
 
 
@@ -105,6 +106,20 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
         f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
         f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
     )
+
+
+def _of_claims(primary: Sequence[Comparison]) -> str:
+    """The claims against the margin by their answers."""
+    said = []
+    for verdict in Verdict:
+        members = [c for c in primary if c.decision and c.decision.verdict is verdict]
+        arms = ", ".join(f"{c.task} ({c.arm_b} against {c.arm_a})" for c in members)
+        said += [f"{verdict.value}: {arms}"] if members else []
+    decision = next((c.decision for c in primary if c.decision), None)
+    if decision is None:
+        return ""
+    claim = decision.claim.value.capitalize()
+    return f"{claim} at a margin of {decision.margin:g}: {'; '.join(said)}."
 
 
 def _all_agree(comparison: Comparison) -> bool:

@@ -8,7 +8,7 @@ population face both; docs as given face the second alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,7 +149,7 @@ def samples_needed(
 
 
 def needed(
-    gap: float,
+    gaps: Sequence[float],
     docs: int,
     parts: Components,
     wanted: float = 0.8,
@@ -157,10 +157,23 @@ def needed(
     sides: int = 2,
     given: bool = False,
 ) -> Need:
-    """Both: docs at the samples of `parts`, samples at `docs` docs; of given docs, samples only."""
+    """Docs at the samples of `parts`, samples at `docs` docs; of given docs, samples only.
+
+    `gaps`: to every boundary that the difference has to be told from; two for equivalence, and the
+    chance to tell it from both is at least the sum of the two less 1.
+    """
+    _check_chance(wanted)
+
+    def enough(docs: int, variance: float) -> bool:
+        chances = [power(gap, docs, variance, alpha, sides) for gap in gaps]
+        return sum(chances) - (len(chances) - 1) >= wanted
+
     known = not math.isnan(parts.noise)
-    more = None if given else docs_needed(gap, parts.now, wanted, alpha, sides)
-    return Need(more, samples_needed(gap, docs, parts, wanted, alpha, sides, given), known)
+    more = None if given else least(lambda count: enough(count, parts.now), 2)
+    samples = None
+    if known and docs > 1:
+        samples = least(lambda count: enough(docs, parts.variance(count, given)))
+    return Need(more, samples, known)
 
 
 def detectable(

@@ -169,20 +169,36 @@ def _redrawn(
     if resamples < 1:
         raise ValueError(f"resamples {resamples}: expected 1 or more")
     n, columns = rows.shape
-    rng = np.random.Generator(np.random.SFC64(seed))
-    kind = np.uint16 if n <= 1 << 16 else np.uint32
-    table = rows
+    kinds, sizes = np.unique(rows, axis=0, return_counts=True)
+    table = kinds
     if products:
-        squares = (rows[:, :, None] * rows[:, None, :]).reshape(n, -1)
-        table = np.concatenate([rows, squares], axis=1)
-    step = max(1, _CELLS // n)
-    counts = np.empty((step, n))
+        squares = (kinds[:, :, None] * kinds[:, None, :]).reshape(len(kinds), -1)
+        table = np.concatenate([kinds, squares], axis=1)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    for counts in _drawn(n, sizes, resamples, rng):
+        means = counts @ table / n
+        yield means[:, :columns], means[:, columns:].reshape(len(counts), columns, -1)
+
+
+def _drawn(
+    n: int, kinds: NDArray[np.int64], resamples: int, rng: np.random.Generator
+) -> Iterator[Array]:
+    """How often every kind of doc is drawn (r, kinds), `kinds` saying how many docs are of it.
+
+    Docs with equal rows are drawn together: of accuracies there are few kinds.
+    """
+    step, small = max(1, _CELLS // n), np.uint16 if n <= 1 << 16 else np.uint32
+    counts, all_differ = np.empty((step, len(kinds))), len(kinds) == n
+    kind_of = np.repeat(np.arange(len(kinds)), kinds)
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
-        for row, drawn in enumerate(rng.integers(0, n, (size, n), dtype=kind)):
-            counts[row] = np.bincount(drawn, minlength=n)
-        means = counts[:size] @ table / n
-        yield means[:, :columns], means[:, columns:].reshape(size, columns, -1)
+        if 8 * len(kinds) < n:
+            yield rng.multinomial(n, kinds / n, size=size).astype(np.float64)
+            continue
+        for row, drawn in enumerate(rng.integers(0, n, (size, n), dtype=small)):
+            of = drawn if all_differ else kind_of[drawn]
+            counts[row] = np.bincount(of, minlength=len(kinds))
+        yield counts[:size]
 
 
 def swap_test(

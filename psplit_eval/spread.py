@@ -108,9 +108,8 @@ class Discordant(Spread):
             return -math.copysign(math.inf, value)
         b = -gains - losses + (2 * n - gains + losses) * value
         c = -losses * value * (1 - value)
-        share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (
-            4 * n
-        )  # of losses, the most likely then
+        # of losses, the share that is most likely then
+        share = (math.sqrt(max(0.0, b * b - 8 * n * c)) - b) / (4 * n)
         off, variance = gains - losses - n * value, n * (2 * share + value * (1 - value))
         if variance > 0:
             return off / math.sqrt(variance)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.arms import Arm, arm_values, read_arms, with_pools
@@ -392,6 +393,36 @@ def test_nothing_is_needed_where_nothing_is_open_or_nothing_differs():
     assert primary(compare_modes(pair(LEFT, LEFT))).need is None
 
 
+def test_what_is_needed_counts_the_correction_in():
+    """Two tasks: each is left half of alpha at worst."""
+    other = np.roll(LEFT, 7) * 0.9 + 0.05 * (LEFT < 0.5)
+    arms = [arm(mode, x, task=t) for t in "tu" for mode, x in (("a", LEFT), ("b", other))]
+    found = [c for c in compare_modes(arms) if c.primary]
+    gap, variance = abs(found[0].result.difference), found[0].result.spread.error ** 2 * 60
+    assert found[0].need.docs == docs_needed(gap, variance, alpha=0.025)
+
+
+def test_equivalence_needs_room_on_both_sides():
+    """Power of the two one-sided tests together, by the noncentral t of scipy."""
+    other = np.roll(LEFT, 1)
+    gap, variance = other.mean() - LEFT.mean(), np.var(other - LEFT, ddof=1)
+    design = Design(claim=Claim.EQUIVALENT, margin=0.05)
+    found = primary(compare_modes([arm("a", LEFT), arm("b", other)], design))
+    assert found.decision.verdict is Verdict.INCONCLUSIVE
+
+    def chance(n):
+        t = stats.t.ppf(0.95, n - 1)
+        shifts = [room / math.sqrt(variance / n) for room in (0.05 + gap, 0.05 - gap)]
+        return sum(stats.nct.sf(t, n - 1, shift) for shift in shifts) - 1
+
+    assert chance(found.need.docs) >= 0.8 > chance(found.need.docs - 1)
+
+
+def test_claims_are_in_the_verdict():
+    found = compare_modes(pair(LEFT, RIGHT), Design(claim=Claim.NON_INFERIOR, margin=0.3))
+    assert verdict(found).endswith("Non-inferior at a margin of 0.3: yes: t (b against a).")
+
+
 def test_given_docs_are_compared_by_their_samples():
     found = primary(compare_modes(pair(), Design(estimand=Estimand.GIVEN)))
     noise = [np.array(list(noise_of(x).values())) for x in (LEFT, RIGHT)]
@@ -489,7 +520,7 @@ def test_metrics_of_sets_are_compared_on_equal_numbers_only():
 
 
 def test_unequal_arms_compare_accuracy_of_all_samples_and_pass_at_k(arms_of):
-    """4 against 8: accuracy is that of all samples, pass@4 of both, as maj@4 is; pass@8 and maj@8 of none."""
+    """4 against 8: accuracy is that of all samples, pass@4 and maj@4 of both, pass@8 of none."""
     samples = [
         sample(mode, doc, index, "1" if (doc + index * (mode == "b")) % 3 else "2")
         for mode, count in (("a", 4), ("b", 8))
