@@ -58,7 +58,8 @@ def decide(
 ) -> Decision:
     """Decide a claim at level α, each one-sided; `margin` ≥ 0 in the metric's unit.
 
-    The chance to say 'yes' where the claim is false is at most α, and so is that of a false 'no'.
+    The chance to say 'yes' where the claim is false is α at most, and so is that of a false 'no',
+    if means over docs are normal; docs/error_rates.md says what few, skewed docs make of it.
     Raises ValueError for a negative margin, or one of 0 for a claim that needs room.
     """
     if margin < 0 or (margin == 0 and claim is not Claim.SUPERIOR):
