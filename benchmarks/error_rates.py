@@ -209,8 +209,7 @@ def paired_cells() -> Iterator[Cell]:
         wanted = EXACT if population.fraction else LEVEL
         sizes = [(n, k) for n in DOCS for k in ((1, 8) if population.fraction else (8,))]
         for n, k in [*sizes, (100, 64) if population.fraction else (30, 1)]:
-            ranks = k == 8 and n < 500
-            swaps = ranks and n == 100 and population != BINARY[-1]
+            ranks, swaps = k == 8 and n == 30, k == 8 and n == 100 and population != BINARY[-1]
             once = partial(once_paired, population, n, k, ranks, swaps)
             yield Cell("paired", population.name, str(n), k, "equal", once, wanted)
 
@@ -328,10 +327,8 @@ def _bootstrap(rows: Array, quantity: Any, truth: float, rng: Rng) -> Outcome:
 
 
 def bootstrap_cells() -> Iterator[Cell]:
-    for population in (Binary(0.8, 2.0, SHIFT), Skewed(SHIFT)):
-        for n in (30, 100):
-            once = partial(once_bootstrap, population, n, 8)
-            yield _bootstrap_cell(population.name, n, once)
+    for population, n in ((Binary(0.8, 2.0, SHIFT), 30), (Skewed(SHIFT), 30), (Skewed(SHIFT), 100)):
+        yield _bootstrap_cell(population.name, n, partial(once_bootstrap, population, n, 8))
     yield _bootstrap_cell(Tokens().name, 30, partial(once_bootstrap_ratio, Tokens(0.2), 30, 8))
 
 

@@ -226,7 +226,7 @@ def test_where_single_cells_are_all_that_varies_docs_give_the_degrees_of_freedom
 
 def test_three_seeds_an_arm_keep_their_level():
     """Seeds that vary more than docs and are few: with Satterthwaite's degrees of freedom 172 of
-    these are claimed; of a level of 6 % the binomial count is 153 or more once in a thousand."""
+    these are claimed; at a level of 6 % more than 154 are, once in a thousand."""
     rng, claimed = np.random.default_rng(6), 0
     for _ in range(2000):
         effects = rng.normal(0, 0.5, (2, 1, 40)) + rng.normal(0, 0.4, (2, 3, 1))
