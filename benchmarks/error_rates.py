@@ -253,7 +253,7 @@ def stratified_cells() -> Iterator[Cell]:
 def crossed_cells() -> Iterator[Cell]:
     for binary in (False, True):
         for seeds in (3, 5):
-            for spread in (0.2,) if binary else (0.02, 0.2):
+            for spread in (0.02, 0.2):
                 for paired in (False, True):
                     yield _crossed_cell(Seeds(seeds, spread, paired, binary))
     for paired in (False, True):

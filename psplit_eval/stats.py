@@ -286,8 +286,8 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     (one seed, say). Checkpoints and docs are both samples: it is a claim about the training method.
     Two-way clustered variance (Cameron, Gelbach and Miller 2011): of checkpoints, plus of docs,
     less of their crossing, never less than the largest of them. Degrees of freedom by Cochran and
-    Cox; docs/error_rates.md has what three and five checkpoints make of the level. One checkpoint
-    in an arm tells nothing of their spread: NaN.
+    Cox: with few checkpoints the level is 5 % or below (docs/error_rates.md). One checkpoint in an
+    arm tells nothing of their spread: NaN.
     """
     left, right = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (a, b))
     if left.shape[1] != right.shape[1] or (paired and len(left) != len(right)):
@@ -309,8 +309,7 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
         return bare
     parts = zip(by_row, arms, strict=True)
     pooled = sum(s**2 / (len(arm) - 1) for s, arm in parts)
-    own = max(0.0, sum(by_row) - crossing)  # what is the checkpoints' and not of single cells
-    rows = own, sum(by_row) ** 2 / pooled if pooled else math.inf
+    rows = sum(by_row), sum(by_row) ** 2 / pooled if pooled else math.inf
     spread = Spread(bare.difference, math.sqrt(total), _cautious_freedom((by_doc, n - 1), rows), n)
     return replace(bare, spread=spread, p=_two_sided(spread))
 
@@ -325,8 +324,6 @@ def _cautious_freedom(*parts: tuple[float, float]) -> float:
     from scipy.special import stdtridf, stdtrit
 
     total = sum(variance for variance, _ in parts)
-    if not total > 0:
-        return min(freedom for _, freedom in parts)
     quantile = sum(variance * float(stdtrit(f, 0.975)) for variance, f in parts) / total
     return float(stdtridf(0.975, quantile))
 

@@ -215,15 +215,6 @@ def test_the_interval_of_crossed_arms_has_cochrans_and_coxs_quantile_by_hand():
     assert found.ci_high - found.difference == pytest.approx(half)
 
 
-def test_where_single_cells_are_all_that_varies_docs_give_the_degrees_of_freedom():
-    """Seeds' means are equal: nothing of the variance is theirs."""
-    rng = np.random.default_rng(4)
-    cells = rng.normal(0, 1, (3, 8))
-    cells -= cells.mean(axis=1, keepdims=True)
-    found = crossed_difference(np.zeros((3, 8)), cells, paired=True)
-    assert found.spread.freedom == pytest.approx(7)
-
-
 def test_three_seeds_an_arm_keep_their_level():
     """Seeds that vary more than docs and are few: with Satterthwaite's degrees of freedom 172 of
     these are claimed; at a level of 6 % more than 154 are, once in a thousand."""
