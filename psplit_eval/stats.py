@@ -318,7 +318,7 @@ def _cautious_freedom(*parts: tuple[float, float]) -> float:
     """Degrees of freedom for a sum of (variance, its degrees of freedom).
 
     Those whose 97.5 % quantile is the mean of the parts' quantiles, weighted by variance (Cochran
-    and Cox, Experimental Designs, 1957, section 4.14). Satterthwaite's believe a part of two
+    and Cox, Experimental Designs, 1950). Satterthwaite's believe a part of two
     degrees of freedom when it comes out small by chance, and claim too often.
     """
     from scipy.special import stdtridf, stdtrit

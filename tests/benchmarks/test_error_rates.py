@@ -191,15 +191,17 @@ def test_the_committed_numbers_come_out_again(study, results):
         assert row in results
 
 
-def test_what_was_not_met_is_what_the_page_explains(results):
-    """Rates above 6 %, coverage below 93 %: in these parts alone, and nowhere else."""
-    over = {
-        row["part"]
-        for row in results
-        if row["met"] == "not met" and float(row["rate"]) > float(row["wanted_high"])
-        if not row["asked"].startswith("interval: ") and row["part"] != "power"
-    }
-    assert over <= {"claims"}
+def test_only_claims_about_skewed_differences_are_wrong_too_often(study, results):
+    """Everything else that is not met is too careful: docs/error_rates.md says why."""
+
+    def wrong(row):
+        if row["asked"].startswith(study.INTERVAL):
+            return float(row["rate"]) < float(row["wanted_low"])
+        return float(row["rate"]) > float(row["wanted_high"])
+
+    missed = [row for row in results if row["met"] == "not met" and row["part"] != "power"]
+    places = {(row["part"], row["population"]) for row in missed if wrong(row)}
+    assert places == {("claims", "binary, mean 0.95, c 2"), ("claims", "lognormal")}
 
 
 def test_the_page_shows_the_committed_numbers(study, results):
