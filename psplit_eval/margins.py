@@ -59,8 +59,8 @@ def decide(
 ) -> Decision:
     """Decide a claim at level α, each one-sided; `margin` ≥ 0 in the metric's unit.
 
-    The chance to say 'yes' where the claim is false is about α at most, and so is that of a false
-    'no': exact for normal differences (docs/error_rates.md has others).
+    The chance to say 'yes' where the claim is false is α at most, and so is that of a false 'no',
+    if means over docs are normal; docs/error_rates.md says what few, skewed docs make of it.
     Raises ValueError for a margin that is negative or not finite, or 0 for a claim that needs room,
     and for an alpha outside (0, 1).
     """

@@ -253,8 +253,9 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     Both (checkpoints, docs), of the same docs; `paired`: row i of a and of b belong together, too
     (one seed, say). Checkpoints and docs are both samples: it is a claim about the training method.
     Two-way clustered variance (Cameron, Gelbach and Miller 2011): of checkpoints, plus of docs,
-    less of their crossing, never less than the largest of them; Satterthwaite's degrees of freedom.
-    One checkpoint in an arm tells nothing of their spread: NaN.
+    less of their crossing, never less than the largest of them. Degrees of freedom by Cochran and
+    Cox: with few checkpoints the level is 5 % or below (docs/error_rates.md). One checkpoint in an
+    arm tells nothing of their spread: NaN.
     """
     left, right = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (a, b))
     if (left.ndim, right.ndim) != (2, 2) or not left.size or not right.size:
@@ -276,10 +277,25 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     total = max(by_doc + sum(by_row) - crossing, by_doc, *by_row)
     if not total > _ROUNDING**2:
         return bare
-    parts = [(by_doc, n - 1), *((s, len(arm) - 1) for s, arm in zip(by_row, arms, strict=True))]
-    freedom = (by_doc + sum(by_row)) ** 2 / sum(s**2 / f for s, f in parts)
-    spread = Spread(bare.difference, math.sqrt(total), freedom, n)
+    parts = zip(by_row, arms, strict=True)
+    pooled = sum(s**2 / (len(arm) - 1) for s, arm in parts)
+    rows = sum(by_row), sum(by_row) ** 2 / pooled if pooled else math.inf
+    spread = Spread(bare.difference, math.sqrt(total), _cautious_freedom((by_doc, n - 1), rows), n)
     return replace(bare, spread=spread, p=_two_sided(spread))
+
+
+def _cautious_freedom(*parts: tuple[float, float]) -> float:
+    """Degrees of freedom for a sum of (variance, its degrees of freedom).
+
+    Those whose 97.5 % quantile is the mean of the parts' quantiles, weighted by variance (Cochran
+    and Cox, Experimental Designs, 1950). Satterthwaite's believe a part of two
+    degrees of freedom when it comes out small by chance, and claim too often.
+    """
+    from scipy.special import stdtridf, stdtrit
+
+    total = sum(variance for variance, _ in parts)
+    quantile = sum(variance * float(stdtrit(f, 0.975)) for variance, f in parts) / total
+    return float(stdtridf(0.975, quantile))
 
 
 def _crossing(arm: Array) -> float:

@@ -108,24 +108,24 @@ def test_no_number_of_samples_makes_up_for_docs_that_differ_too_much():
 
 def test_what_is_needed_of_sampled_and_of_given_docs():
     parts = Components(crossing=0.01, noise=0.4, samples=4)
-    both = needed(0.04, 100, parts)
+    both = needed([0.04], 100, parts)
     assert both.docs == docs_needed(0.04, 0.01 + 0.1)
     assert both.samples == samples_needed(0.04, 100, parts)
-    given_docs = needed(0.04, 100, parts, given=True)
+    given_docs = needed([0.04], 100, parts, given=True)
     assert given_docs == Need(None, samples_needed(0.04, 100, parts, given=True), True)
 
 
 def test_without_noise_only_docs_are_known():
     parts = Components.estimated([0.1, 0.3, 0.2, -0.1, 0.0], None, 1)
     assert parts.now == pytest.approx(np.var([0.1, 0.3, 0.2, -0.1, 0.0], ddof=1))
-    found = needed(0.1, 5, parts)
+    found = needed([0.1], 5, parts)
     assert (found.samples, found.samples_known) == (None, False)
     assert found.docs is not None
     assert math.isnan(parts.variance(4, given=True))
 
 
 def test_a_difference_of_nothing_is_out_of_reach():
-    assert needed(0.0, 100, Components(0.01, 0.4, 4)) == Need(None, None, True)
+    assert needed([0.0], 100, Components(0.01, 0.4, 4)) == Need(None, None, True)
 
 
 def test_components_are_found_again_in_simulated_docs():
