@@ -153,7 +153,8 @@ def once_given(population: Population, docs: int, k: int, same: bool, rng: Rng) 
         means = mirrored(population, rng, docs)
     samples = population.sampled(rng, means, k)  # type: ignore[attr-defined]
     (a, b), noise = samples.mean(axis=2), samples.var(axis=2, ddof=1) / k
-    found = fixed_docs_difference(a, b, *noise)
+    counts = np.full(docs, k)
+    found = fixed_docs_difference(a, b, (noise[0], noise[1]), (counts, counts))
     naive = paired_mean_difference(*samples.reshape(2, -1))
     return {
         "t-test given the docs": found.p < ALPHA,

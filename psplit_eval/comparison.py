@@ -391,7 +391,9 @@ class _Pair:
     def tested(self, estimand: Estimand) -> Difference:
         left, right = self.rows_a[:, 0], self.rows_b[:, 0]
         if estimand is Estimand.GIVEN and self.noise_a is not None and self.noise_b is not None:
-            return fixed_docs_difference(left, right, self.noise_a, self.noise_b)
+            counts = [np.array([arm.good[doc] for doc in self.docs]) for arm in (self.a, self.b)]
+            noise = self.noise_a, self.noise_b
+            return fixed_docs_difference(left, right, noise, (counts[0], counts[1]))
         rule = rule_of(self.metric)
         if rule.ratio:
             down = self.rows_a[:, 1], self.rows_b[:, 1]

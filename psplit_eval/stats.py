@@ -194,25 +194,31 @@ def mcnemar_difference(a: ArrayLike, b: ArrayLike) -> Difference:
 
 
 def fixed_docs_difference(
-    a: ArrayLike, b: ArrayLike, noise_a: ArrayLike, noise_b: ArrayLike
+    a: ArrayLike,
+    b: ArrayLike,
+    noise: tuple[ArrayLike, ArrayLike],
+    samples: tuple[ArrayLike, ArrayLike],
 ) -> Difference:
     """Mean of b minus mean of a, the docs being all there is: only their samples are drawn.
 
-    `noise`: of every doc the estimated variance of its value given the doc (s² / k for a mean of k
-    samples); all (docs,). Student's t, degrees of freedom by Satterthwaite over docs. It answers
-    whether the arms differ on *this* benchmark, not on questions like these. NaN where no doc's
-    samples vary.
+    `noise` of a and of b: of every doc the estimated variance of its value given the doc (s² / k
+    for a mean of k samples), and `samples`: k, at least 2; all (docs,). It answers whether the arms
+    differ on *this* benchmark, not on questions like these. Student's t; degrees of freedom by
+    Satterthwaite over docs and arms, from unbiased squares of the variances (those of k samples are
+    (k + 1) / (k − 1) times too large on average). NaN where no doc's samples vary.
     """
-    left, right, *noises = (_checked(values) for values in (a, b, noise_a, noise_b))
-    if len({len(left), len(right), *map(len, noises)}) > 1 or any((x < 0).any() for x in noises):
-        raise ValueError("expected the same docs in both arms, and of each a noise not below 0")
-    noise = noises[0] + noises[1]
-    n, total = len(left), float(noise.sum())
+    left, right, *rest = (_checked(values) for values in (a, b, *noise, *samples))
+    if len({len(left), len(right), *map(len, rest)}) > 1:
+        raise ValueError("expected the same docs in both arms, in noise and in samples")
+    noises, counts = np.array(rest[:2]), np.array(rest[2:])
+    if (noises < 0).any() or (counts < 2).any():
+        raise ValueError("expected of each doc a noise not below 0, from 2 samples or more")
+    n, total = len(left), float(noises.sum())
     bare = Difference(_mean(left), _mean(right), UNKNOWN, math.nan, n, "t-test given the docs")
     if n < MINIMUM_DOCS or not total > 0:
         return bare
     scale = math.sqrt(total) / n
-    freedom = max(1.0, total**2 / float((noise**2).sum()))
+    freedom = max(1.0, total**2 / float((noises**2 / (counts + 1)).sum()))
     spread = Spread(bare.difference, scale, freedom, n)
     return replace(bare, spread=spread, p=_two_sided(spread))
 

@@ -426,7 +426,9 @@ def test_claims_are_in_the_verdict():
 def test_given_docs_are_compared_by_their_samples():
     found = primary(compare_modes(pair(), Design(estimand=Estimand.GIVEN)))
     noise = [np.array(list(noise_of(x).values())) for x in (LEFT, RIGHT)]
-    assert found.result == fixed_docs_difference(LEFT, RIGHT, *noise)
+    counts = np.full(len(LEFT), 4)
+    expected = fixed_docs_difference(LEFT, RIGHT, (noise[0], noise[1]), (counts, counts))
+    assert found.result == expected
     assert found.to_dict()["estimand"] == "docs as given"
     assert found.checks is None  # they all resample docs
     assert found.to_dict()["checks"] == {}

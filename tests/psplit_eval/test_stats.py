@@ -25,6 +25,7 @@ from psplit_eval.stats import (
 RNG = np.random.default_rng(11)
 A = RNG.normal(0.4, 0.2, 14).round(3)
 B = (A + RNG.normal(0.1, 0.15, 14)).round(3)
+TWO = np.full(14, 2)
 FEW_A, FEW_B = [0.25, 0.5, 0.75, 1.0, 0.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0, 0.25, 0.25, 0.75]
 
 
@@ -151,20 +152,23 @@ def test_wilcoxon_is_scipys():
 
 
 def test_given_docs_by_hand():
-    """Two samples of every doc in each arm: s² / 2 is a quarter of the squared difference."""
+    """Two samples of every doc in each arm: s² / 2 is a quarter of the squared difference.
+
+    Five of the ten variances are 1 / 4, the others 0: 25 / 16 over 5 / 16 / 3 degrees of freedom.
+    """
     a = np.array([[0.0, 1], [1, 1], [0, 0], [0, 1], [1, 0]])
     b = np.array([[1.0, 1], [0, 1], [1, 0], [1, 1], [1, 1]])
     noise = [(x[:, 0] - x[:, 1]) ** 2 / 4 for x in (a, b)]
-    found = fixed_docs_difference(a.mean(1), b.mean(1), *noise)
+    found = fixed_docs_difference(a.mean(1), b.mean(1), noise, (TWO[:5], TWO[:5]))
     error = math.sqrt(5 * 0.25) / 5
     assert found.spread.error == pytest.approx(error)
-    assert found.spread.freedom == pytest.approx(5)
-    expected = 2 * scipy_stats.t.sf(abs(b.mean() - a.mean()) / error, 5)
+    assert found.spread.freedom == pytest.approx(15)
+    expected = 2 * scipy_stats.t.sf(abs(b.mean() - a.mean()) / error, 15)
     assert found.p == pytest.approx(expected)
 
 
 def test_given_docs_whose_samples_agree_nothing_is_known():
-    found = fixed_docs_difference(A, B, np.zeros(14), np.zeros(14))
+    found = fixed_docs_difference(A, B, (np.zeros(14), np.zeros(14)), (TWO, TWO))
     assert math.isnan(found.p)
     assert math.isnan(found.ci_low)
 
@@ -325,9 +329,10 @@ SIX = [0.1, 0.4, 0.2, 0.8, 0.5, 0.9]
     "call",
     [
         lambda: stratified_difference([]),
-        lambda: fixed_docs_difference(SIX, SIX[:5], SIX, SIX[:5]),
-        lambda: fixed_docs_difference(SIX, SIX, SIX, [0.1]),
-        lambda: fixed_docs_difference(SIX, SIX, [-0.1] * 6, [0.3] * 6),
+        lambda: fixed_docs_difference(SIX, SIX[:5], (SIX, SIX[:5]), (TWO[:6], TWO[:5])),
+        lambda: fixed_docs_difference(SIX, SIX, (SIX, [0.1]), (TWO[:6], TWO[:6])),
+        lambda: fixed_docs_difference(SIX, SIX, ([-0.1] * 6, SIX), (TWO[:6], TWO[:6])),
+        lambda: fixed_docs_difference(SIX, SIX, (SIX, SIX), (TWO[:6], [1] * 6)),
         lambda: crossed_difference(np.zeros((2, 0)), np.zeros((2, 0))),
         lambda: crossed_difference(np.zeros((2, 3, 6)), np.zeros((2, 3, 6))),
         lambda: wilcoxon_p(SIX, [0.1]),
@@ -354,7 +359,7 @@ def test_below_the_minimum_no_test_infers(n):
     a, b = A[:n], B[:n]
     for found in (
         stratified_difference([paired_mean_difference(a, b)]),
-        fixed_docs_difference(a, b, a**2, b**2),
+        fixed_docs_difference(a, b, (a**2, b**2), (TWO[:n], TWO[:n])),
         paired_ratio_difference((a, a + 1), (b, b + 1)),
     ):
         assert math.isnan(found.p)
