@@ -20,6 +20,7 @@ from psplit_eval.stats import Estimate
 __all__ = ["Table", "family_tables", "run_tables"]
 
 _SAME_AS_ANOTHER = ("accuracy_pass_at_1",)  # accuracy_avg, by definition
+_EFFECTS = ("cohens_dz", "cliffs_delta", "odds_ratio")
 _BETTER = {True: "higher", False: "lower", None: "–"}
 
 
@@ -207,10 +208,10 @@ def _methods_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(
         "The primary comparisons by other methods",
         "A check, not a choice: the test above decides. p uncorrected; intervals 95 %, by "
-        "bootstrap over docs; Cliff's delta and the odds ratio with 95 % intervals.",
+        "bootstrap over docs; effect sizes with 95 % intervals.",
         (
             *("task", "metric", "difference of", "p", "swap test", "Wilcoxon", "BCa"),
-            *("studentised", "Cliff's delta", "odds ratio"),
+            *("studentised", "d_z", "Cliff's delta", "odds ratio"),
         ),
         tuple(
             (
@@ -220,7 +221,7 @@ def _methods_table(comparisons: Sequence[Comparison]) -> Table:
                 _number(c.checks.wilcoxon_p),
                 _limits(c, c.checks.bootstrap_bca),
                 _limits(c, c.checks.bootstrap_studentised),
-                *(_effect(c.effects.get(name)) for name in ("cliffs_delta", "odds_ratio")),
+                *(_effect(c.effects.get(name)) for name in _EFFECTS),
             )
             for c in comparisons
             if c.checks

@@ -17,7 +17,9 @@ from psplit_eval.suites import suite_named
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+PAGES = README + (ROOT / "docs" / "statistics.md").read_text()
+FOUND = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", PAGES, flags=re.MULTILINE)
+COMMANDS = list(dict.fromkeys(FOUND))
 
 
 def test_there_are_commands_to_check():
