@@ -87,10 +87,11 @@ class Left(NamedTuple):
     unequal: int = 0
     """The metric depends on how many, or how long, samples are, and the arms differ in that."""
 
-    def __str__(self) -> str:
+    def said(self, arm_a: str, arm_b: str) -> str:
+        """In words; '' where no doc is left out."""
         said = {
-            "only in a": self.only_a,
-            "only in b": self.only_b,
+            f"only in {arm_a}": self.only_a,
+            f"only in {arm_b}": self.only_b,
             "in neither": self.neither,
             "undefined": self.undefined,
             "unequal samples": self.unequal,
@@ -219,6 +220,7 @@ def _of_decision(decision: Decision) -> dict[str, Any]:
         "p": defined(decision.p),
         "p_adjusted": defined(decision.p_adjusted),
         "p_against": defined(decision.p_against),
+        "p_against_adjusted": defined(decision.p_against_adjusted),
         "verdict": decision.verdict.value,
     }
 
@@ -530,7 +532,7 @@ def _decided(decisions: Sequence[Decision]) -> Iterator[Decision]:
     for decision, yes, no in zip(decisions, for_it, against, strict=True):
         p = {Verdict.YES: yes, Verdict.NO: no}.get(decision.verdict, math.nan)
         verdict = decision.verdict if p < decision.alpha else Verdict.INCONCLUSIVE
-        yield replace(decision, p_adjusted=yes, verdict=verdict)
+        yield replace(decision, p_adjusted=yes, p_against_adjusted=no, verdict=verdict)
 
 
 def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:

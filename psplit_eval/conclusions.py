@@ -61,7 +61,12 @@ def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much
     primary = [c for c in comparisons if c.primary]
     if not primary:
         return alone
-    parts = _of_withheld(primary), _of_tested(primary, little, much), _of_claims(primary)
+    parts = (
+        _of_withheld(primary),
+        _of_tested(primary, little, much),
+        _of_averages([c for c in comparisons if c.family == "average"]),
+        _of_claims(primary),
+    )
     return " ".join(part for part in parts if part)
 
 
@@ -84,10 +89,12 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
     if not tested:
         return ""
     if all(math.isnan(c.result.p) or _all_agree(c) for c in tested):
+        decided = any(c.decision and c.decision.verdict is not Verdict.INCONCLUSIVE for c in tested)
+        opening = "No difference was seen" if decided else "Nothing can be said"
         return (
-            "Nothing can be said: in every primary comparison the docs are too few, or "
-            "none of them differs at all (no answer right in any arm, say). Take more docs or "
-            "a task of fitting difficulty."
+            f"{opening}: in every primary comparison the docs are too few, or none of them differs "
+            "at all (no answer right in any arm, say). Take more docs or a task of fitting "
+            "difficulty."
         )
     differing = [c for c in tested if c.verdict in ("higher", "lower")]
     if not differing:
@@ -97,14 +104,27 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
             f"{ALPHA}). {little} It is no proof of equality: the intervals say how large a "
             "difference could still be."
         ).replace("  ", " ")
-    claims = "; ".join(
-        f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "
-        f"{abs(c.result.difference):.3f} (p {c.p_adjusted:.2g})"
-        for c in differing
-    )
+    claims = "; ".join(_difference(c) for c in differing)
     return (
         f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
         f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
+    )
+
+
+def _of_averages(averages: Sequence[Comparison]) -> str:
+    """What the average of tasks, a family of its own, adds to the primary comparisons."""
+    tested = [c for c in averages if not (c.withheld or math.isnan(c.p_adjusted))]
+    if not tested:
+        return ""
+    differing = [_difference(c) for c in tested if c.verdict in ("higher", "lower")]
+    said = "; ".join(differing) or "no significant difference"
+    return f"Family 'average' (two-sided, Holm-corrected, alpha {ALPHA}): {said}."
+
+
+def _difference(c: Comparison) -> str:
+    return (
+        f"{c.task} {c.metric}: {c.arm_b} is {c.verdict} than {c.arm_a} by "
+        f"{abs(c.result.difference):.3f} (p {c.p_adjusted:.2g})"
     )
 
 
@@ -119,7 +139,10 @@ def _of_claims(primary: Sequence[Comparison]) -> str:
     if decision is None:
         return ""
     claim = decision.claim.value.capitalize()
-    return f"{claim} at a margin of {decision.margin:g}: {'; '.join(said)}."
+    return (
+        f"{claim} at a margin of {decision.margin:g} (family 'claims', one-sided, Holm-corrected, "
+        f"alpha {decision.alpha:g}): {'; '.join(said)}."
+    )
 
 
 def _all_agree(comparison: Comparison) -> bool:

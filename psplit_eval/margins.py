@@ -38,7 +38,8 @@ class Verdict(Enum):
 class Decision:
     """`p`: of the claim's opposite, one-sided (NaN where nothing is known); `boundary`: the
     difference b − a that the data are nearest to and have to be told from. `p_adjusted`: p in its
-    family, where there is one. `p_against`: of the claim itself; a 'no' rests on it."""
+    family, where there is one. `p_against`: of the claim itself; a 'no' rests on it and on
+    `p_against_adjusted`."""
 
     claim: Claim
     margin: float
@@ -48,6 +49,7 @@ class Decision:
     boundary: float
     p_adjusted: float = math.nan
     p_against: float = math.nan
+    p_against_adjusted: float = math.nan
 
 
 def decide(

@@ -22,6 +22,7 @@ from psplit_eval.margins import Claim
 from psplit_eval.power import Components, detectable, docs_needed, least, power
 from psplit_eval.protocol import Estimand
 from psplit_eval.published import TASK_DOCS, Published, original
+from psplit_eval.stats import MINIMUM_DOCS
 from psplit_eval.stored import stored_arms
 from psplit_eval.suites import TaskSettings
 
@@ -40,6 +41,8 @@ __all__ = [
 CROSSING, NOISE = 0.032, 0.643
 """Of the variance of one sample's accuracy, what is the docs' by arm and what is sampling's:
 measured between two prompts of SmolLM2 on 256 docs (docs/aa.md). The rest is the docs'."""
+
+_TOO_FEW = f"with fewer than {MINIMUM_DOCS} docs nothing is tested"
 
 _RUBRIC_TOKENS, _VERDICT_TOKENS = 900, 250
 """What a judge reads beside the text, and writes: stated guesses until a judge has been run."""
@@ -108,7 +111,7 @@ class PlanOptions:
 class Facts:
     """What is known of a task before it is run. `docs`: to be run, of `docs_in_all` (None: not
     known); `samples` a doc; `tokens` of an answer, or at most so many; `judged`: by judges, too;
-    `parts`: of the deciding metric, None where nobody measured it."""
+    `parts`: of the deciding metric, None where nobody measured it; `unknown` says why then."""
 
     task: str
     metric: str
@@ -121,6 +124,7 @@ class Facts:
     judged: bool = False
     parts: Components | None = None
     source: str = ""
+    unknown: str = "a pilot run (--pilot RUN) says how docs vary"
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class Planned:
     def verdict(self) -> str:
         """What to do, in a few words."""
         if math.isnan(self.detectable):
-            return "not known: a pilot run (--pilot RUN) says how docs vary"
+            few = self.facts.docs is not None and self.facts.docs < MINIMUM_DOCS
+            return f"not known: {_TOO_FEW if few else self.facts.unknown}"
         if math.isnan(self.mde):
             return "no goal stated"
         return "reached" if self.chance_is_enough else "; ".join(self._ways())
@@ -216,9 +221,12 @@ def plan(options: PlanOptions) -> Plan:
         raise UsageError(
             f"--modes {','.join(options.modes)}: expected two or more, such as normal,high"
         )
+    if options.pilot:
+        _check_pilot(options)
     pilot = _Pilot.read(options.pilot, options.modes) if options.pilot else None
     facts = list(_of_pilot(options, pilot) if pilot else _of_tasks(options))
     _check_named(options, [fact.task for fact in facts])
+    _check_goal(options.goal, facts)
     pairs = math.comb(len(options.modes), 2)
     family = len(facts) * pairs
     rows = [_planned(fact, options.goal, family) for fact in facts]
@@ -272,6 +280,8 @@ def _of_pilot(options: PlanOptions, pilot: _Pilot) -> Iterator[Facts]:
         drawn = sum(sum(arm.tokens.values()) for arm in (a, b))
         answers = sum(sum(arm.good.values()) for arm in (a, b))
         limit = entries[0]["sampling"].get("max_tokens", 0)
+        parts = components(a, b, a.scorer.primary)
+        unknown = _unknown(parts, options.goal.estimand)
         yield Facts(
             task=task,
             metric=a.scorer.primary,
@@ -282,9 +292,24 @@ def _of_pilot(options: PlanOptions, pilot: _Pilot) -> Iterator[Facts]:
             tokens=_tokens(options, task, drawn / answers if drawn else limit),
             at_most=not drawn and not _named_tokens(options, task),
             judged=a.scorer.kind == "diversity",
-            parts=components(a, b, a.scorer.primary),
+            parts=None if unknown else parts,
             source=f"pilot {pilot.folder}, {a.mode} and {b.mode}",
+            unknown=unknown,
         )
+
+
+def _unknown(parts: Components | None, estimand: Estimand) -> str:
+    """Why a pilot tells nothing of how docs vary; '' where it does."""
+    if parts is None:
+        return f"the pilot has fewer than {MINIMUM_DOCS} docs with this metric in both arms"
+    if not parts.now > 0:
+        return (
+            "every doc of the pilot differs alike between the arms (not at all, say); take one of "
+            "fitting difficulty"
+        )
+    if estimand is Estimand.GIVEN and not parts.noise > 0:
+        return "the pilot does not tell how a doc's samples vary; take two samples a doc or more"
+    return ""
 
 
 def _members(manifest: Mapping[str, Any], task: str) -> Sequence[str]:
@@ -376,6 +401,35 @@ def _check_named(options: PlanOptions, tasks: Sequence[str]) -> None:
         raise UnknownNameError("task (of those in this plan)", name, tasks)
 
 
+def _check_pilot(options: PlanOptions) -> None:
+    """A pilot brings its tasks; what else names tasks would go unheard."""
+    named = {
+        "--suite": options.suite,
+        "--tasks": options.tasks,
+        "--prompts": options.prompts,
+        "--data": options.data,
+    }
+    for option in (option for option, given in named.items() if given):
+        raise UsageError(
+            f"--pilot {str(options.pilot)!r}: has its own tasks; leave out {option}, or the pilot"
+        )
+
+
+def _check_goal(goal: Goal, facts: Sequence[Facts]) -> None:
+    for fact in facts:
+        mde = _mde(goal, fact)
+        if fact.fraction and mde >= 1:
+            raise UsageError(
+                f"--mde {mde:g}: expected a fraction below 1 for {fact.task}, such as 0.015 for "
+                "1.5 points"
+            )
+
+
+def _mde(goal: Goal, facts: Facts) -> float:
+    stated = goal.mde.get("", math.nan) if facts.fraction else math.nan
+    return goal.mde.get(facts.task, stated)
+
+
 # --- what follows from that ---
 
 Measure = Callable[[float, bool], tuple[int, float]]
@@ -383,23 +437,26 @@ Measure = Callable[[float, bool], tuple[int, float]]
 
 
 def _planned(facts: Facts, goal: Goal, family: int) -> Planned:
-    stated = goal.mde.get("", math.nan) if facts.fraction else math.nan
-    bare = Planned(facts, goal.alpha / family, goal.mde.get(facts.task, stated))
+    bare = Planned(facts, goal.alpha / family, _mde(goal, facts))
     docs, parts = facts.docs, facts.parts
-    if docs is None or docs < 2 or parts is None:
+    if docs is None or docs < MINIMUM_DOCS or parts is None:
         return bare
     found = _answered(bare, goal, lambda k, given: (docs, parts.variance(k, given)))
     if math.isnan(found.mde) or goal.estimand is Estimand.GIVEN:
         return found
     variance = parts.variance(facts.samples)
     needed = docs_needed(found.mde, variance, goal.wanted_of_each, found.alpha, goal.sides)
-    return replace(found, docs_needed=needed)
+    return replace(found, docs_needed=None if needed is None else max(MINIMUM_DOCS, needed))
 
 
 def _average(facts: Sequence[Facts], goal: Goal, pairs: int) -> Planned | None:
     """The plain mean of the tasks that a fraction decides; one comparison a pair of arms."""
     of = [fact for fact in facts if fact.fraction]
-    known = [(fact.docs, fact.parts) for fact in of if fact.docs and fact.docs > 1 and fact.parts]
+    known = [
+        (fact.docs, fact.parts)
+        for fact in of
+        if fact.docs and fact.docs >= MINIMUM_DOCS and fact.parts
+    ]
     if len(of) < 2 or len(known) < len(of):
         return None
 

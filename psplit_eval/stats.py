@@ -227,16 +227,17 @@ def stratified_difference(tasks: Sequence[Difference]) -> Difference:
     """Plain mean over tasks of their differences, which are independent of each other.
 
     Tasks are fixed and weigh the same, whatever their sizes; docs are as each difference takes
-    them. Standard errors add up in squares, degrees of freedom by Satterthwaite. NaN where nothing
-    is known of a task's spread, or none of the differences varies. Raises ValueError without
-    tasks.
+    them. Standard errors add up in squares, degrees of freedom by Satterthwaite. A task of
+    fractions whose docs all differ alike is not certain: two docs are added to it, as where few
+    differ. NaN where nothing is known of a task's spread, or none of the differences varies, in
+    units without a range. Raises ValueError without tasks.
     """
     if not tasks:
         raise ValueError("expected one task or more, got none")
     value_a, value_b = (
         math.fsum(values) / len(tasks) for values in zip(*map(_values, tasks), strict=True)
     )
-    n, known = sum(task.n for task in tasks), [task.spread for task in tasks]
+    n, known = sum(task.n for task in tasks), [_not_certain(task.spread) for task in tasks]
     bare = Difference(value_a, value_b, UNKNOWN, math.nan, n, "t-test stratified by task")
     squares = [(spread.error / len(tasks)) ** 2 for spread in known]
     total = math.fsum(squares)
@@ -247,6 +248,12 @@ def stratified_difference(tasks: Sequence[Difference]) -> Difference:
     centre = math.fsum(spread.centre for spread in known) / len(tasks)
     spread = Spread(centre, math.sqrt(total), freedom, n)
     return replace(bare, spread=spread, p=_two_sided(spread))
+
+
+def _not_certain(spread: Spread) -> Spread:
+    if spread.error != 0 or math.isinf(sum(spread.reach)):
+        return spread
+    return _with_two_docs(np.full((spread.n, 1), spread.centre))
 
 
 def _values(found: Difference) -> tuple[float, float]:

@@ -21,6 +21,15 @@ __all__ = ["Table", "family_tables", "run_tables"]
 
 _SAME_AS_ANOTHER = ("accuracy_pass_at_1",)  # accuracy_avg, by definition
 _EFFECTS = ("cohens_dz", "cliffs_delta", "odds_ratio")
+_TESTS = {
+    "paired t-test on per-doc values": "paired t",
+    "paired t-test on linearised ratios": "paired t, linearised",
+    "t-test stratified by task": "t, stratified",
+    "t-test given the docs": "t, docs given",
+    "swap test of docs": "swap test",
+    "McNemar's test, mid-p": "McNemar",
+}
+"""Short names, so that a row stays on a page; comparison.json has the long ones."""
 _BETTER = {True: "higher", False: "lower", None: "–"}
 
 
@@ -65,7 +74,7 @@ def family_tables(comparisons: Sequence[Comparison]) -> list[Table]:
         _comparison_table(
             "Primary comparisons",
             "Family 'primary': one metric a task and pair; p two-sided, Holm-corrected over this "
-            f"table. To tell: docs, or samples a doc, for a chance of {POWER:.0%} to tell the "
+            f"table. To tell: docs, or else samples a doc, for a chance of {POWER:.0%} to tell the "
             "difference from 0 in this family, if it is as large as here.",
             primary,
         ),
@@ -132,28 +141,37 @@ def _number(value: float, scale: float = 1.0, digits: int = 3, sign: bool = Fals
 
 def _comparison_table(title: str, note: str, comparisons: Sequence[Comparison]) -> Table:
     estimands = ", ".join(dict.fromkeys(c.estimand.value for c in comparisons))
-    header = ("task", "metric", "difference of", "values", "difference [95 %]", "test", "p adj.")
+    short = ("Benjamini-Hochberg", "BH")
+    corrections = dict.fromkeys(c.correction.replace(*short) for c in comparisons)
+    p = f"p ({', '.join(corrections)})"
+    header = ("task", "metric", "difference of", "difference [95 %]", p, "verdict", "values")
     return Table(
         title,
-        f"{note} Paired by doc, {estimands}; d_z is the effect size.",
-        (*header, "d_z", "docs", "verdict", "to tell"),
+        f"{note} Fractions are shown times 100. Paired by doc, {estimands}; d_z is the effect "
+        "size: mean over standard deviation of the docs' differences.",
+        (*header, "test", "d_z", "docs", "to tell"),
         tuple(
             (
                 *_which(c),
+                _interval(c, c.result.difference, (c.result.ci_low, c.result.ci_high)),
+                _number(c.p_adjusted),
+                c.verdict,
                 " − ".join(
                     _number(x, *_scale(c.unit)) for x in (c.result.value_b, c.result.value_a)
                 ),
-                _interval(c, c.result.difference, (c.result.ci_low, c.result.ci_high)),
-                c.result.test,
-                _number(c.p_adjusted),
+                _TESTS.get(c.result.test, c.result.test),
                 _number(c.result.effect_size, digits=2, sign=True),
-                f"{c.result.n}{f' ({left})' if (left := str(c.left)) else ''}",
-                c.verdict,
+                _docs(c),
                 "" if c.decision else _to_tell(c),
             )
             for c in comparisons
         ),
     )
+
+
+def _docs(comparison: Comparison) -> str:
+    left = comparison.left.said(comparison.arm_a, comparison.arm_b)
+    return f"{comparison.result.n} ({left})" if left else str(comparison.result.n)
 
 
 def _which(comparison: Comparison) -> tuple[str, str, str]:
@@ -183,18 +201,22 @@ def _amount(count: int | None, what: str) -> str:
 def _margin_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(
         "Claims against the margin",
-        "Of the primary comparisons that are fractions. Three answers: yes (p one-sided, "
-        "Holm-corrected over this table, under 0.05), no (the opposite is shown, likewise), "
-        "inconclusive. "
+        "Family 'claims': the primary comparisons that are fractions; p one-sided, Holm-corrected "
+        "over this table. Three answers: yes (p of yes under 0.05), no (p of no, of the opposite, "
+        "under 0.05), inconclusive. Margin times 100. "
         f"To tell: for a chance of {POWER:.0%} to tell the difference from the margin, if it is "
         "as large as here.",
-        ("task", "metric", "difference of", "claim", "margin", "p adj.", "verdict", "to tell"),
+        (
+            *("task", "metric", "difference of", "claim", "margin", "p of yes (Holm)"),
+            *("p of no (Holm)", "verdict", "to tell"),
+        ),
         tuple(
             (
                 *_which(c),
                 c.decision.claim.value,
                 _number(c.decision.margin, *_scale(c.unit)),
                 _number(c.decision.p_adjusted),
+                _number(c.decision.p_against_adjusted),
                 c.decision.verdict.value,
                 _to_tell(c),
             )

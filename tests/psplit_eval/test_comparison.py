@@ -187,6 +187,14 @@ def test_a_task_that_nobody_solves_is_no_evidence_of_anything(arms_of):
     assert text.startswith("Nothing can be said")
 
 
+def test_equal_arms_and_a_claim_that_holds_do_not_contradict_each_other(arms_of):
+    """Nothing differs in 12 docs: (1 - 0.5)^12 is far below 0.05, so they are equivalent."""
+    arms = arms_of(grid(lambda *_: False))
+    text = verdict(compare_modes(arms, Design(claim=Claim.EQUIVALENT, margin=0.5)))
+    assert text.startswith("No difference was seen")
+    assert "yes: t" in text
+
+
 def test_a_mode_without_any_sample_is_withheld_not_forgotten(arms_of):
     samples = [s for s in grid(lambda mode, doc, index: index < doc % 4) if s.mode == "a"]
     lost = [sample("b", doc, 0, None) for doc in range(12)]
@@ -420,7 +428,10 @@ def test_equivalence_needs_room_on_both_sides():
 
 def test_claims_are_in_the_verdict():
     found = compare_modes(pair(LEFT, RIGHT), Design(claim=Claim.NON_INFERIOR, margin=0.3))
-    assert verdict(found).endswith("Non-inferior at a margin of 0.3: yes: t (b against a).")
+    said = (
+        "Non-inferior at a margin of 0.3 (family 'claims', one-sided, Holm-corrected, alpha 0.05)"
+    )
+    assert verdict(found).endswith(f"{said}: yes: t (b against a).")
 
 
 def test_given_docs_are_compared_by_their_samples():
@@ -462,6 +473,11 @@ def test_claims_are_corrected_over_claims_and_for_both_answers():
     alone = [decide(c.result, Claim.NON_INFERIOR, 0.05) for c in found]
     assert [c.decision.p for c in found] == [d.p for d in alone]
     assert [c.decision.p_adjusted for c in found] == holm([d.p for d in alone])
+    against = [c.decision.p_against_adjusted for c in found]
+    assert against == holm([d.p_against for d in alone])
+    assert against[2] < 0.05 < found[2].decision.p_adjusted  # what a 'no' rests on is shown
+    (table,) = [t for t in family_tables(found) if t.title == "Claims against the margin"]
+    assert table.rows[2][6:8] == (f"{against[2]:.3f}", "no")
     assert [c.decision.verdict for c in found] == [Verdict.YES, Verdict.YES, Verdict.NO]
     said = found[2].to_dict()["claim"]
     assert (said["claim"], said["margin"], said["verdict"]) == ("non-inferior", 0.05, "no")
@@ -492,8 +508,24 @@ def test_the_average_of_tasks_is_a_family_of_its_own():
     expected = stratified_difference([paired_mean_difference(*task, True) for task in tasks])
     assert found.result == expected
     assert found.p_adjusted == pytest.approx(expected.p)
+    family = "Family 'average' (two-sided, Holm-corrected, alpha 0.05): "
+    assert f"{family}no significant difference." in verdict(comparisons)
     assert found.result.n == 80
     assert (found.effects, found.checks, found.need, found.decision) == ({}, None, None, None)
+
+
+def test_the_verdict_says_what_the_average_adds():
+    """Neither task alone is significant (p 0.06, of two: 0.12), both together are (p 0.007)."""
+    gaps = np.resize([0.02, -0.02], 60)
+    gaps = gaps + 1.92 * gaps.std(ddof=1) / math.sqrt(60)
+    arms = [
+        arm(mode, values, task=task)
+        for task in "tu"
+        for mode, values in (("a", [0.5] * 60), ("b", 0.5 + gaps))
+    ]
+    text = verdict(compare_modes(arms))
+    assert text.startswith("No significant difference in 2 primary comparisons")
+    assert f"alpha 0.05): {AVERAGE} accuracy_avg: b is higher than a by 0.005 (p 0.007" in text
 
 
 def test_docs_that_are_left_out_are_counted_by_reason():
@@ -505,7 +537,10 @@ def test_docs_that_are_left_out_are_counted_by_reason():
     found = primary(compare_modes([a, b]))
     assert found.left == Left(only_a=2, only_b=2, neither=2, undefined=1, unequal=0)
     assert found.result.n + sum(found.left) == 12
-    assert str(found.left) == "2 only in a, 2 only in b, 2 in neither, 1 undefined"
+    said = "2 only in x, 2 only in y, 2 in neither, 1 undefined"
+    assert found.left.said("x", "y") == said
+    (table,) = [t for t in family_tables([found]) if t.title == "Primary comparisons"]
+    assert "5 (2 only in a, 2 only in b, 2 in neither, 1 undefined)" in table.rows[0]
     assert found.to_dict()["dropped"]["only_b"] == 2
     assert found.n_docs_dropped == 7
 

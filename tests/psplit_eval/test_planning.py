@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from psplit_eval.protocol import Estimand
 from psplit_eval.rescoring import score_store
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Prompt, Sample, Store
+from psplit_eval.suites import TaskSettings
 
 PAPER = PlanOptions(suite="paper", goal=Goal(mde={"": 0.015}))
 
@@ -133,9 +135,17 @@ def test_without_a_measured_length_tokens_are_a_limit(paper):
     assert math.isnan(paper.seconds)
 
 
+def more_in_high(doc, more):
+    return doc % 5 * (doc % 5 < 4) + more * (doc % 3 == 0)
+
+
 @pytest.fixture
 def pilot(tmp_path):
     """Two modes, 40 docs, 4 samples of 25 tokens: doc d is right in d % 5 of 4, 'high' one more."""
+    return make_pilot(tmp_path / "pilot", more_in_high)
+
+
+def make_pilot(folder, right_of, docs=40, samples=4):
     scorer = AccuracyScorer(AnswerFormat(r"(\d+)"))
     mode = {"system_prompt": None, "role": "other", "sampling": {}}
     entry = {
@@ -151,12 +161,11 @@ def pilot(tmp_path):
             "tasks": {"t": entry}, "pools": {},
         }
     ) | {"tokens": 8000, "wall_seconds": 20.0}  # fmt: skip
-    folder = tmp_path / "pilot"
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with Store(folder / "samples.sqlite") as store:
         store.add_plan(
-            [Prompt("p", "normal", "x", ())], [Doc("t", d, "h", {}, "1") for d in range(40)]
+            [Prompt("p", "normal", "x", ())], [Doc("t", d, "h", {}, "1") for d in range(docs)]
         )
         store.add_samples(
             Sample(
@@ -164,9 +173,9 @@ def pilot(tmp_path):
                 None, (1,), "stop", 3, 25, 50.0, 1.0, None, 0.1, "now",
             )
             for mode, more in (("normal", 0), ("high", 1))
-            for doc in range(40)
-            for i in range(4)
-            for right in [doc % 5 * (doc % 5 < 4) + more * (doc % 3 == 0)]
+            for doc in range(docs)
+            for i in range(samples)
+            for right in [right_of(doc, more)]
         )  # fmt: skip
         score_store(store, {"t": scorer})
     return folder
@@ -183,6 +192,34 @@ def test_a_pilot_says_how_docs_vary_how_long_answers_are_and_how_fast(pilot):
     assert one.facts.parts.crossing == pytest.approx(max(0, total - noise / 4))
     assert (one.facts.docs, one.facts.tokens, one.facts.at_most) == (90, 25, False)
     assert found.seconds == pytest.approx(2 * 90 * 4 * 25 / (8000 / 20))
+
+
+@pytest.mark.parametrize(
+    ("right", "shape", "estimand", "said"),
+    [
+        (lambda doc, more: 0, {}, Estimand.SAMPLE, "every doc of the pilot differs alike"),
+        (more_in_high, {"docs": 4}, Estimand.SAMPLE, "the pilot has fewer than 5 docs"),
+        (more_in_high, {"samples": 1}, Estimand.GIVEN, "take two samples a doc or more"),
+        (lambda doc, more: 4 * more, {}, Estimand.GIVEN, "differs alike"),
+        (lambda doc, more: 4 * (doc % 2), {}, Estimand.GIVEN, "differs alike"),
+        (lambda doc, more: 4 * more * (doc % 2), {}, Estimand.GIVEN, "a doc's samples vary"),
+    ],
+)
+def test_a_pilot_that_tells_nothing_reaches_nothing(tmp_path, right, shape, estimand, said):
+    folder = make_pilot(tmp_path / "poor", right, **shape)
+    found = plan(PlanOptions(pilot=folder, goal=Goal({"": 0.05}, estimand=estimand)))
+    one = row(found, "t")
+    assert math.isnan(one.detectable)
+    assert math.isnan(one.chance)
+    assert said in one.verdict
+
+
+def test_below_the_minimum_of_docs_nothing_is_promised():
+    """A report gives no p for 4 docs, so no plan may count on that few."""
+    few = PlanOptions(tasks=["psplit_math500"], goal=Goal({"": 0.9}))
+    limited = replace(few, settings={"": TaskSettings(limit=4)})
+    assert "fewer than 5 docs" in row(plan(limited), "psplit_math500").verdict
+    assert row(plan(few), "psplit_math500").docs_needed == 5
 
 
 def test_the_command_prints_a_table_or_json(capsys, pilot):
@@ -205,6 +242,10 @@ def test_the_command_prints_a_table_or_json(capsys, pilot):
         (["--mde", "0"], "expected a number above 0"),
         (["--mde", "nan"], "expected a number above 0"),
         (["--mde", "x=y"], "expected a number above 0"),
+        (["--mde", "1.5"], "a fraction below 1 for psplit_sums, such as 0.015 for 1.5 points"),
+        (["--mde", "psplit_sums=5"], "a fraction below 1 for psplit_sums"),
+        (["--pilot", "a", "--suite", "quick"], "has its own tasks; leave out --suite"),
+        (["--pilot", "a", "--tasks", "psplit_sums"], "has its own tasks; leave out --tasks"),
         (["--power", "1"], "expected a number above 0 and below 1"),
         (["--alpha", "0"], "expected a number above 0 and below 1"),
         (["--crossing", "-1"], "expected a share"),

@@ -193,6 +193,23 @@ def test_every_task_weighs_the_same():
     assert found.n == 210
 
 
+def test_a_task_whose_docs_all_differ_alike_is_not_certain():
+    """Five docs that all gain everything are p 1/16 alone: their mean has an error of 2/7, by hand
+    of five docs of 1, one of 1 and one of -1: mean 5/7, variance 4/7, over seven docs."""
+    five = paired_mean_difference([0.0] * 5, [1.0] * 5, fraction=True)
+    gaps = np.resize([0.02, 0.03], 300)
+    many = paired_mean_difference([0.5] * 300, 0.5 + gaps, fraction=True)
+    found = stratified_difference([five, many])
+    error = math.hypot(2 / 7, many.spread.error) / 2
+    assert found.spread.error == pytest.approx(error)
+    assert found.spread.centre == pytest.approx((5 / 7 + 0.025) / 2)
+    assert found.p > 0.01
+    nobody = paired_mean_difference([0.0] * 12, [0.0] * 12, fraction=True)
+    average = stratified_difference([nobody, nobody])
+    assert (average.difference, average.p) == (0, 1)
+    assert average.ci_low == -average.ci_high < 0
+
+
 def test_crossed_arms_by_hand():
     """Rows and columns that only add up: the variance is that of row means and of column means."""
     seeds, docs = np.array([0.0, 0.1, 0.3]), np.linspace(0, 1, 8)
