@@ -221,10 +221,8 @@ def plan(options: PlanOptions) -> Plan:
         raise UsageError(
             f"--modes {','.join(options.modes)}: expected two or more, such as normal,high"
         )
-    if options.pilot:
-        _check_pilot(options)
     pilot = _Pilot.read(options.pilot, options.modes) if options.pilot else None
-    facts = list(_of_pilot(options, pilot) if pilot else _of_tasks(options))
+    facts = list(_facts(options, pilot))
     _check_named(options, [fact.task for fact in facts])
     _check_goal(options.goal, facts)
     pairs = math.comb(len(options.modes), 2)
@@ -268,6 +266,21 @@ class _Pilot:
         """Tokens a second while it was sampled."""
         wall = self.manifest.get("wall_seconds") or 0
         return self.manifest["tokens"] / wall if wall and self.manifest.get("tokens") else None
+
+
+def _facts(options: PlanOptions, pilot: _Pilot | None) -> Iterator[Facts]:
+    """Of the tasks that are named, or else of the pilot's; what a pilot has measured counts."""
+    measured = {fact.task: fact for fact in _of_pilot(options, pilot)} if pilot else {}
+    if pilot and not (options.suite or options.tasks or options.prompts):
+        yield from measured.values()
+        return
+    for fact in _of_tasks(options):
+        known = measured.get(fact.task)
+        if known is None:
+            yield fact
+        else:
+            sizes = fact.docs, fact.docs_in_all, fact.samples
+            yield replace(known, docs=sizes[0], docs_in_all=sizes[1], samples=sizes[2])
 
 
 def _of_pilot(options: PlanOptions, pilot: _Pilot) -> Iterator[Facts]:
@@ -399,20 +412,6 @@ def _check_named(options: PlanOptions, tasks: Sequence[str]) -> None:
         raise UsageError(f"--pilot {str(options.pilot)!r}: no task in two modes; give another run")
     for name in {*options.goal.mde, *options.spending.tokens} - {"", *tasks}:
         raise UnknownNameError("task (of those in this plan)", name, tasks)
-
-
-def _check_pilot(options: PlanOptions) -> None:
-    """A pilot brings its tasks; what else names tasks would go unheard."""
-    named = {
-        "--suite": options.suite,
-        "--tasks": options.tasks,
-        "--prompts": options.prompts,
-        "--data": options.data,
-    }
-    for option in (option for option, given in named.items() if given):
-        raise UsageError(
-            f"--pilot {str(options.pilot)!r}: has its own tasks; leave out {option}, or the pilot"
-        )
 
 
 def _check_goal(goal: Goal, facts: Sequence[Facts]) -> None:

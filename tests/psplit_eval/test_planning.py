@@ -145,7 +145,7 @@ def pilot(tmp_path):
     return make_pilot(tmp_path / "pilot", more_in_high)
 
 
-def make_pilot(folder, right_of, docs=40, samples=4):
+def make_pilot(folder, right_of, docs=40, samples=4, task="t"):
     scorer = AccuracyScorer(AnswerFormat(r"(\d+)"))
     mode = {"system_prompt": None, "role": "other", "sampling": {}}
     entry = {
@@ -158,18 +158,18 @@ def make_pilot(folder, right_of, docs=40, samples=4):
             "batch_size": None,
             "checkpoint": {"name": "m", "path": "m", "fingerprint": "f", "files": {}},
             "modes": [{"name": "normal", **mode}, {"name": "high", **mode}],
-            "tasks": {"t": entry}, "pools": {},
+            "tasks": {task: entry}, "pools": {},
         }
     ) | {"tokens": 8000, "wall_seconds": 20.0}  # fmt: skip
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with Store(folder / "samples.sqlite") as store:
         store.add_plan(
-            [Prompt("p", "normal", "x", ())], [Doc("t", d, "h", {}, "1") for d in range(docs)]
+            [Prompt("p", "normal", "x", ())], [Doc(task, d, "h", {}, "1") for d in range(docs)]
         )
         store.add_samples(
             Sample(
-                mode, "t", doc, i, "h", f"{mode}{doc}{i}", "p", 1, 1, "1" if i < right else "2",
+                mode, task, doc, i, "h", f"{mode}{doc}{i}", "p", 1, 1, "1" if i < right else "2",
                 None, (1,), "stop", 3, 25, 50.0, 1.0, None, 0.1, "now",
             )
             for mode, more in (("normal", 0), ("high", 1))
@@ -177,7 +177,7 @@ def make_pilot(folder, right_of, docs=40, samples=4):
             for i in range(samples)
             for right in [right_of(doc, more)]
         )  # fmt: skip
-        score_store(store, {"t": scorer})
+        score_store(store, {task: scorer})
     return folder
 
 
@@ -192,6 +192,19 @@ def test_a_pilot_says_how_docs_vary_how_long_answers_are_and_how_fast(pilot):
     assert one.facts.parts.crossing == pytest.approx(max(0, total - noise / 4))
     assert (one.facts.docs, one.facts.tokens, one.facts.at_most) == (90, 25, False)
     assert found.seconds == pytest.approx(2 * 90 * 4 * 25 / (8000 / 20))
+
+
+def test_a_suite_is_planned_by_what_the_pilot_measured_of_its_tasks(tmp_path):
+    pilot = make_pilot(tmp_path / "sums", more_in_high, task="psplit_sums")
+    alone, whole = (
+        plan(PlanOptions(suite=suite, pilot=pilot, goal=Goal({"": 0.05})))
+        for suite in (None, "quick")
+    )
+    sums, reading = row(whole, "psplit_sums"), row(whole, "psplit_reading")
+    assert sums.facts.parts == row(alone, "psplit_sums").facts.parts
+    assert (sums.facts.docs, sums.facts.samples, sums.facts.tokens) == (48, 4, 25)
+    assert "pilot" in sums.facts.source
+    assert reading.facts.parts is None
 
 
 @pytest.mark.parametrize(
@@ -244,8 +257,6 @@ def test_the_command_prints_a_table_or_json(capsys, pilot):
         (["--mde", "x=y"], "expected a number above 0"),
         (["--mde", "1.5"], "a fraction below 1 for psplit_sums, such as 0.015 for 1.5 points"),
         (["--mde", "psplit_sums=5"], "a fraction below 1 for psplit_sums"),
-        (["--pilot", "a", "--suite", "quick"], "has its own tasks; leave out --suite"),
-        (["--pilot", "a", "--tasks", "psplit_sums"], "has its own tasks; leave out --tasks"),
         (["--power", "1"], "expected a number above 0 and below 1"),
         (["--alpha", "0"], "expected a number above 0 and below 1"),
         (["--crossing", "-1"], "expected a share"),
