@@ -10,6 +10,7 @@ from scipy import stats
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
+from psplit_eval.errors import UnknownNameError
 from psplit_eval.manifest import new_manifest
 from psplit_eval.margins import Claim
 from psplit_eval.planning import CROSSING, NOISE, Goal, PlanOptions, Spending, plan
@@ -145,7 +146,7 @@ def pilot(tmp_path):
     return make_pilot(tmp_path / "pilot", more_in_high)
 
 
-def make_pilot(folder, right_of, docs=40, samples=4):
+def make_pilot(folder, right_of, docs=40, samples=4, tasks="t"):
     scorer = AccuracyScorer(AnswerFormat(r"(\d+)"))
     mode = {"system_prompt": None, "role": "other", "sampling": {}}
     entry = {
@@ -158,26 +159,28 @@ def make_pilot(folder, right_of, docs=40, samples=4):
             "batch_size": None,
             "checkpoint": {"name": "m", "path": "m", "fingerprint": "f", "files": {}},
             "modes": [{"name": "normal", **mode}, {"name": "high", **mode}],
-            "tasks": {"t": entry}, "pools": {},
+            "tasks": dict.fromkeys(tasks, entry), "pools": {},
         }
     ) | {"tokens": 8000, "wall_seconds": 20.0}  # fmt: skip
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with Store(folder / "samples.sqlite") as store:
         store.add_plan(
-            [Prompt("p", "normal", "x", ())], [Doc("t", d, "h", {}, "1") for d in range(docs)]
+            [Prompt("p", "normal", "x", ())],
+            [Doc(task, d, "h", {}, "1") for task in tasks for d in range(docs)],
         )
         store.add_samples(
             Sample(
-                mode, "t", doc, i, "h", f"{mode}{doc}{i}", "p", 1, 1, "1" if i < right else "2",
+                mode, task, doc, i, "h", f"{mode}{doc}{i}", "p", 1, 1, "1" if i < right else "2",
                 None, (1,), "stop", 3, 25, 50.0, 1.0, None, 0.1, "now",
             )
             for mode, more in (("normal", 0), ("high", 1))
+            for task in tasks
             for doc in range(docs)
             for i in range(samples)
             for right in [right_of(doc, more)]
         )  # fmt: skip
-        score_store(store, {"t": scorer})
+        score_store(store, dict.fromkeys(tasks, scorer))
     return folder
 
 
@@ -212,6 +215,28 @@ def test_a_pilot_that_tells_nothing_reaches_nothing(tmp_path, right, shape, esti
     assert math.isnan(one.detectable)
     assert math.isnan(one.chance)
     assert said in one.verdict
+
+
+def test_one_sample_a_doc_says_nothing_of_what_more_would_do(tmp_path, capsys):
+    """Neither that 'no number of samples will do', nor how many would."""
+    folder = make_pilot(tmp_path / "single", lambda doc, more: (doc + more) % 2, 40, 1, "tu")
+    found = plan(PlanOptions(pilot=folder, goal=Goal({"": 0.05})))
+    assert [r.facts.task for r in found.rows] == ["t", "u", "average of tasks"]
+    for one in found.rows:
+        assert one.detectable > 0.05 > one.chance - 0.5
+        assert math.isnan(one.at_best)
+        assert (one.samples_needed, one.samples_given) == (None, None)
+        assert "no number of samples" not in one.verdict
+        assert "what more samples do is not known" in one.verdict
+    assert row(found, "t").docs_needed > 90
+    assert main(["plan", "--pilot", str(folder), "--json"]) == 0
+    assert "NaN" not in capsys.readouterr().out  # which is no JSON
+
+
+def test_a_pilot_has_no_settings_of_tasks_that_it_lacks(pilot):
+    for settings in ({"nope": TaskSettings(samples=3)}, {"nope": TaskSettings(limit=9)}):
+        with pytest.raises(UnknownNameError, match="nope"):
+            plan(PlanOptions(pilot=pilot, settings=settings))
 
 
 def test_below_the_minimum_of_docs_nothing_is_promised():
