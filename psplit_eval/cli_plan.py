@@ -205,8 +205,7 @@ def _explained(plan: Plan) -> list[str]:
         f"Goal and detectable: {what} (accuracy: times 100) found with a chance of "
         f"{goal.wanted:.0%}, {sides}, {goal.estimand.value}; at best: with endless samples a doc.",
         f"Level {goal.alpha:g} for the whole family of {plan.family} comparisons: a single one may "
-        f"be left {goal.alpha / plan.family:.2g} by Holm's correction; the average is a family of "
-        "its own.",
+        f"be left {goal.alpha / plan.family:.2g} by Holm's correction.",
     ]
     if sources:
         lines.append(f"How docs vary: {'; '.join(sources)}.")

@@ -251,13 +251,13 @@ def compare_pairs(
 
     The primary family is one metric a task and pair, Holm-corrected; of a pool it is the pool's,
     not its members'. Where two or more tasks of a pair are decided by one fraction, their plain
-    mean is compared, too, in a family of its own, Holm-corrected over pairs. All else is
-    exploratory, Benjamini–Hochberg-corrected. Above MAX_MISSING missing samples in an arm nothing
-    is inferred from it, unless the design allows it.
+    mean is compared, too, and is one of the family. All else is exploratory,
+    Benjamini–Hochberg-corrected. Above MAX_MISSING missing samples in an arm nothing is inferred
+    from it, unless the design allows it.
     """
     design, pairs = design or Design(), list(pairs)
     found = [comparison for a, b in pairs for comparison in _compare(a, b, design)]
-    return _corrected([*found, *_averages(pairs, found)])
+    return _corrected([*found, *_averages(pairs, found, design)])
 
 
 def components(a: Arm, b: Arm, metric: str) -> Components | None:
@@ -476,7 +476,7 @@ def _withheld(comparison: Comparison, reason: str, remedy: str) -> Comparison:
 
 
 def _averages(
-    pairs: Sequence[tuple[Arm, Arm]], found: Sequence[Comparison]
+    pairs: Sequence[tuple[Arm, Arm]], found: Sequence[Comparison], design: Design
 ) -> Iterator[Comparison]:
     """The plain mean over tasks, for every two arms whose tasks one fraction decides."""
     kinds = {a.task: a.scorer.kind for a, _ in pairs}
@@ -484,18 +484,16 @@ def _averages(
     for c in found:
         if c.primary and c.unit == "fraction" and kinds[c.task] != "diversity":
             groups[c.arm_a, c.arm_b, c.metric].append(c)
-    yield from (_average(members) for members in groups.values() if len(members) > 1)
+    yield from (_average(members, design) for members in groups.values() if len(members) > 1)
 
 
-def _average(comparisons: Sequence[Comparison]) -> Comparison:
+def _average(comparisons: Sequence[Comparison], design: Design) -> Comparison:
     withheld = [comparison for comparison in comparisons if comparison.withheld]
     result = stratified_difference([comparison.result for comparison in comparisons])
     average = replace(
         comparisons[0],
         task=AVERAGE,
         result=result.bare() if withheld else result,
-        family="average",
-        correction="Holm",
         left=Left(*map(sum, zip(*(comparison.left for comparison in comparisons), strict=True))),
         n_samples=sum(comparison.n_samples for comparison in comparisons),
         samples=tuple(" / ".join(dict.fromkeys(c.samples[i] for c in comparisons)) for i in (0, 1)),
@@ -506,13 +504,15 @@ def _average(comparisons: Sequence[Comparison]) -> Comparison:
     )
     if withheld:
         return replace(average, withheld=withheld[0].withheld, remedy=withheld[0].remedy)
-    return average
+    if design.claim is None:
+        return average
+    return replace(average, decision=decide(result, design.claim, design.margin, alpha=ALPHA))
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """p in their families; then claims, which are a family of their own; then what is open."""
     adjusted = list(comparisons)
-    families = (("primary", holm), ("average", holm), ("exploratory", benjamini_hochberg))
+    families = (("primary", holm), ("exploratory", benjamini_hochberg))
     for family, correct in families:
         places = [i for i, c in enumerate(comparisons) if c.family == family]
         values = correct([comparisons[i].result.p for i in places])

@@ -64,7 +64,6 @@ def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much
     parts = (
         _of_withheld(primary),
         _of_tested(primary, little, much),
-        _of_averages([c for c in comparisons if c.family == "average"]),
         _of_claims(primary),
     )
     return " ".join(part for part in parts if part)
@@ -109,16 +108,6 @@ def _of_tested(primary: Sequence[Comparison], little: str, much: str) -> str:
         f"{len(differing)} of {len(tested)} primary comparisons are significant (two-sided, "
         f"Holm-corrected, alpha {ALPHA}): {claims}. {much}"
     )
-
-
-def _of_averages(averages: Sequence[Comparison]) -> str:
-    """What the average of tasks, a family of its own, adds to the primary comparisons."""
-    tested = [c for c in averages if not (c.withheld or math.isnan(c.p_adjusted))]
-    if not tested:
-        return ""
-    differing = [_difference(c) for c in tested if c.verdict in ("higher", "lower")]
-    said = "; ".join(differing) or "no significant difference"
-    return f"Family 'average' (two-sided, Holm-corrected, alpha {ALPHA}): {said}."
 
 
 def _difference(c: Comparison) -> str:

@@ -136,7 +136,8 @@ class Planned:
     it is `at_best`. For the goal `mde` (NaN: none is stated) `chance` is that to find it,
     `docs_needed` counts docs at the planned samples, `samples_needed` samples at the planned docs
     (None: no number will do), and `samples_given` the same with these docs as all there is. NaN
-    where nothing is known of how docs vary.
+    where nothing is known of how docs vary; `at_best` alone where a doc's samples tell nothing of
+    how they vary, and then nothing is known of `samples_needed` either.
     """
 
     facts: Facts
@@ -165,7 +166,9 @@ class Planned:
 
     def _ways(self) -> Iterator[str]:
         there = self.facts.docs_in_all
-        if self.samples_needed is None:
+        if math.isnan(self.at_best):
+            yield "what more samples do is not known: the pilot does not tell"
+        elif self.samples_needed is None:
             yield "no number of samples will do"
         else:
             yield f"{self.samples_needed:,} samples a doc would do"
@@ -179,9 +182,11 @@ class Planned:
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`; what is undefined is null."""
+        parts = asdict(self.facts.parts) if self.facts.parts else None
         facts = {
             **asdict(self.facts),
-            "parts": asdict(self.facts.parts) if self.facts.parts else None,
+            "parts": parts and {key: defined(value) for key, value in parts.items()},
+            "unknown": self.facts.unknown if math.isnan(self.detectable) else None,
         }
         own = {key: value for key, value in asdict(self).items() if key != "facts"}
         return {
@@ -226,11 +231,11 @@ def plan(options: PlanOptions) -> Plan:
     _check_named(options, [fact.task for fact in facts])
     _check_goal(options.goal, facts)
     pairs = math.comb(len(options.modes), 2)
-    family = len(facts) * pairs
+    family = (len(facts) + (sum(fact.fraction for fact in facts) > 1)) * pairs
     rows = [_planned(fact, options.goal, family) for fact in facts]
     rate = options.spending.per_second or (pilot.per_second if pilot else None)
     found = _summed(rows, options, family, rate)
-    average = _average(facts, options.goal, pairs)
+    average = _average(facts, options.goal, family)
     return replace(found, rows=[*rows, average]) if average else found
 
 
@@ -410,7 +415,10 @@ def _tokens(options: PlanOptions, task: str, otherwise: float) -> float:
 def _check_named(options: PlanOptions, tasks: Sequence[str]) -> None:
     if not tasks:
         raise UsageError(f"--pilot {str(options.pilot)!r}: no task in two modes; give another run")
-    for name in {*options.goal.mde, *options.spending.tokens} - {"", *tasks}:
+    named = {*options.goal.mde, *options.spending.tokens}
+    if options.pilot:  # of a suite's tasks, settings are looked at where they are chosen
+        named |= set(options.settings)
+    for name in named - {"", *tasks}:
         raise UnknownNameError("task (of those in this plan)", name, tasks)
 
 
@@ -448,8 +456,8 @@ def _planned(facts: Facts, goal: Goal, family: int) -> Planned:
     return replace(found, docs_needed=None if needed is None else max(MINIMUM_DOCS, needed))
 
 
-def _average(facts: Sequence[Facts], goal: Goal, pairs: int) -> Planned | None:
-    """The plain mean of the tasks that a fraction decides; one comparison a pair of arms."""
+def _average(facts: Sequence[Facts], goal: Goal, family: int) -> Planned | None:
+    """The plain mean of the tasks that a fraction decides; None where one of them is not known."""
     of = [fact for fact in facts if fact.fraction]
     known = [
         (fact.docs, fact.parts)
@@ -463,12 +471,14 @@ def _average(facts: Sequence[Facts], goal: Goal, pairs: int) -> Planned | None:
         each = [parts.variance(samples, given) / docs / len(of) ** 2 for docs, parts in known]
         total = sum(each)
         below = sum(part**2 / (docs - 1) for part, (docs, _) in zip(each, known, strict=True))
+        if math.isnan(total):  # of docs as given, where a task's samples tell nothing apart
+            return whole.docs or 0, math.nan
         docs = max(2, round(total**2 / below) + 1) if below else sum(docs for docs, _ in known)
         return docs, total * docs
 
     docs = sum(docs for docs, _ in known)
     whole = Facts(AVERAGE, of[0].metric, True, docs, None, min(fact.samples for fact in of))
-    bare = Planned(whole, goal.alpha / pairs, goal.mde.get("", math.nan))
+    bare = Planned(whole, goal.alpha / family, goal.mde.get("", math.nan))
     return _answered(bare, goal, measure)
 
 
@@ -482,9 +492,14 @@ def _answered(bare: Planned, goal: Goal, measure: Measure) -> Planned:
     def finds(samples: float) -> float:
         return detectable(*measure(samples, given), goal.wanted_of_each, bare.alpha, goal.sides)
 
-    found = replace(bare, detectable=finds(bare.facts.samples), at_best=finds(math.inf))
+    found = replace(bare, detectable=finds(bare.facts.samples))
+    samples_known = not math.isnan(measure(1, True)[1])
+    if samples_known:
+        found = replace(found, at_best=finds(math.inf))
     if math.isnan(mde):
         return found
+    if not samples_known:
+        return replace(found, chance=goal.chance(chance(bare.facts.samples, given)))
     return replace(
         found,
         chance=goal.chance(chance(bare.facts.samples, given)),

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from psplit_eval.arms import Arm, Value
-from psplit_eval.comparison import AVERAGE, POWER, Comparison
+from psplit_eval.comparison import POWER, Comparison
 from psplit_eval.protocol import Estimand
 from psplit_eval.stats import Estimate
 
@@ -70,23 +70,16 @@ def _headline(arms: Sequence[Arm], values: Sequence[Value]) -> Iterator[Value]:
 def family_tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """By family; the primary one also against the margin and by other methods."""
     primary = [c for c in comparisons if c.primary]
-    families = [
-        _comparison_table(
-            "Primary comparisons",
-            "Family 'primary': one metric a task and pair; p two-sided, Holm-corrected over this "
-            f"table. To tell: docs, or else samples a doc, for a chance of {POWER:.0%} to tell the "
-            "difference from 0 in this family, if it is as large as here.",
-            primary,
-        ),
-        _comparison_table(
-            "Average of tasks",
-            "Family 'average': plain mean over the tasks that one fraction decides, each weighing "
-            "the same; p two-sided, Holm-corrected over this table.",
-            [c for c in comparisons if c.task == AVERAGE],
-        ),
-    ]
+    table = _comparison_table(
+        "Primary comparisons",
+        "Family 'primary': one metric a task and pair, and the plain mean over tasks that one "
+        "fraction decides; p two-sided, Holm-corrected over this table. To tell: docs, or else "
+        f"samples a doc, for a chance of {POWER:.0%} to tell the difference from 0 in this family, "
+        "if it is as large as here.",
+        primary,
+    )
     return [
-        *(replace(table, first=True) for table in (*families, _margin_table(primary))),
+        *(replace(table, first=True) for table in (table, _margin_table(primary))),
         _methods_table(primary),
         _comparison_table(
             "Exploratory comparisons",

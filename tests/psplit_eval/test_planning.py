@@ -10,6 +10,7 @@ from scipy import stats
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
+from psplit_eval.errors import UnknownNameError
 from psplit_eval.manifest import new_manifest
 from psplit_eval.margins import Claim
 from psplit_eval.planning import CROSSING, NOISE, Goal, PlanOptions, Spending, plan
@@ -47,21 +48,21 @@ def test_the_papers_suite_has_its_published_sizes(paper):
     assert sizes["psplit_gpqa_diamond"] == (198, 8)
     assert sizes["psplit_mmlu_pro"] == (12_032, 8)
     assert "psplit_aime24" not in sizes
-    assert paper.family == 5  # with stories
+    assert paper.family == 6  # with stories and the average
     assert paper.answers == 2 * 8 * (500 + 60 + 198 + 12_032 + 32)
 
 
 def test_what_is_detectable_is_found_with_the_wanted_chance(paper):
     math500 = row(paper, "psplit_math500")
     variance = 2 * 0.942 * 0.058 * (CROSSING + NOISE / 8)
-    assert math500.alpha == 0.05 / 5
-    assert chance(math500.detectable, 500, variance, 0.01) == pytest.approx(0.8, abs=1e-3)
-    assert math500.chance == pytest.approx(chance(0.015, 500, variance, 0.01), abs=1e-3)
-    assert chance(0.015, math500.docs_needed, variance, 0.01) >= 0.8
-    assert chance(0.015, math500.docs_needed - 1, variance, 0.01) < 0.8
+    assert math500.alpha == 0.05 / 6
+    assert chance(math500.detectable, 500, variance, 0.05 / 6) == pytest.approx(0.8, abs=1e-3)
+    assert math500.chance == pytest.approx(chance(0.015, 500, variance, 0.05 / 6), abs=1e-3)
+    assert chance(0.015, math500.docs_needed, variance, 0.05 / 6) >= 0.8
+    assert chance(0.015, math500.docs_needed - 1, variance, 0.05 / 6) < 0.8
 
     def with_samples(k):
-        return chance(0.015, 500, 2 * 0.942 * 0.058 * (CROSSING + NOISE / k), 0.01)
+        return chance(0.015, 500, 2 * 0.942 * 0.058 * (CROSSING + NOISE / k), 0.05 / 6)
 
     assert with_samples(math500.samples_needed) >= 0.8 > with_samples(math500.samples_needed - 1)
 
@@ -69,13 +70,13 @@ def test_what_is_detectable_is_found_with_the_wanted_chance(paper):
 def test_sixty_problems_cannot_tell_it_whatever_is_drawn(paper):
     aime = row(paper, "psplit_aime")
     crossing = 2 * 0.7029 * (1 - 0.7029) * CROSSING
-    assert chance(0.015, 60, crossing, 0.01) < 0.8  # with endless samples
+    assert chance(0.015, 60, crossing, 0.05 / 6) < 0.8  # with endless samples
     assert aime.samples_needed is None
     assert aime.docs_needed > 2000
     assert "no number of samples will do" in aime.verdict
     assert "there are 60" in aime.verdict
     noise = 2 * 0.7029 * (1 - 0.7029) * NOISE
-    assert chance(0.015, 60, noise / aime.samples_given, 0.01) >= 0.8
+    assert chance(0.015, 60, noise / aime.samples_given, 0.05 / 6) >= 0.8
 
 
 def test_docs_as_given_leave_sampling_alone():
@@ -91,9 +92,9 @@ def test_the_average_adds_its_tasks_in_squares(paper):
     published = {500: 0.942, 60: 0.7029, 198: 0.5689, 12_032: 0.7438}
     share = CROSSING + NOISE / 8
     error = sum(2 * p * (1 - p) * share / n for n, p in published.items()) / 16
-    normal = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * math.sqrt(error)
+    normal = (stats.norm.ppf(1 - 0.05 / 12) + stats.norm.ppf(0.8)) * math.sqrt(error)
     assert average.detectable == pytest.approx(normal, rel=0.03)  # t of about 100 degrees
-    assert average.alpha == 0.05
+    assert average.alpha == 0.05 / 6
 
 
 def test_a_claim_is_one_sided_and_equivalence_takes_two_tests():
@@ -126,7 +127,7 @@ def test_costs_by_hand():
     read, written = found.judge_tokens
     assert read > 3 * found.judge_calls * 100  # the text and the rubric
     assert found.cost == pytest.approx((2 * read + 10 * written) / 1e6)
-    assert found.family == 3 * 3  # tasks and pairs
+    assert found.family == (3 + 1) * 3  # tasks with the average, and pairs
 
 
 def test_without_a_measured_length_tokens_are_a_limit(paper):
@@ -145,7 +146,7 @@ def pilot(tmp_path):
     return make_pilot(tmp_path / "pilot", more_in_high)
 
 
-def make_pilot(folder, right_of, docs=40, samples=4, task="t"):
+def make_pilot(folder, right_of, docs=40, samples=4, tasks="t"):
     scorer = AccuracyScorer(AnswerFormat(r"(\d+)"))
     mode = {"system_prompt": None, "role": "other", "sampling": {}}
     entry = {
@@ -158,14 +159,15 @@ def make_pilot(folder, right_of, docs=40, samples=4, task="t"):
             "batch_size": None,
             "checkpoint": {"name": "m", "path": "m", "fingerprint": "f", "files": {}},
             "modes": [{"name": "normal", **mode}, {"name": "high", **mode}],
-            "tasks": {task: entry}, "pools": {},
+            "tasks": dict.fromkeys(tasks, entry), "pools": {},
         }
     ) | {"tokens": 8000, "wall_seconds": 20.0}  # fmt: skip
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with Store(folder / "samples.sqlite") as store:
         store.add_plan(
-            [Prompt("p", "normal", "x", ())], [Doc(task, d, "h", {}, "1") for d in range(docs)]
+            [Prompt("p", "normal", "x", ())],
+            [Doc(task, d, "h", {}, "1") for task in tasks for d in range(docs)],
         )
         store.add_samples(
             Sample(
@@ -173,12 +175,26 @@ def make_pilot(folder, right_of, docs=40, samples=4, task="t"):
                 None, (1,), "stop", 3, 25, 50.0, 1.0, None, 0.1, "now",
             )
             for mode, more in (("normal", 0), ("high", 1))
+            for task in tasks
             for doc in range(docs)
             for i in range(samples)
             for right in [right_of(doc, more)]
         )  # fmt: skip
-        score_store(store, {task: scorer})
+        score_store(store, dict.fromkeys(tasks, scorer))
     return folder
+
+
+def test_a_suite_is_planned_by_what_the_pilot_measured_of_its_tasks(tmp_path):
+    pilot = make_pilot(tmp_path / "sums", more_in_high, tasks=["psplit_sums"])
+    alone, whole = (
+        plan(PlanOptions(suite=suite, pilot=pilot, goal=Goal({"": 0.05})))
+        for suite in (None, "quick")
+    )
+    sums, reading = row(whole, "psplit_sums"), row(whole, "psplit_reading")
+    assert sums.facts.parts == row(alone, "psplit_sums").facts.parts
+    assert (sums.facts.docs, sums.facts.samples, sums.facts.tokens) == (48, 4, 25)
+    assert "pilot" in sums.facts.source
+    assert reading.facts.parts is None
 
 
 def test_a_pilot_says_how_docs_vary_how_long_answers_are_and_how_fast(pilot):
@@ -192,19 +208,6 @@ def test_a_pilot_says_how_docs_vary_how_long_answers_are_and_how_fast(pilot):
     assert one.facts.parts.crossing == pytest.approx(max(0, total - noise / 4))
     assert (one.facts.docs, one.facts.tokens, one.facts.at_most) == (90, 25, False)
     assert found.seconds == pytest.approx(2 * 90 * 4 * 25 / (8000 / 20))
-
-
-def test_a_suite_is_planned_by_what_the_pilot_measured_of_its_tasks(tmp_path):
-    pilot = make_pilot(tmp_path / "sums", more_in_high, task="psplit_sums")
-    alone, whole = (
-        plan(PlanOptions(suite=suite, pilot=pilot, goal=Goal({"": 0.05})))
-        for suite in (None, "quick")
-    )
-    sums, reading = row(whole, "psplit_sums"), row(whole, "psplit_reading")
-    assert sums.facts.parts == row(alone, "psplit_sums").facts.parts
-    assert (sums.facts.docs, sums.facts.samples, sums.facts.tokens) == (48, 4, 25)
-    assert "pilot" in sums.facts.source
-    assert reading.facts.parts is None
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,28 @@ def test_a_pilot_that_tells_nothing_reaches_nothing(tmp_path, right, shape, esti
     assert math.isnan(one.detectable)
     assert math.isnan(one.chance)
     assert said in one.verdict
+
+
+def test_one_sample_a_doc_says_nothing_of_what_more_would_do(tmp_path, capsys):
+    """Neither that 'no number of samples will do', nor how many would."""
+    folder = make_pilot(tmp_path / "single", lambda doc, more: (doc + more) % 2, 40, 1, "tu")
+    found = plan(PlanOptions(pilot=folder, goal=Goal({"": 0.05})))
+    assert [r.facts.task for r in found.rows] == ["t", "u", "average of tasks"]
+    for one in found.rows:
+        assert one.detectable > 0.05 > one.chance - 0.5
+        assert math.isnan(one.at_best)
+        assert (one.samples_needed, one.samples_given) == (None, None)
+        assert "no number of samples" not in one.verdict
+        assert "what more samples do is not known" in one.verdict
+    assert row(found, "t").docs_needed > 90
+    assert main(["plan", "--pilot", str(folder), "--json"]) == 0
+    assert "NaN" not in capsys.readouterr().out  # which is no JSON
+
+
+def test_a_pilot_has_no_settings_of_tasks_that_it_lacks(pilot):
+    for settings in ({"nope": TaskSettings(samples=3)}, {"nope": TaskSettings(limit=9)}):
+        with pytest.raises(UnknownNameError, match="nope"):
+            plan(PlanOptions(pilot=pilot, settings=settings))
 
 
 def test_below_the_minimum_of_docs_nothing_is_promised():
