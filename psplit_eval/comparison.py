@@ -323,6 +323,8 @@ def _reason_to_withhold(pair: _Pair, design: Design, primary: bool) -> tuple[str
             f"how much {metric} varies given a doc is not known",
             "Docs can be taken as given for means of two samples a doc or more.",
         )
+    if len(pair.docs) < MINIMUM_DOCS:
+        return f"docs: {len(pair.docs)}, expected {MINIMUM_DOCS} or more", "Take more docs."
     return None
 
 

@@ -514,6 +514,16 @@ def test_the_average_of_tasks_is_a_family_of_its_own():
     assert (found.effects, found.checks, found.need, found.decision) == ({}, None, None, None)
 
 
+@pytest.mark.parametrize("docs", [0, 1, 4])
+def test_below_the_minimum_of_docs_is_not_tested_which_is_not_inconclusive(docs):
+    b = arm("b", dict(enumerate(RIGHT[:docs])) | {8: 0.5})
+    design = Design(claim=Claim.NON_INFERIOR, margin=0.1)
+    found = compare_modes([arm("a", dict(enumerate(LEFT[:docs]))), b], design)
+    assert primary(found).verdict == f"not tested: docs: {docs}, expected 5 or more"
+    assert primary(found).decision is None
+    assert verdict(found).endswith("Take more docs.")
+
+
 def test_the_verdict_says_what_the_average_adds():
     """Neither task alone is significant (p 0.06, of two: 0.12), both together are (p 0.007)."""
     gaps = np.resize([0.02, -0.02], 60)
