@@ -175,7 +175,12 @@ def once_stratified(
         for population, docs, swapped in tasks
     ]
     found, naive = (
-        stratified_difference([paired_mean_difference(*task) for task in arms])
+        stratified_difference(
+            [
+                paired_mean_difference(*arm, population.fraction)
+                for arm, (population, *_) in zip(arms, tasks, strict=True)
+            ]
+        )
         for arms in ([x.mean(axis=2) for x in drawn], [x.reshape(2, -1) for x in drawn])
     )
     asked = {"interval: stratified": _covers(found, truth)}

@@ -72,15 +72,18 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 def plan_options(options: argparse.Namespace) -> PlanOptions:
     """What was given, by the plan's own names. Raises UsageError."""
     from psplit_eval.margins import Claim
-    from psplit_eval.planning import CROSSING, Goal, PlanOptions, Spending
+    from psplit_eval.planning import CROSSING, NOISE, Goal, PlanOptions, Spending
     from psplit_eval.protocol import Estimand
 
     for name, value in (("power", options.power), ("alpha", options.alpha)):
         if not 0 < value < 1:
             raise UsageError(f"--{name} {value}: expected a number above 0 and below 1")
     crossing = CROSSING if options.crossing is None else options.crossing
-    if not 0 <= crossing < 1:
-        raise UsageError(f"--crossing {crossing}: expected a share, at least 0 and below 1")
+    if not 0 <= crossing <= 1 - NOISE:
+        raise UsageError(
+            f"--crossing {crossing}: expected a share from 0 to {1 - NOISE:.3f}, as the samples' "
+            f"share is {NOISE}"
+        )
     if options.judges < 0:
         raise UsageError(f"--judges {options.judges}: expected 0 or more")
     goal = Goal(

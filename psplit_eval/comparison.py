@@ -27,6 +27,7 @@ from psplit_eval.resampling import (
     swap_test,
 )
 from psplit_eval.stats import (
+    GIVEN_TEST,
     MINIMUM_DOCS,
     Difference,
     Estimate,
@@ -323,6 +324,8 @@ def _reason_to_withhold(pair: _Pair, design: Design, primary: bool) -> tuple[str
             f"how much {metric} varies given a doc is not known",
             "Docs can be taken as given for means of two samples a doc or more.",
         )
+    if len(pair.docs) < MINIMUM_DOCS:
+        return f"docs: {len(pair.docs)}, expected {MINIMUM_DOCS} or more", "Take more docs."
     return None
 
 
@@ -391,12 +394,17 @@ class _Pair:
         return float(counts.mean()) if counts.size else math.nan
 
     def tested(self, estimand: Estimand) -> Difference:
-        left, right = self.rows_a[:, 0], self.rows_b[:, 0]
-        if estimand is Estimand.GIVEN and self.noise_a is not None and self.noise_b is not None:
-            counts = [np.array([arm.good[doc] for doc in self.docs]) for arm in (self.a, self.b)]
-            noise = self.noise_a, self.noise_b
-            return fixed_docs_difference(left, right, noise, (counts[0], counts[1]))
-        rule = rule_of(self.metric)
+        if estimand is Estimand.SAMPLE:
+            return self._compared()
+        if self.noise_a is None or self.noise_b is None:  # how its docs' samples vary is not known
+            return replace(self._compared().bare(), test=GIVEN_TEST)
+        counts = [np.array([arm.good[doc] for doc in self.docs]) for arm in (self.a, self.b)]
+        noise = self.noise_a, self.noise_b
+        arms = self.rows_a[:, 0], self.rows_b[:, 0]
+        return fixed_docs_difference(*arms, noise, (counts[0], counts[1]))
+
+    def _compared(self) -> Difference:
+        rule, left, right = rule_of(self.metric), self.rows_a[:, 0], self.rows_b[:, 0]
         if rule.ratio:
             down = self.rows_a[:, 1], self.rows_b[:, 1]
             return compare_docs(rule, (left, down[0]), (right, down[1]))

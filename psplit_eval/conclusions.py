@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from psplit_eval.arms import Arm
-from psplit_eval.comparison import ALPHA, Comparison
+from psplit_eval.comparison import ALPHA, Comparison, Design
 from psplit_eval.margins import Verdict
 
 __all__ = ["runs_verdict", "verdict"]
@@ -15,13 +15,16 @@ _MANY_CUT = 0.2
 """From this share of truncated answers on, the verdict warns."""
 
 
-def verdict(comparisons: Sequence[Comparison], arms: Sequence[Arm] = ()) -> str:
+def verdict(
+    comparisons: Sequence[Comparison], arms: Sequence[Arm] = (), design: Design | None = None
+) -> str:
     """A run in a few sentences: what differs between its modes, and what that means.
 
-    `arms`: warned of where many answers were cut.
+    `arms`: warned of where many answers were cut; `design`: whether a claim was to be decided.
     """
     said = _conclusion(
         comparisons,
+        design,
         alone="Only one mode has samples: there is nothing to compare.",
         little="A checkpoint that was never trained in modes shows this, since a system prompt "
         "alone changes little; so does any other on too few docs.",
@@ -47,24 +50,27 @@ def _of_cut(arms: Sequence[Arm]) -> str:
     )
 
 
-def runs_verdict(comparisons: Sequence[Comparison]) -> str:
+def runs_verdict(comparisons: Sequence[Comparison], design: Design | None = None) -> str:
     """Two runs in a few sentences: what differs between them in the same mode."""
     return _conclusion(
         comparisons,
+        design,
         alone="Nothing is in both runs: there is nothing to compare.",
         little="",
         much="The table of what differs between the runs says what else could be the reason.",
     )
 
 
-def _conclusion(comparisons: Sequence[Comparison], alone: str, little: str, much: str) -> str:
+def _conclusion(
+    comparisons: Sequence[Comparison], design: Design | None, alone: str, little: str, much: str
+) -> str:
     primary = [c for c in comparisons if c.primary]
     if not primary:
         return alone
     parts = (
         _of_withheld(primary),
         _of_tested(primary, little, much),
-        _of_claims(primary),
+        _of_claims(primary, bool(design and design.claim)),
     )
     return " ".join(part for part in parts if part)
 
@@ -117,7 +123,7 @@ def _difference(c: Comparison) -> str:
     )
 
 
-def _of_claims(primary: Sequence[Comparison]) -> str:
+def _of_claims(primary: Sequence[Comparison], asked: bool) -> str:
     """The claims against the margin by their answers."""
     said = []
     for verdict in Verdict:
@@ -126,7 +132,8 @@ def _of_claims(primary: Sequence[Comparison]) -> str:
         said += [f"{verdict.value}: {arms}"] if members else []
     decision = next((c.decision for c in primary if c.decision), None)
     if decision is None:
-        return ""
+        nothing = "The margin decides nothing: no primary metric that is tested is a fraction."
+        return nothing if asked else ""
     claim = decision.claim.value.capitalize()
     return (
         f"{claim} at a margin of {decision.margin:g} (family 'claims', one-sided, Holm-corrected, "

@@ -11,6 +11,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import jinja2
@@ -66,7 +67,7 @@ def write_report(
     allow_missing = design.allow_missing
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     comparisons = compare_modes(arms, design)
-    conclusion = verdict(comparisons, arms)
+    conclusion = verdict(comparisons, arms, design)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
     _write_comparisons(folder, comparisons)
@@ -185,8 +186,9 @@ def _selection_note() -> str:
 
 
 def _terminal_table(table: Table) -> str:
-    """Title and columns, without what only a page has room for."""
-    return "\n".join([table.title, "", *columns([table.header, *table.rows])])
+    """Title, what it means, and columns."""
+    note = fill(table.note, 100)
+    return "\n".join([table.title, note, "", *columns([table.header, *table.rows])])
 
 
 def _markdown_table(table: Table) -> str:

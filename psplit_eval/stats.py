@@ -19,6 +19,7 @@ from psplit_eval.spread import UNKNOWN, Discordant, Spread
 
 __all__ = [
     "FEW_DOCS",
+    "GIVEN_TEST",
     "HUGE",
     "MINIMUM_DOCS",
     "Difference",
@@ -41,6 +42,9 @@ MINIMUM_DOCS = 5
 FEW_DOCS = 10
 """Where fewer docs than this differ at all, p is that of the exact swap test, not Student's: four
 docs that differ, all in one direction, are p 0.125 and not 0.04, however many docs agree."""
+
+GIVEN_TEST = "t-test given the docs"
+"""What a difference of docs as given is tested by."""
 
 HUGE = 1e100
 """Numbers as large as this are refused: their squares would overflow."""
@@ -214,7 +218,7 @@ def fixed_docs_difference(
     if (noises < 0).any() or (counts < 2).any():
         raise ValueError("expected of each doc a noise not below 0, from 2 samples or more")
     n, total = len(left), float(noises.sum())
-    bare = Difference(_mean(left), _mean(right), UNKNOWN, math.nan, n, "t-test given the docs")
+    bare = Difference(_mean(left), _mean(right), UNKNOWN, math.nan, n, GIVEN_TEST)
     if n < MINIMUM_DOCS or not total > 0:
         return bare
     scale = math.sqrt(total) / n

@@ -166,7 +166,7 @@ def compare_runs(
     second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
     pairs = [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
     comparisons = compare_pairs(pairs, design)
-    conclusion = runs_verdict(comparisons)
+    conclusion = runs_verdict(comparisons, design)
     summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
     return RunsCompared(comparisons, facts, conclusion, summary)
 

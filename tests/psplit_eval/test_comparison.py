@@ -426,6 +426,13 @@ def test_equivalence_needs_room_on_both_sides():
     assert chance(found.need.docs) >= 0.8 > chance(found.need.docs - 1)
 
 
+def test_a_claim_that_no_metric_can_decide_is_said():
+    arms = [arm(mode, LEFT, scorer=CreativityScorer()) for mode in "ab"]
+    arms = [replace(a, values={"effective_dispersion": a.values["accuracy_avg"]}) for a in arms]
+    design = Design(claim=Claim.NON_INFERIOR, margin=0.05)
+    assert "decides nothing" in verdict(compare_modes(arms, design), design=design)
+
+
 def test_claims_are_in_the_verdict():
     found = compare_modes(pair(LEFT, RIGHT), Design(claim=Claim.NON_INFERIOR, margin=0.3))
     said = (
@@ -512,6 +519,16 @@ def test_the_average_of_tasks_is_of_the_primary_family():
     assert [c.p_adjusted for c in (*tasks, found)] == together
     assert found.result.n == 80
     assert (found.effects, found.checks, found.need, found.decision) == ({}, None, None, None)
+
+
+@pytest.mark.parametrize("docs", [0, 1, 4])
+def test_below_the_minimum_of_docs_is_not_tested_which_is_not_inconclusive(docs):
+    b = arm("b", dict(enumerate(RIGHT[:docs])) | {8: 0.5})
+    design = Design(claim=Claim.NON_INFERIOR, margin=0.1)
+    found = compare_modes([arm("a", dict(enumerate(LEFT[:docs]))), b], design)
+    assert primary(found).verdict == f"not tested: docs: {docs}, expected 5 or more"
+    assert primary(found).decision is None
+    assert verdict(found).endswith("Take more docs.")
 
 
 def test_the_average_may_tell_what_no_task_can():
