@@ -67,7 +67,8 @@ class Difference:
     """b − a over n paired docs.
 
     `p` is two-sided, by `test`. `differing`: docs that are not the same in both arms (None: not
-    looked at). `effect_size` is Cohen's d_z: mean over standard deviation of the
+    looked at). `student`: Student's spread, also where `spread`, which the interval is of, is
+    another. `effect_size` is Cohen's d_z: mean over standard deviation of the
     docs' differences. Below MINIMUM_DOCS nothing but the values is given. Where the differences do
     not vary at all, p is the swap test's; the interval of a fraction says how many docs could be
     otherwise unseen (1 − (α/2)^(1/n) of them, the exact binomial limit at 0), that of any other
@@ -82,6 +83,7 @@ class Difference:
     test: str = ""
     effect_size: float = math.nan
     differing: int | None = None
+    student: Spread = UNKNOWN
 
     @property
     def difference(self) -> float:
@@ -99,7 +101,8 @@ class Difference:
 
     def bare(self) -> Difference:
         """The values alone, without inference."""
-        return replace(self, spread=UNKNOWN, p=math.nan, effect_size=math.nan)
+        known = replace(self, p=math.nan, effect_size=math.nan)
+        return replace(known, spread=UNKNOWN, student=UNKNOWN)
 
 
 def mean_estimate(values: ArrayLike, confidence: float = 0.95, fraction: bool = False) -> Estimate:
@@ -224,24 +227,26 @@ def fixed_docs_difference(
     scale = math.sqrt(total) / n
     freedom = max(1.0, total**2 / float((noises**2 / (counts + 1)).sum()))
     spread = Spread(bare.difference, scale, freedom, n)
-    return replace(bare, spread=spread, p=_two_sided(spread))
+    return replace(bare, spread=spread, student=spread, p=_two_sided(spread))
 
 
 def stratified_difference(tasks: Sequence[Difference]) -> Difference:
     """Plain mean over tasks of their differences, which are independent of each other.
 
     Tasks are fixed and weigh the same, whatever their sizes; docs are as each difference takes
-    them. Standard errors add up in squares, degrees of freedom by Satterthwaite. A task of
-    fractions whose docs all differ alike is not certain: two docs are added to it, as where few
-    differ. NaN where nothing is known of a task's spread, or none of the differences varies, in
-    units without a range. Raises ValueError without tasks.
+    them. Standard errors add up in squares, degrees of freedom by Satterthwaite. Where fewer than
+    FEW_DOCS docs differ in all tasks together, errors are those of their intervals, else Student's.
+    A task of fractions whose docs all differ alike is not certain: two docs are added to it. NaN
+    where nothing is known of a task's spread, or none of the differences varies, in units without a
+    range. Raises ValueError without tasks.
     """
     if not tasks:
         raise ValueError("expected one task or more, got none")
     value_a, value_b = (
         math.fsum(values) / len(tasks) for values in zip(*map(_values, tasks), strict=True)
     )
-    n, known = sum(task.n for task in tasks), [_not_certain(task.spread) for task in tasks]
+    n, few = sum(task.n for task in tasks), sum(_differing(task) for task in tasks) < FEW_DOCS
+    known = [_not_certain(task.spread if few else task.student) for task in tasks]
     bare = Difference(value_a, value_b, UNKNOWN, math.nan, n, "t-test stratified by task")
     squares = [(spread.error / len(tasks)) ** 2 for spread in known]
     total = math.fsum(squares)
@@ -258,6 +263,10 @@ def _not_certain(spread: Spread) -> Spread:
     if spread.error != 0 or math.isinf(sum(spread.reach)):
         return spread
     return _with_two_docs(np.full((spread.n, 1), spread.centre))
+
+
+def _differing(found: Difference) -> int:
+    return found.n if found.differing is None else found.differing
 
 
 def _values(found: Difference) -> tuple[float, float]:
@@ -424,7 +433,7 @@ def _paired(left: Array, right: Array, quantity: Quantity, fraction: bool) -> Di
     differing = int(np.any(left != right, axis=1).sum())
     reach = (1 + gap, 1 - gap) if fraction else None
     rows = np.hstack([left, right])
-    spread = _spread(rows, difference_of(quantity), gap, reach)
+    student = spread = _spread(rows, difference_of(quantity), gap, reach)
     if differing < FEW_DOCS or spread.error == 0:
         p, test = swap_test(left, right, quantity), "swap test of docs"
     else:
@@ -433,7 +442,7 @@ def _paired(left: Array, right: Array, quantity: Quantity, fraction: bool) -> Di
     if fraction and differing < FEW_DOCS and spread.error:
         spread = _with_two_docs(right - left)
     found = replace(bare, spread=spread, p=p, effect_size=size, test=test)
-    return replace(found, differing=differing)
+    return replace(found, differing=differing, student=student)
 
 
 _T_TESTS = {True: "paired t-test on per-doc values", False: "paired t-test on linearised ratios"}
