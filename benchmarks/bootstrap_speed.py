@@ -22,13 +22,15 @@ BATCH = 100
 def measured() -> list[dict[str, str]]:
     """One row a job, from raw samples to intervals: the fastest of three, and memory apart."""
     rng = np.random.default_rng(1)
-    samples = (rng.random((2, DOCS, SAMPLES)) < rng.beta(1, 1, (DOCS, 1))).astype(np.float64)
-    jobs: tuple[tuple[str, Callable[[Array], None]], ...] = (
-        ("psplit: BCa and studentised", _both),
-        ("psplit: BCa", _bca),
-        ("scipy.stats.bootstrap: BCa", _scipys),
+    right = (rng.random((2, DOCS, SAMPLES)) < rng.beta(1, 1, (DOCS, 1))).astype(np.float64)
+    lengths = rng.lognormal(size=(2, DOCS, SAMPLES))
+    jobs: tuple[tuple[str, Callable[[Array], None], Array], ...] = (
+        ("psplit: BCa and studentised, right or wrong", _both, right),
+        ("psplit: BCa and studentised, numbers that all differ", _both, lengths),
+        ("psplit: BCa, numbers that all differ", _bca, lengths),
+        ("scipy.stats.bootstrap: BCa, either", _scipys, lengths),
     )
-    return [_row(job, partial(run, samples)) for job, run in jobs]
+    return [_row(job, partial(run, samples)) for job, run, samples in jobs]
 
 
 def _both(samples: Array) -> None:
