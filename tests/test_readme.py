@@ -136,6 +136,10 @@ def test_a_command_of_the_readme_runs(
     words = [",".join(servers.get(part, part) for part in word.split(",")) for word in words]
     if words[0] == "run":
         small = ["--limit", "2", "--set", "max_tokens=8"]
+        if "psplit_story.max_tokens" in command:
+            small += ["--set", "psplit_story.max_tokens=8"]
+        if "--reference" not in words and words[-2:] != ["--suite", "creative"]:
+            small += ["--reference", "none"]  # it reads every story; one command is enough
         if "creative" in words or "--prompts" in words:
             small += ["--samples", "2"]  # every sample is read by the reference model
         if "--suite" in words or "--tasks" in words:
