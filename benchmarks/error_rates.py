@@ -42,7 +42,7 @@ from simulated import (
 
 from psplit_eval.effects import cliffs_delta, cohens_dz, odds_ratio
 from psplit_eval.margins import Claim, Verdict, decide
-from psplit_eval.power import docs_needed, power, samples_needed
+from psplit_eval.power import docs_needed, needed, power
 from psplit_eval.protocol import compare_docs, rule_of
 from psplit_eval.resampling import (
     MEAN,
@@ -419,7 +419,7 @@ def power_cells() -> Iterator[Cell]:
         least = docs_needed(truth.gap, truth.parts.crossing)  # with samples without end
         docs = math.ceil(1.5 * (least or 0))
         yield _power_cell(
-            "samples_needed", population, docs, samples_needed(truth.gap, docs, truth.parts) or 0
+            "samples_needed", population, docs, needed([truth.gap], docs, truth.parts).samples or 0
         )
 
 

@@ -106,6 +106,11 @@ class PlanOptions:
     goal: Goal = field(default_factory=Goal)
     spending: Spending = field(default_factory=Spending)
 
+    @property
+    def names_tasks(self) -> bool:
+        """Whether tasks are named, or come from the pilot; without one it is the default suite."""
+        return bool(self.suite or self.tasks or self.prompts or not self.pilot)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -276,7 +281,7 @@ class _Pilot:
 def _facts(options: PlanOptions, pilot: _Pilot | None) -> Iterator[Facts]:
     """Of the tasks that are named, or else of the pilot's; what a pilot has measured counts."""
     measured = {fact.task: fact for fact in _of_pilot(options, pilot)} if pilot else {}
-    if pilot and not (options.suite or options.tasks or options.prompts):
+    if pilot and not options.names_tasks:
         yield from measured.values()
         return
     for fact in _of_tasks(options):
@@ -416,7 +421,7 @@ def _check_named(options: PlanOptions, tasks: Sequence[str]) -> None:
     if not tasks:
         raise UsageError(f"--pilot {str(options.pilot)!r}: no task in two modes; give another run")
     named = {*options.goal.mde, *options.spending.tokens}
-    if options.pilot:  # of a suite's tasks, settings are looked at where they are chosen
+    if not options.names_tasks:  # of tasks that are named, settings are looked at where chosen
         named |= set(options.settings)
     for name in named - {"", *tasks}:
         raise UnknownNameError("task (of those in this plan)", name, tasks)

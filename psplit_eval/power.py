@@ -22,7 +22,6 @@ __all__ = [
     "least",
     "needed",
     "power",
-    "samples_needed",
 ]
 
 MOST = 10**9
@@ -128,24 +127,6 @@ def docs_needed(
     """
     _check_chance(wanted)
     return least(lambda docs: power(gap, docs, variance, alpha, sides) >= wanted, 2)
-
-
-def samples_needed(
-    gap: float,
-    docs: int,
-    parts: Components,
-    wanted: float = 0.8,
-    alpha: float = 0.05,
-    sides: int = 2,
-    given: bool = False,
-) -> int | None:
-    """Samples a doc for the same with `docs` docs; None where no number (up to a billion) does."""
-    _check_chance(wanted)
-
-    def enough(samples: int) -> bool:
-        return power(gap, docs, parts.variance(samples, given), alpha, sides) >= wanted
-
-    return None if math.isnan(parts.noise) or docs < 2 else least(enough)
 
 
 def needed(

@@ -12,8 +12,8 @@ __all__ = ["UNKNOWN", "Discordant", "Spread"]
 class Spread:
     """What is known of the truth around an estimate: Student's t, with `error` as its scale.
 
-    `error` 0: all n docs gave `centre`, in a unit whose values lie within `reach` of it on each
-    side. NaN: nothing is known. `limits` raises ValueError for a confidence outside (0, 1).
+    It lies within `reach` of `centre` on each side. `error` 0: all n docs gave `centre`. NaN:
+    nothing is known. `limits` raises ValueError for a confidence outside (0, 1).
     """
 
     centre: float
@@ -30,7 +30,8 @@ class Spread:
             raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
         if self.error != 0:
             half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
-            return self.centre - half, self.centre + half
+            low, high = (min(half, reach) for reach in self.reach)
+            return self.centre - low, self.centre + high
         unseen = 1 - ((1 - confidence) / 2) ** (1 / self.n)  # share of docs that may be otherwise
         low, high = (unseen * reach for reach in self.reach)
         if math.isinf(low + high):

@@ -68,11 +68,11 @@ class Difference:
 
     `p` is two-sided, by `test`. `differing`: docs that are not the same in both arms (None: not
     looked at). `student`: Student's spread, also where `spread`, which the interval is of, is
-    another. `effect_size` is Cohen's d_z: mean over standard deviation of the
-    docs' differences. Below MINIMUM_DOCS nothing but the values is given. Where the differences do
-    not vary at all, p is the swap test's; the interval of a fraction says how many docs could be
-    otherwise unseen (1 − (α/2)^(1/n) of them, the exact binomial limit at 0), that of any other
-    unit and the effect size are NaN.
+    another. `effect_size` is Cohen's d_z: mean over standard deviation of the docs' differences.
+    Below MINIMUM_DOCS nothing but the values is given. Where the differences do not vary at all, p
+    is the swap test's; the interval of a fraction says how many docs could be otherwise unseen
+    (1 − (α/2)^(1/n) of them, the exact binomial limit at 0), that of any other unit and the effect
+    size are NaN.
     """
 
     value_a: float
@@ -460,16 +460,17 @@ def _with_two_docs(gaps: Array) -> Spread:
     many differs, and four times as many false claims against a margin as α are the result.
     """
     more = np.concatenate([gaps[:, 0], [1.0, -1.0]])
-    return _spread(more[:, None], MEAN, float(more.mean()))
+    centre = float(more.mean())
+    return _spread(more[:, None], MEAN, centre, (1 + centre, 1 - centre))
 
 
 def _spread(
     rows: Array, quantity: Quantity, centre: float, reach: tuple[float, float] | None = None
 ) -> Spread:
-    scale = error(rows, quantity)
+    scale, within = error(rows, quantity), reach or (math.inf, math.inf)
     if not scale > _ROUNDING:
-        return Spread(centre, 0.0, math.nan, len(rows), reach or (math.inf, math.inf))
-    return Spread(centre, scale, len(rows) - 1, len(rows))
+        return Spread(centre, 0.0, math.nan, len(rows), within)
+    return Spread(centre, scale, len(rows) - 1, len(rows), within)
 
 
 def _two_sided(spread: Spread) -> float:

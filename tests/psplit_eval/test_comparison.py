@@ -15,7 +15,7 @@ from psplit_eval.conclusions import verdict
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.effects import cliffs_delta, cohens_dz, odds_ratio
 from psplit_eval.margins import Claim, Verdict, decide
-from psplit_eval.power import Components, docs_needed, samples_needed
+from psplit_eval.power import Components, docs_needed, needed
 from psplit_eval.protocol import Estimand
 from psplit_eval.resampling import swap_test
 from psplit_eval.rescoring import score_store
@@ -386,7 +386,7 @@ def test_unequal_samples_count_each_with_its_own_noise():
     found = primary(compare_modes(arms))
     crossing = max(0.0, np.var(b - a, ddof=1) - 0.24 / 4 - 0.24 / 8)
     parts = Components(crossing, 0.48)
-    assert found.need.samples == samples_needed(abs(found.result.difference), 200, parts)
+    assert found.need.samples == needed([abs(found.result.difference)], 200, parts).samples
     assert found.samples == ("4", "8")
 
 

@@ -15,7 +15,7 @@ from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.cli import main
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.manifest import new_manifest
-from psplit_eval.power import Components, samples_needed
+from psplit_eval.power import Components, needed
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
@@ -240,7 +240,7 @@ def test_how_many_samples_it_takes_is_known_from_unequal_numbers(tmp_path, capsy
     gaps = graded[1].mean(axis=1) - graded[0].mean(axis=1)
     single = [rows.var(axis=1, ddof=1).mean() for rows in graded]
     crossing = max(0.0, gaps.var(ddof=1) - single[0] / 3 - single[1] / 30)
-    expected = samples_needed(gaps.mean(), 12, Components(crossing, sum(single)))
+    expected = needed([gaps.mean()], 12, Components(crossing, sum(single))).samples
     assert expected > 3
     assert primary["needed"]["samples_a_doc"] == expected
 

@@ -20,7 +20,6 @@ from psplit_eval.power import (
     docs_needed,
     needed,
     power,
-    samples_needed,
 )
 
 TTEST_POWER = [
@@ -89,10 +88,10 @@ def test_docs_needed_are_the_fewest(gap, variance, wanted):
 
 def test_samples_needed_are_the_fewest():
     parts = Components(crossing=0.01, noise=0.4, samples=4)
-    samples = samples_needed(0.04, 100, parts)
+    samples = needed([0.04], 100, parts).samples
     assert power(0.04, 100, 0.01 + 0.4 / samples) >= 0.8
     assert power(0.04, 100, 0.01 + 0.4 / (samples - 1)) < 0.8
-    assert samples_needed(0.04, 100, parts, given=True) < samples
+    assert needed([0.04], 100, parts, given=True).samples < samples
 
 
 def test_no_number_of_samples_makes_up_for_docs_that_differ_too_much():
@@ -100,19 +99,19 @@ def test_no_number_of_samples_makes_up_for_docs_that_differ_too_much():
     number of samples does, just below none."""
     edge = detectable(100, 0.01)
     parts = Components(crossing=0.01, noise=0.4, samples=4)
-    assert samples_needed(edge * 1.01, 100, parts) > 1000
-    assert samples_needed(edge * 0.99, 100, parts) is None
-    assert samples_needed(edge * 0.99, 100, parts, given=True) < 1000
-    assert samples_needed(edge * 0.99, 104, parts) is not None
+    assert needed([edge * 1.01], 100, parts).samples > 1000
+    assert needed([edge * 0.99], 100, parts).samples is None
+    assert needed([edge * 0.99], 100, parts, given=True).samples < 1000
+    assert needed([edge * 0.99], 104, parts).samples is not None
 
 
 def test_what_is_needed_of_sampled_and_of_given_docs():
     parts = Components(crossing=0.01, noise=0.4, samples=4)
     both = needed([0.04], 100, parts)
     assert both.docs == docs_needed(0.04, 0.01 + 0.1)
-    assert both.samples == samples_needed(0.04, 100, parts)
+    assert both.samples == needed([0.04], 100, parts).samples
     given_docs = needed([0.04], 100, parts, given=True)
-    assert given_docs == Need(None, samples_needed(0.04, 100, parts, given=True), True)
+    assert given_docs == Need(None, needed([0.04], 100, parts, given=True).samples, True)
 
 
 def test_without_noise_only_docs_are_known():
@@ -177,8 +176,8 @@ def test_degenerate_needs():
     assert docs_needed(0.1, 0.0) == 2
     assert docs_needed(math.nan, 1.0) is None
     assert docs_needed(1e-6, 1.0) is None
-    assert samples_needed(0.1, 1, Components(0.01, 0.1)) is None
-    assert samples_needed(0.1, 100, Components(0.0, 0.0)) == 1
+    assert needed([0.1], 1, Components(0.01, 0.1)).samples is None
+    assert needed([0.1], 100, Components(0.0, 0.0)).samples == 1
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_degenerate_needs():
         lambda: power(0.1, 9, 1.0, sides=3),
         lambda: docs_needed(0.1, 1.0, wanted=1.0),
         lambda: detectable(9, 1.0, wanted=0.0),
-        lambda: samples_needed(0.1, 9, Components(0.1, 0.1), wanted=1.1),
+        lambda: needed([0.1], 9, Components(0.1, 0.1), wanted=1.1).samples,
         lambda: Components(0.1, 0.1).variance(0),
         lambda: Components.estimated([], None, 1),
         lambda: Components.estimated([0.1], None, 1),

@@ -316,6 +316,13 @@ def test_of_fractions_that_all_agree_it_is_known_how_many_docs_could_be_otherwis
     assert (moved.ci_low, moved.ci_high) == pytest.approx((1 - 2 * unseen, 1))
 
 
+def test_the_interval_of_a_fraction_stays_in_its_range():
+    """Student's own upper limit is above 1 here."""
+    a, b = np.r_[np.zeros(18), 0.3, 0.1], np.ones(20)
+    upper = scipy_stats.ttest_1samp(b - a, 0).confidence_interval().high
+    assert paired_mean_difference(a, b, fraction=True).ci_high == 1 < upper
+
+
 def test_a_constant_shift_is_tested_by_swaps():
     found = paired_mean_difference(FEW_A, [x + 0.5 for x in FEW_A])
     assert found.p == 2 / 2**7
