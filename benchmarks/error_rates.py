@@ -147,13 +147,13 @@ def once_ratio(population: Tokens, docs: int, k: int, rng: Rng) -> Outcome:
     return asked
 
 
-def once_given(population: Population, docs: int, k: int, same: bool, rng: Rng) -> Outcome:
+def once_given(population: Binary | Normal, docs: int, k: int, same: bool, rng: Rng) -> Outcome:
     """`same`: docs do not differ between arms at all; else they do, by 0 on average exactly."""
     if same:
         means = np.repeat(population.means(rng, docs, 1), 2, axis=0)
     else:
         means = mirrored(population, rng, docs)
-    samples = population.sampled(rng, means, k)  # type: ignore[attr-defined]
+    samples = population.sampled(rng, means, k)
     (a, b), noise = samples.mean(axis=2), samples.var(axis=2, ddof=1) / k
     counts = np.full(docs, k)
     found = fixed_docs_difference(a, b, (noise[0], noise[1]), (counts, counts))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psplit_eval.cli_design import CLAIMS, add_docs, estimand
 from psplit_eval.cli_run import add_task_options, names_in, task_choice
 from psplit_eval.errors import UsageError
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_plan_options", "plan_json", "plan_options", "plan_text"]
 
-_CLAIMS = ("superior", "non-inferior", "equivalent")
-
 
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     """What is to be run, what is to be found out, and what is known."""
     add_task_options(parser)
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
-    add = parser.add_argument_group("what is to be found out").add_argument
+    group = parser.add_argument_group("what is to be found out")
+    add_docs(group)
+    add = group.add_argument
     add("--modes", default="normal,high", help="the modes, or checkpoints, that are compared")
     add(
         "--mde",
@@ -34,13 +35,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="smallest difference that matters (of a claim: the margin), a fraction such as 0.015; "
         "of a creative task in its metric's unit",
     )
-    add("--claim", choices=_CLAIMS, help="plan for a claim against the margin, one-sided")
-    add(
-        "--docs",
-        default="sample",
-        choices=("sample", "given"),
-        help="a sample of questions like these (the default), or given: all there is",
-    )
+    add("--claim", choices=CLAIMS, help="plan for a claim against the margin, one-sided")
     add("--power", type=float, default=0.8, metavar="P", help="chance to find it (0.8)")
     add("--alpha", type=float, default=0.05, metavar="A", help="level of the whole family (0.05)")
     add = parser.add_argument_group("what is known").add_argument
@@ -73,7 +68,6 @@ def plan_options(options: argparse.Namespace) -> PlanOptions:
     """What was given, by the plan's own names. Raises UsageError."""
     from psplit_eval.margins import Claim
     from psplit_eval.planning import CROSSING, NOISE, Goal, PlanOptions, Spending
-    from psplit_eval.protocol import Estimand
 
     for name, value in (("power", options.power), ("alpha", options.alpha)):
         if not 0 < value < 1:
@@ -89,7 +83,7 @@ def plan_options(options: argparse.Namespace) -> PlanOptions:
     goal = Goal(
         mde=_by_task("--mde", options.mde),
         claim=Claim(options.claim) if options.claim else None,
-        estimand=Estimand.GIVEN if options.docs == "given" else Estimand.SAMPLE,
+        estimand=estimand(options),
         wanted=options.power,
         alpha=options.alpha,
     )
