@@ -235,13 +235,20 @@ def plan(options: PlanOptions) -> Plan:
     facts = list(_facts(options, pilot))
     _check_named(options, [fact.task for fact in facts])
     _check_goal(options.goal, facts)
-    pairs = math.comb(len(options.modes), 2)
-    family = (len(facts) + (sum(fact.fraction for fact in facts) > 1)) * pairs
+    family = _family(facts, options.goal) * math.comb(len(options.modes), 2)
     rows = [_planned(fact, options.goal, family) for fact in facts]
     rate = options.spending.per_second or (pilot.per_second if pilot else None)
     found = _summed(rows, options, family, rate)
     average = _average(facts, options.goal, family)
     return replace(found, rows=[*rows, average]) if average else found
+
+
+def _family(facts: Sequence[Facts], goal: Goal) -> int:
+    """Comparisons of one pair of arms that share α: tasks (of claims those that a fraction decides)
+    and, of two fractions or more, their average."""
+    fractions = sum(fact.fraction for fact in facts)
+    tasks = max(1, fractions) if goal.claim else len(facts)
+    return tasks + (fractions > 1)
 
 
 # --- what is known of tasks ---

@@ -113,6 +113,12 @@ def test_a_claim_is_one_sided_and_equivalence_takes_two_tests():
     assert plans[None].detectable < plans[Claim.EQUIVALENT].detectable
 
 
+def test_claims_are_a_family_of_fractions():
+    """The paper's four general tasks and their average, without the stories."""
+    claim = Goal({"": 0.015}, Claim.NON_INFERIOR)
+    assert plan(PlanOptions(suite="paper", goal=claim)).family == 5
+
+
 def test_costs_by_hand():
     spending = Spending(
         {"": 100.0, "psplit_story": 400.0}, per_second=50.0, judges=3, price=(2, 10)
