@@ -41,6 +41,7 @@ LAYERS = (
         "doctor",
         "effects",
         "embedding",
+        "findings",
         "glance",
         "margins",
         "protocol",
