@@ -7,15 +7,27 @@ who shares its batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from psplit_eval.requests import Request
 from psplit_eval.thinking import Thinking
 
-__all__ = ["Backend", "Completion", "EngineOptions", "cut_at_stops"]
+__all__ = [
+    "Backend",
+    "Case",
+    "Completion",
+    "CrossScoring",
+    "Crossed",
+    "EngineOptions",
+    "Numbers",
+    "cut_at_stops",
+]
 
 Messages = list[dict[str, str]]
 Watch = Callable[[int, int], None]
@@ -74,6 +86,68 @@ class Completion:
     is_greedy: bool | None = None
 
 
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Responses to one doc, to be scored under the prompts of several policies.
+
+    `responses` and `prompts` (policy → prompt) are token ids, `texts` and `prompt_texts` the same
+    as text, for servers; `pairs` are policies to be compared.
+    """
+
+    responses: Sequence[tuple[int, ...]]
+    prompts: Mapping[str, tuple[int, ...]]
+    pairs: Sequence[tuple[str, str]]
+    texts: Sequence[str] = ()
+    prompt_texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return tuple(self.prompts)
+
+    @property
+    def numbered_pairs(self) -> list[tuple[int, int]]:
+        """The pairs by the policies' numbers."""
+        number = {name: i for i, name in enumerate(self.prompts)}
+        return [(number[a], number[b]) for a, b in self.pairs]
+
+    @property
+    def length(self) -> int:
+        """Tokens of all prompts."""
+        return sum(map(len, self.prompts.values()))
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What was found of a case, in bits, token by token.
+
+    `rows`: of every response (numbers, tokens): entropy of each policy, surprisal of the token
+    under each, then of every pair (a, b) KL(a‖b), of every pair KL(b‖a), and Jensen–Shannon.
+    """
+
+    policies: Sequence[str]
+    pairs: Sequence[tuple[str, str]]
+    rows: Sequence[Numbers]
+
+    def entropy(self, response: int, policy: str) -> Numbers:
+        return self._row(response, self.policies.index(policy))
+
+    def surprisal(self, response: int, policy: str) -> Numbers:
+        return self._row(response, len(self.policies) + self.policies.index(policy))
+
+    def between(self, response: int, pair: tuple[str, str]) -> tuple[Numbers, Numbers, Numbers]:
+        """KL(a‖b), KL(b‖a) and Jensen–Shannon."""
+        first = 2 * len(self.policies) + self.pairs.index(pair)
+        kl, back, js = (self._row(response, first + i * len(self.pairs)) for i in range(3))
+        return kl, back, js
+
+    def _row(self, response: int, row: int) -> Numbers:
+        numbers: Numbers = self.rows[response][row]
+        return numbers
+
+
 Result = tuple[Request, Completion | Exception]
 """A request and what became of it; an exception is stored as the sample's error."""
 
@@ -108,6 +182,20 @@ class Backend(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Settings that a result depends on, for the manifest."""
+
+
+@runtime_checkable
+class CrossScoring(Protocol):
+    """An engine that can score responses under other prompts than their own."""
+
+    exact: bool
+    """Over the full vocabulary; else estimates from the most probable tokens."""
+
+    def cross_score(self, cases: Sequence[Case], watch: Watch) -> Iterator[tuple[int, Crossed]]:
+        """Score cases of equal policies and pairs; yields each with its number, in any order.
+
+        Raises UsageError where the model cannot be asked, InfrastructureError where it fails.
+        """
 
 
 def cut_at_stops(text: str, until: Sequence[str]) -> str:

@@ -111,6 +111,32 @@ class Batch:
         )
         self.logits, self._positions = output.logits[:, -1], self._positions + 1
 
+    def extend(
+        self, ids: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
+        """Run n positions more of every row: logits (rows, n, vocabulary). Plain caches only.
+
+        `ids` (rows, n); `depths` (rows, n): how far behind the prompt a position stands, from 0.
+        `visible` (rows, n, positions run by `extend` so far and these): which of those behind the
+        prompt a position sees; it always sees the prompt. Rows stay where they are for `step`.
+        """
+        import torch
+
+        rows, n = ids.shape
+        prompt = self._mask[:, None, :].bool().expand(rows, n, -1)
+        seen = torch.cat([prompt, visible], dim=2)[:, None]
+        least = torch.finfo(self._model.dtype).min
+        mask = torch.zeros(seen.shape, dtype=self._model.dtype, device=seen.device)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask.masked_fill_(~seen, least),
+            position_ids=self._positions[:, None] + depths,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        logits: torch.Tensor = output.logits
+        return logits
+
     def score(self, answers: Sequence[Ids]) -> list[tuple[float, bool]]:
         """Of an answer a row: its log-probability in nats, and whether it is the greedy one."""
         import torch

@@ -17,7 +17,7 @@ from psplit_eval.requests import Sampling
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DRAWS", "Distribution", "draw", "noise_size", "race"]
+__all__ = ["DRAWS", "Distribution", "draw", "noise_size", "race", "widest"]
 
 DRAWS = 2
 """Counts up when the same seeds would draw other tokens, so that no run mixes two ways."""
@@ -40,7 +40,7 @@ class Distribution:
         # a forbidden token's -inf would make 0 · -inf below; its weight is 0 all the same
         self._centred = (logits.float() - peak).clamp_(min=-1e4)
         self.weights = self._centred.exp()
-        total = _blocks(self.weights).sum(dim=-1).sum(dim=-1, dtype=_wide(logits))
+        total = _blocks(self.weights).sum(dim=-1).sum(dim=-1, dtype=widest(logits))
         self._log_total = total.log()
         energy = (self.weights * self._centred).sum(dim=-1)
         self.entropy_bits = (self._log_total - energy / total) / math.log(2)
@@ -111,7 +111,7 @@ def _truncated(weights: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     ranked, tokens = weights.topk(min(sampling.top_k or vocabulary, vocabulary), dim=-1)
     keep = torch.ones_like(ranked, dtype=torch.bool)
     if sampling.top_p < 1:
-        cumulative = ranked.to(_wide(ranked)).cumsum(dim=-1)
+        cumulative = ranked.to(widest(ranked)).cumsum(dim=-1)
         before = cumulative - ranked
         keep &= before < sampling.top_p * cumulative[:, -1:]
     if sampling.min_p:
@@ -153,8 +153,8 @@ def _blocks(weights: torch.Tensor) -> torch.Tensor:
     return filled.view(rows, -1, _BLOCK)
 
 
-def _wide(tensor: torch.Tensor) -> torch.dtype:
-    """Double precision, where the device has it."""
+def widest(tensor: torch.Tensor) -> torch.dtype:
+    """Double precision, where the tensor's device has it."""
     import torch
 
     return torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from psplit_eval.backends import Completion, Messages, Result, Watch
+from psplit_eval.backends import Case, Completion, Crossed, Messages, Result, Watch
 from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.decoding import DRAWS
 from psplit_eval.errors import CheckpointError, InfrastructureError, UsageError
@@ -27,6 +27,8 @@ from psplit_eval.thinking import Thinking
 
 if TYPE_CHECKING:
     import torch
+
+    from psplit_eval.crossing import Room
 
 __all__ = ["HFBackend", "require_hf"]
 
@@ -40,12 +42,16 @@ _LEAST_ROWS, _LEAST_ROWS_ELSEWHERE = 16, 64
 _MOST_ROWS, _MOST_ROWS_ELSEWHERE = 96, 512
 _BY_COLUMN = ("mpt", "gpt_neo")
 """Models whose attention counts distances by cache column: shared beginnings leave gaps there."""
+_PIECE, _PIECE_ELSEWHERE, _LEAST_PIECE = 512, 4096, 16
+"""Contexts whose logits are there at once in cross-scoring."""
 _PREFILL_TOKENS = 2**14
 """Prompts are run in pieces of about this many tokens: their activations take memory, too."""
 
 
 class HFBackend:
     """A causal language model or an encoder-decoder by transformers, on one device."""
+
+    exact = True
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class HFBackend:
         self._batch_memory = batch_memory or _batch_memory(self.device)
         self._most_rows: int | None = None  # found out by running out of memory
         self._beginnings: dict[Ids, Any] = {}
+        self._starts: dict[str, dict[Ids, Any]] = {}  # the same by policy, of cross-scoring
         self._look_at_cache(checkpoint.name)
 
     def _open(self, checkpoint: Checkpoint, dtype: Any, trust_remote_code: bool) -> None:
@@ -377,6 +384,61 @@ class HFBackend:
                 batch.admit(prompts, [shared.get(prompt, ()) for prompt in prompts])
                 found += batch.score([row.request.answer_ids for row in rows])
         return found
+
+    def cross_score(self, cases: Sequence[Case], watch: Watch) -> Iterator[tuple[int, Crossed]]:
+        """See `backends.CrossScoring`. Raises UsageError for an encoder-decoder."""
+        from psplit_eval.crossing import cross, cross_whole
+
+        if not self.can_score:
+            raise UsageError(
+                "an encoder-decoder's tokens cannot be scored under other prompts; expected a "
+                "causal model; give --no-divergence"
+            )
+        if self._stock or not self._shares:
+            yield from cross_whole(self.model, cases)
+            return
+        left, room = dict(enumerate(cases)), self._room(cases)
+        while left:
+            numbers, asked = list(left), list(left.values())
+            try:
+                for place, found in cross(
+                    self.model, self._padding_id(), asked, room, self._starts
+                ):
+                    case = left.pop(numbers[place])
+                    watch(sum(map(len, case.responses)), len(case.responses))
+                    yield numbers[place], found
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                failed = f"{error.__class__.__name__}: {error}"
+            else:
+                return
+            room = self._less(room, failed)
+
+    def _room(self, cases: Sequence[Case]) -> Room:
+        """A quarter of the memory for logits, some of which are copied, half for the caches."""
+        from psplit_eval.crossing import Room
+
+        cpu, policies = self.device.type == "cpu", len(cases[0].policies)
+        row = 4 * int(self.model.config.get_text_config().vocab_size) * (2 * policies + 4)
+        most = _PIECE if cpu else _PIECE_ELSEWHERE
+        logits = max(_LEAST_PIECE, min(most, self._batch_memory // 4 // row))
+        positions = self._batch_memory // (4 * self._position_bytes)
+        return Room(logits, positions, (8 if cpu else 32) * most)
+
+    def _less(self, room: Room, failed: str) -> Room:
+        import torch
+
+        self._starts.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if room.logits <= _LEAST_PIECE and room.contexts <= 1:
+            raise InfrastructureError(
+                f"out of memory on {self.device} ({failed[:200]}); take --dtype bfloat16 or fewer "
+                "modes at a time: what was done is kept"
+            )
+        self._say("out of memory; going on with half as much at once")
+        return Room(max(_LEAST_PIECE, room.logits // 2), room.positions // 2, room.contexts // 2)
 
     def _padding_id(self) -> int:
         """Any token that the model has: padding is masked."""

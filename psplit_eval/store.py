@@ -24,6 +24,8 @@ from psplit_eval.text import wellformed
 
 __all__ = [
     "MIGRATIONS",
+    "CrossScore",
+    "CrossSums",
     "Doc",
     "Metric",
     "Moments",
@@ -100,6 +102,16 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE surprisals (
         model TEXT NOT NULL, chain_hash TEXT NOT NULL, piece INTEGER NOT NULL,
         token_bits BLOB NOT NULL, PRIMARY KEY (model, chain_hash, piece)) WITHOUT ROWID;
+    """,
+    # 5: what a sample is worth under other prompts; the table made for it before was never used
+    """
+    DROP TABLE divergences;
+    CREATE TABLE cross_scores (
+        mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
+        sample_idx INTEGER NOT NULL, policy TEXT NOT NULL, prompt_hash TEXT NOT NULL,
+        tokens INTEGER NOT NULL, entropy_sum_bits REAL, nll_sum_bits REAL, kl_sum_bits REAL,
+        kl_back_sum_bits REAL, js_sum_bits REAL, by_token BLOB,
+        PRIMARY KEY (mode, task, doc_id, sample_idx, policy));
     """,
 )
 
@@ -184,6 +196,45 @@ class Metric:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class CrossScore:
+    """One sample of `mode` under the prompt of `policy`: sums over its tokens, in bits.
+
+    `entropy_sum_bits` and `nll_sum_bits` are the policy's; `kl_sum_bits` is KL(mode‖policy),
+    `kl_back_sum_bits` KL(policy‖mode), `js_sum_bits` Jensen–Shannon, all at the sample's contexts.
+    `by_token` (2, tokens), float32: KL(mode‖policy) and the policy's entropy; None where only sums
+    are kept. NaN where undefined.
+    """
+
+    mode: str
+    task: str
+    doc_id: int
+    sample_idx: int
+    policy: str
+    prompt_hash: str
+    tokens: int
+    entropy_sum_bits: float
+    nll_sum_bits: float
+    kl_sum_bits: float
+    kl_back_sum_bits: float
+    js_sum_bits: float
+    by_token: bytes | None = None
+
+
+class CrossSums(NamedTuple):
+    """Sums over the samples of one doc; the fields are those of `CrossScore`."""
+
+    policy: str
+    doc_id: int
+    samples: int
+    tokens: int
+    entropy_sum_bits: float
+    nll_sum_bits: float
+    kl_sum_bits: float
+    kl_back_sum_bits: float
+    js_sum_bits: float
+
+
 class Outcome(NamedTuple):
     """What became of one sample, without its text; the fields are those of `Sample`."""
 
@@ -216,6 +267,9 @@ _AT_ONCE = 500
 """Hashes looked up by one query."""
 _SAMPLE_COLUMNS = ", ".join(field.name for field in fields(Sample))
 _SAMPLE_SLOTS = ", ".join("?" for _ in fields(Sample))
+_CROSS_COLUMNS = ", ".join(field.name for field in fields(CrossScore))
+_CROSS_SLOTS = ", ".join("?" for _ in fields(CrossScore))
+_CROSS = attrgetter(*(field.name for field in fields(CrossScore)))
 _IDS_COLUMN, _GREEDY_COLUMN = (
     [field.name for field in fields(Sample)].index(name) for name in ("completion_ids", "is_greedy")
 )
@@ -483,6 +537,45 @@ class Store:
                 ),
             )
 
+    def add_cross_scores(self, scores: Iterable[CrossScore]) -> None:
+        """Commit cross-scores, all or nothing; those of a key that is there are replaced."""
+        with self._transaction() as db:
+            db.executemany(
+                f"INSERT OR REPLACE INTO cross_scores ({_CROSS_COLUMNS}) VALUES ({_CROSS_SLOTS})",
+                map(_cross_row, scores),
+            )
+
+    def cross_scored(self, task: str, mode: str) -> Iterator[tuple[int, int, str, str]]:
+        """Of every cross-score of a cell: doc, sample index, policy and hash of its prompt."""
+        columns = "doc_id, sample_idx, policy, prompt_hash"
+        for row in self._rows(f"SELECT {columns} FROM cross_scores {_OF_CELL}", (task, mode)):
+            yield row[0], row[1], row[2], row[3]
+
+    def cross_sums(self, task: str, mode: str) -> Iterator[CrossSums]:
+        """Sums by policy and doc, over the doc's samples in the mode; NaN if one is undefined."""
+        names = CrossSums._fields[4:]
+        sums = ", ".join(f"CASE WHEN count({n}) = count(*) THEN total({n}) END" for n in names)
+        rows = self._rows(
+            f"SELECT policy, doc_id, count(*), sum(tokens), {sums} FROM cross_scores {_OF_CELL} "
+            "GROUP BY policy, doc_id ORDER BY policy, doc_id",
+            (task, mode),
+        )
+        for policy, doc_id, samples, tokens, *values in rows:
+            numbers = (math.nan if value is None else value for value in values)
+            yield CrossSums(policy, doc_id, samples, tokens, *numbers)
+
+    def cross_scores(self, task: str, mode: str, policy: str) -> Iterator[CrossScore]:
+        """Cross-scores of a cell under one policy, by (doc_id, sample_idx)."""
+        rows = self._rows(
+            f"SELECT {_CROSS_COLUMNS} FROM cross_scores {_OF_CELL} AND policy = ? "
+            "ORDER BY doc_id, sample_idx",
+            (task, mode, policy),
+        )
+        for *known, blob in rows:
+            values: list[Any] = [math.nan if value is None else value for value in known]
+            values.append(None if blob is None else zlib.decompress(blob))
+            yield CrossScore(*values)
+
     def _of_hashes(
         self, query: str, column: str, model: str, hashes: Iterable[str], order: str = ""
     ) -> Iterator[tuple[Any, ...]]:
@@ -517,6 +610,11 @@ def _sample_row(sample: Sample) -> list[Any]:
     ids = values[_IDS_COLUMN]
     values[_IDS_COLUMN] = None if ids is None else _pack(ids)
     return values
+
+
+def _cross_row(score: CrossScore) -> tuple[Any, ...]:
+    *values, blob = _CROSS(score)
+    return (*values, None if blob is None else zlib.compress(blob))
 
 
 def _storable(value: Any) -> Any:

@@ -5,12 +5,13 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psplit_eval.errors import CorruptStoreError, InfrastructureError
-from psplit_eval.store import MIGRATIONS, Doc, Metric, Prompt, Sample, Store
+from psplit_eval.store import MIGRATIONS, CrossScore, Doc, Metric, Prompt, Sample, Store
 
 
 def sample(doc_id=0, idx=0, *, mode="normal", text="hi", error=None, attempt=1, ids=(1, 2)):
@@ -195,3 +196,38 @@ def test_moments_are_of_samples_that_are_defined(tmp_path):
     assert found["x"][0].variance == pytest.approx(7 / 3)
     assert math.isnan(found["x"][1].variance)
     assert 2 not in found["x"]
+
+
+def cross_score(doc, index, policy, kl=0.5, **more):
+    numbers = {"entropy_sum_bits": 2.0, "nll_sum_bits": 3.0, "kl_back_sum_bits": 0.25}
+    sums = {**numbers, "kl_sum_bits": kl, "js_sum_bits": 0.1}
+    return CrossScore("high", "t", doc, index, policy, "hash", 4, **{**sums, **more})
+
+
+def test_cross_scores_come_back_and_the_newest_of_a_key_counts(tmp_path):
+    rows = np.float32([[0.1, 0.4], [1, 1]]).tobytes()
+    given = [cross_score(0, 0, "normal", by_token=rows), cross_score(0, 1, "normal", math.nan)]
+    with Store(tmp_path / "s.sqlite") as store:
+        store.add_cross_scores([*given, cross_score(0, 0, "placebo")])
+        first, second = store.cross_scores("t", "high", "normal")
+        assert first == given[0]
+        assert math.isnan(second.kl_sum_bits)
+        store.add_cross_scores([replace(given[1], kl_sum_bits=2.0, prompt_hash="other")])
+        found = set(store.cross_scored("t", "high"))
+        assert found == {
+            (0, 0, "normal", "hash"),
+            (0, 1, "normal", "other"),
+            (0, 0, "placebo", "hash"),
+        }
+        assert not list(store.cross_scored("t", "normal"))
+
+
+def test_sums_of_cross_scores_are_by_doc_and_undefined_if_one_is(tmp_path):
+    scores = [cross_score(0, 0, "normal", 0.5), cross_score(0, 1, "normal", 1.0)]
+    lost = [cross_score(1, 0, "normal", math.nan), cross_score(1, 1, "normal", 1.0)]
+    with Store(tmp_path / "s.sqlite") as store:
+        store.add_cross_scores([*scores, *lost])
+        first, second = store.cross_sums("t", "high")
+        assert first == ("normal", 0, 2, 8, 4.0, 6.0, 1.5, 0.5, 0.2)
+        assert math.isnan(second.kl_sum_bits)
+        assert second.entropy_sum_bits == 4.0
