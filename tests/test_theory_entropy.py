@@ -189,7 +189,7 @@ def test_full_vocabulary_kl_summed_over_a_response_can_vary_more():
         law, *both = two_steps(random_steps(seed, 3, 2), random_steps(seed + 5000, 3, 2))
         sampled, full = (sum(steps) for steps in both)
         less += bool(covariance(law, full, full) < covariance(law, sampled, sampled))
-    assert less == 998
+    assert 990 < less < 1000
 
 
 def kl_by_step(p, q, sampler):
