@@ -136,8 +136,9 @@ def _shown(store: Store, arms: Sequence[Arm], tasks: Iterable[str]) -> Iterable[
                     continue
                 if sample.text is not None:
                     text = _shortened(sample.text)
-                    prompt = _shortened(store.prompt_text(sample.prompt_hash, mode))
-                    first[sample.doc_id, mode] = (mode, prompt, text)
+                    prompt = store.prompt(sample.prompt_hash, mode)
+                    asked = _shortened(prompt.text if prompt else "")
+                    first[sample.doc_id, mode] = (mode, asked, text)
         for doc in docs:
             samples = tuple(s for (doc_id, _), s in first.items() if doc_id == doc.doc_id)
             if samples:

@@ -108,8 +108,8 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE divergences;
     CREATE TABLE cross_scores (
         mode TEXT NOT NULL, task TEXT NOT NULL, doc_id INTEGER NOT NULL,
-        sample_idx INTEGER NOT NULL, policy TEXT NOT NULL, prompt_hash TEXT NOT NULL,
-        tokens INTEGER NOT NULL, entropy_sum_bits REAL, nll_sum_bits REAL, kl_sum_bits REAL,
+        sample_idx INTEGER NOT NULL, policy TEXT NOT NULL, tokens INTEGER NOT NULL,
+        entropy_sum_bits REAL, nll_sum_bits REAL, kl_sum_bits REAL,
         kl_back_sum_bits REAL, js_sum_bits REAL, by_token BLOB,
         PRIMARY KEY (mode, task, doc_id, sample_idx, policy));
     """,
@@ -211,7 +211,6 @@ class CrossScore:
     doc_id: int
     sample_idx: int
     policy: str
-    prompt_hash: str
     tokens: int
     entropy_sum_bits: float
     nll_sum_bits: float
@@ -482,10 +481,12 @@ class Store:
         for prompt_hash, name, text, ids in rows:
             yield Prompt(prompt_hash, name, text, unpack_ids(ids) or ())
 
-    def prompt_text(self, prompt_hash: str, mode: str) -> str:
-        """One rendered prompt; empty where there is none."""
-        query = "SELECT text FROM prompts WHERE prompt_hash = ? AND mode = ?"
-        return str(next(self._rows(query, (prompt_hash, mode)), ("",))[0])
+    def prompt(self, prompt_hash: str, mode: str) -> Prompt | None:
+        """One rendered prompt; None where there is none."""
+        query = "SELECT text, token_ids FROM prompts WHERE prompt_hash = ? AND mode = ?"
+        for text, ids in self._rows(query, (prompt_hash, mode)):
+            return Prompt(prompt_hash, mode, text, unpack_ids(ids) or ())
+        return None
 
     def metrics(
         self, task: str | None = None, mode: str | None = None, of_docs: bool = False
@@ -545,11 +546,16 @@ class Store:
                 map(_cross_row, scores),
             )
 
-    def cross_scored(self, task: str, mode: str) -> Iterator[tuple[int, int, str, str]]:
-        """Of every cross-score of a cell: doc, sample index, policy and hash of its prompt."""
-        columns = "doc_id, sample_idx, policy, prompt_hash"
-        for row in self._rows(f"SELECT {columns} FROM cross_scores {_OF_CELL}", (task, mode)):
-            yield row[0], row[1], row[2], row[3]
+    def cross_scored(self, task: str, mode: str) -> Iterator[tuple[int, int, str]]:
+        """Of every cross-score of a cell: doc, sample index and policy, by doc."""
+        query = f"SELECT doc_id, sample_idx, policy FROM cross_scores {_OF_CELL} ORDER BY doc_id"
+        for row in self._rows(query, (task, mode)):
+            yield row[0], row[1], row[2]
+
+    def forget_policy(self, policy: str) -> None:
+        """Delete the cross-scores of a policy, whose prompt is another now."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM cross_scores WHERE policy = ?", (policy,))
 
     def cross_sums(self, task: str, mode: str) -> Iterator[CrossSums]:
         """Sums by policy and doc, over the doc's samples in the mode; NaN if one is undefined."""

@@ -201,7 +201,7 @@ def test_moments_are_of_samples_that_are_defined(tmp_path):
 def cross_score(doc, index, policy, kl=0.5, **more):
     numbers = {"entropy_sum_bits": 2.0, "nll_sum_bits": 3.0, "kl_back_sum_bits": 0.25}
     sums = {**numbers, "kl_sum_bits": kl, "js_sum_bits": 0.1}
-    return CrossScore("high", "t", doc, index, policy, "hash", 4, **{**sums, **more})
+    return CrossScore("high", "t", doc, index, policy, 4, **{**sums, **more})
 
 
 def test_cross_scores_come_back_and_the_newest_of_a_key_counts(tmp_path):
@@ -212,13 +212,18 @@ def test_cross_scores_come_back_and_the_newest_of_a_key_counts(tmp_path):
         first, second = store.cross_scores("t", "high", "normal")
         assert first == given[0]
         assert math.isnan(second.kl_sum_bits)
-        store.add_cross_scores([replace(given[1], kl_sum_bits=2.0, prompt_hash="other")])
-        found = set(store.cross_scored("t", "high"))
-        assert found == {
-            (0, 0, "normal", "hash"),
-            (0, 1, "normal", "other"),
-            (0, 0, "placebo", "hash"),
+        store.add_cross_scores([replace(given[1], kl_sum_bits=2.0)])
+        assert [score.kl_sum_bits for score in store.cross_scores("t", "high", "normal")] == [
+            0.5,
+            2.0,
+        ]
+        assert set(store.cross_scored("t", "high")) == {
+            (0, 0, "normal"),
+            (0, 1, "normal"),
+            (0, 0, "placebo"),
         }
+        store.forget_policy("normal")
+        assert list(store.cross_scored("t", "high")) == [(0, 0, "placebo")]
         assert not list(store.cross_scored("t", "normal"))
 
 
