@@ -28,7 +28,7 @@ from psplit_eval.store import Sample, Store
 from psplit_eval.wordvectors import WordVectors
 from psplit_eval.workers import scoring_by
 
-__all__ = ["NONE", "Yardsticks", "score_store"]
+__all__ = ["NONE", "Yardsticks", "score_store", "stored_vectors"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ NONE = "none"
 _WORD_LISTS = ("spylls", "textblob", "wordfreq")
 _AT_ONCE = 16
 """Docs whose evidence is made and committed together."""
+_TEXTS_AT_ONCE = 256
 
 
 @dataclass
@@ -119,6 +120,14 @@ class Yardsticks:
         store.add_surprisals(reference.name, made)
         return True
 
+    def embed(self, store: Store, texts: Sequence[str]) -> str:
+        """Make and store the embeddings that lack; the encoder's name, '' where it is not at hand."""
+        if self._encoder is None or not self._usable(self._encoder):
+            return ""
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            self._make_vectors(store, self._encoder, _by_sum(texts[first : first + _TEXTS_AT_ONCE]))
+        return self._encoder.name
+
     def look_for_words(self) -> None:
         """Note it if there are no word lists: they are no models, so nothing of them is stored."""
         note = f"left out what needs {MissingExtraError('semantic', 'word lists')}"
@@ -167,8 +176,13 @@ class Yardsticks:
 def _vectors(
     store: Store, encoder: Encoder | WordVectors | None, texts: Sequence[str]
 ) -> dict[str, Array]:
+    return stored_vectors(store, encoder.name, texts) if encoder else {}
+
+
+def stored_vectors(store: Store, encoder: str, texts: Sequence[str]) -> dict[str, Array]:
+    """Text → its embedding of length 1 by the encoder of that name, as far as it is stored."""
     by_sum = _by_sum(texts)
-    found = store.vectors(encoder.name, by_sum) if encoder else {}
+    found = store.vectors(encoder, by_sum)
     return {by_sum[key]: _numbers(vector) for key, vector in found.items()}
 
 

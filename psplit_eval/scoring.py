@@ -186,10 +186,7 @@ class AccuracyScorer:
     def score(
         self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
     ) -> Iterator[Metric]:
-        grades = [
-            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
-            for sample in samples
-        ]
+        grades = self.grades(doc, samples)
         for sample, found in zip(samples, grades, strict=True):
             yield of_sample(sample, "correct", float(found.correct))
         n, right = len(grades), sum(found.correct for found in grades)
@@ -200,6 +197,13 @@ class AccuracyScorer:
         for k in _steps(n, first=4):
             yield of_doc(samples, f"accuracy_maj_at_{k}", votes.maj_at(k))
         yield truncated_share(samples)
+
+    def grades(self, doc: Doc, samples: Sequence[Sample]) -> list[Grade]:
+        """What every sample answers, and whether it is right; a truncated one has no answer."""
+        return [
+            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
+            for sample in samples
+        ]
 
     def _grade(self, text: str, target: str) -> Grade:
         return grade(text, target, self.answer_format)
