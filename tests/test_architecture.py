@@ -50,6 +50,8 @@ LAYERS = (
         "uses",
     ),
     ("decoding", "export", "inventory", "kvcache", "lists", "lmtask", "reference", "rows"),
+    ("agreement", "markers", "twosample"),
+    ("textual",),
     ("prompts", "sampleset"),
     ("creativity", "workers"),
     ("measures",),
