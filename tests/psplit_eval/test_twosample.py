@@ -204,7 +204,9 @@ def test_a_swap_of_labels_is_a_classifier_of_its_own():
 
 
 def test_what_is_parted_is_told_and_what_is_the_same_is_not():
-    apart = classifier_test(paired_vectors(drawn(20, 3, shift=30, topic=0)))
+    side = 10 * np.eye(6)[0]
+    parted = [(a + side, b - side) for a, b in drawn(20, 3)]
+    apart = classifier_test(paired_vectors(parted))
     assert apart.accuracies.tolist() == [1.0] * 20
     assert apart.p <= 0.001
     same = drawn(20, 3)
