@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerFormat",
     "Grade",
     "Votes",
+    "answer_classes",
     "equivalent",
     "extract_answer",
     "extract_boxed",
@@ -211,6 +213,26 @@ def maj_at_k(grades: Sequence[Grade], k: int) -> float:
     return Votes.of(grades).maj_at(k)
 
 
+def answer_classes(grades: Sequence[Grade]) -> list[int | None]:
+    """Which answers to one doc are the same: each one's class, None where there is no answer.
+
+    Classes are numbered in the order in which they first occur. All right answers mean the same; a
+    wrong one belongs to the first class of wrong ones whose first member it is equivalent to.
+    """
+    firsts: list[Grade] = []
+    classes: list[int | None] = []
+    for vote in grades:
+        if vote.answer is None:
+            classes.append(None)
+            continue
+        same = (i for i, first in enumerate(firsts) if _same_answer(first, vote))
+        number = next(same, len(firsts))
+        if number == len(firsts):
+            firsts.append(vote)
+        classes.append(number)
+    return classes
+
+
 @dataclass(frozen=True)
 class Votes:
     """How often every answer was given to one doc.
@@ -226,19 +248,14 @@ class Votes:
     @classmethod
     def of(cls, grades: Sequence[Grade]) -> Self:
         """Count once, vote for many k: grouping may ask math-verify about every two answers."""
-        classes: list[list[Grade]] = []
-        for vote in grades:
-            if vote.answer is None or vote.correct:
-                continue
-            for members in classes:
-                if _same_answer(members[0], vote):
-                    members.append(vote)
-                    break
-            else:
-                classes.append([vote])
+        classes = answer_classes(grades)
         right = sum(vote.correct and vote.answer is not None for vote in grades)
-        wrong = tuple(map(len, classes))
-        return cls(right, wrong, len(grades) - right - sum(wrong))
+        wrong = Counter(
+            number
+            for number, vote in zip(classes, grades, strict=True)
+            if number is not None and not vote.correct
+        )
+        return cls(right, tuple(wrong.values()), classes.count(None))
 
     def maj_at(self, k: int) -> float:
         """Mean over all C(n, k) subsets of k samples of: is the most frequent answer right?
@@ -310,6 +327,6 @@ def _chances(samples: int, share: float) -> _Chances:
 
 
 def _same_answer(one: Grade, other: Grade) -> bool:
-    if one.answer is None or other.answer is None:
+    if one.answer is None or other.answer is None or one.correct != other.correct:
         return False
-    return one.answer == other.answer or equivalent(one.answer, other.answer)
+    return one.correct or one.answer == other.answer or equivalent(one.answer, other.answer)

@@ -11,11 +11,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 from psplit_eval.accuracy import Grade, equivalent, pass_at_k
 from psplit_eval.findings import Finding
-from psplit_eval.stats import Difference, Estimate, mean_estimate, paired_mean_difference
+from psplit_eval.stats import Difference, mean_estimate, paired_mean_difference
 
 __all__ = ["Budget", "SolvedDoc", "complementary_findings", "distinct_right_at_k"]
 
@@ -100,7 +100,7 @@ def complementary_findings(
     left = (
         f"{len(docs) - len(kept)} docs with fewer samples left out" if len(kept) < len(docs) else ""
     )
-    made = _Findings(partial(Finding, task, mode_a, mode_b, note=left), kept)
+    made = _Findings((task, mode_a, mode_b), left, kept)
     found = [finding for size in dict.fromkeys([1, k]) for finding in made.solved(size)]
     return [*found, *made.distinct(k), *(made.mixed(k - k % 2) if k > 1 else [])]
 
@@ -110,7 +110,8 @@ _Number = Callable[[Budget, Budget], float]
 
 @dataclass(frozen=True)
 class _Findings:
-    finding: Callable[..., Finding]
+    where: tuple[str, str, str]
+    note: str
     docs: Sequence[tuple[Budget, Budget]]
 
     def solved(self, k: int) -> Iterator[Finding]:
@@ -150,19 +151,12 @@ class _Findings:
         return [number(a, b) for a, b in self.docs]
 
     def _fraction(self, measure: str, values: Sequence[float]) -> Finding:
-        return self.finding(
-            measure=measure, unit="fraction", estimate=mean_estimate(values, fraction=True)
-        )
+        estimate = mean_estimate(values, fraction=True)
+        return Finding(*self.where, measure, "fraction", estimate, note=self.note)
 
     def _number(self, measure: str, values: Sequence[float]) -> Finding:
-        return self.finding(measure=measure, unit="answers", estimate=mean_estimate(values))
+        estimate = mean_estimate(values)
+        return Finding(*self.where, measure, "answers", estimate, note=self.note)
 
     def _difference(self, measure: str, unit: str, found: Difference) -> Finding:
-        low, high = found.spread.limits()
-        return self.finding(
-            measure=measure,
-            unit=unit,
-            estimate=Estimate(found.difference, low, high, found.n),
-            p=found.p,
-            test=found.test,
-        )
+        return Finding.of_difference(*self.where, measure, unit, found, self.note)

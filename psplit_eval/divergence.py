@@ -41,6 +41,8 @@ __all__ = [
 CARRIERS = 20
 """How many tokens are named as those that carry a divergence."""
 
+_UNIT = "bits a token"
+
 _Sums = Mapping[int, CrossSums]
 _Rows = NDArray[np.float64]
 
@@ -126,12 +128,8 @@ def token_findings(
     def finding(measure: str, value: Estimate | Difference, bounded: bool) -> Finding:
         note = "; ".join([*said, *(bound if bounded else [])])
         if isinstance(value, Estimate):
-            return Finding(task, mode, policy, measure, "bits a token", value, note=note)
-        low, high = value.spread.limits()
-        shown = Estimate(value.difference, low, high, value.n)
-        return Finding(
-            task, mode, policy, measure, "bits a token", shown, value.p, value.test, note
-        )
+            return Finding(task, mode, policy, measure, _UNIT, value, note=note)
+        return Finding.of_difference(task, mode, policy, measure, _UNIT, value, note)
 
     yield finding("kl_bits", pair.kl(), True)
     gap = pair.surprisal()

@@ -17,11 +17,18 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.int64]
 
 __all__ = [
     "LENGTHS",
     "compression_ratio",
+    "cross_bleu",
     "distinct",
     "div_bleu",
     "div_ngram",
@@ -208,54 +215,106 @@ def self_bleu(texts: Sequence[Tokens], n: int = 4) -> list[float]:
     uniform weights and smoothing method 1, but every n-gram is counted once, not once for each pair
     of texts. Empty for fewer than two texts with tokens.
     """
+    kept = [list(tokens) for tokens in texts if tokens]
+    return _bleu(kept, kept, n) if len(kept) > 1 else []
+
+
+def cross_bleu(texts: Sequence[Tokens], references: Sequence[Tokens], n: int = 4) -> list[float]:
+    """BLEU-n of each text against all references but that at its own place; in [0, 1].
+
+    So each has as many references as `self_bleu` gives it among `texts`, on which BLEU depends: if
+    texts and references are drawn alike, both are the same in expectation. Else as `self_bleu`.
+    Empty for fewer than two texts. ValueError for different numbers of texts and references, and
+    for those without tokens.
+    """
+    if len(texts) != len(references):
+        raise ValueError(f"{len(texts)} texts, {len(references)} references: expected equally many")
+    if not all(map(len, chain(texts, references))):
+        raise ValueError("a text without tokens: leave it out beforehand")
+    return _bleu(texts, references, n) if len(texts) > 1 else []
+
+
+def _bleu(texts: Sequence[Tokens], references: Sequence[Tokens], n: int) -> list[float]:
+    """Of text i against all references but the i-th."""
     from nltk.translate.bleu_score import brevity_penalty
 
-    kept = [list(tokens) for tokens in texts if tokens]
-    if len(kept) < 2:
-        return []
-    matches = [_matches(kept, order) for order in range(1, n + 1)]
-    lengths = Counter(map(len, kept))
+    matches = _matches(texts, references, n)
+    lengths = Counter(map(len, references))
     bleu = []
-    for i, text in enumerate(kept):
-        penalty = brevity_penalty(_closest_other(lengths, len(text)), len(text))
-        bleu.append(_mean_precision([found[i] for found in matches]) * float(penalty))
+    for found, text, own in zip(matches, texts, references, strict=True):
+        penalty = brevity_penalty(_closest_other(lengths, len(own), len(text)), len(text))
+        bleu.append(_mean_precision(found) * float(penalty))
     return bleu
 
 
-def _closest_other(lengths: Counter[int], own: int) -> int:
-    """Of the other texts' lengths the closest to a text's own; of two the shorter, as nltk does."""
-    if lengths[own] > 1:
-        return own
-    others = (length for length in lengths if length != own)
-    return min(others, key=lambda length: (abs(length - own), length))
+def _closest_other(lengths: Counter[int], left_out: int, length: int) -> int:
+    """Of the lengths but one the closest to `length`; of two the shorter, as nltk does."""
+    others = (other for other, count in lengths.items() if count > (other == left_out))
+    return min(others, key=lambda other: (abs(other - length), other))
 
 
-def _matches(texts: Sequence[Tokens], n: int) -> list[tuple[int, int]]:
-    """Of every text: its n-grams that another text has, too, and all (1 if it has none).
+def _matches(
+    texts: Sequence[Tokens], references: Sequence[Tokens], n: int
+) -> list[list[tuple[int, int]]]:
+    """Of text i and every order up to n: its n-grams that a reference but the i-th has, too, and
+    all (1 if it has none).
 
-    An n-gram counts as often as the text that has it most often among the others.
+    An n-gram counts as often as the reference that has it most often.
     """
-    counts = [Counter(ngrams(tokens, n)) for tokens in texts]
-    most: dict[tuple[str, ...], tuple[int, int, int]] = {}
-    for i, grams in enumerate(counts):
-        for gram, count in grams.items():
-            best, holder, second = most.get(gram, (0, -1, 0))
-            if count > best:
-                most[gram] = (count, i, best)
-            elif count > second:
-                most[gram] = (best, holder, count)
+    import numpy as np
 
-    def elsewhere(gram: tuple[str, ...], i: int) -> int:
-        best, holder, second = most[gram]
-        return second if holder == i else best
-
-    return [
-        (
-            sum(min(count, elsewhere(gram, i)) for gram, count in grams.items()),
-            max(1, grams.total()),
+    k, same = len(texts), references is texts
+    orders = []
+    for grams, of in _numbered_ngrams(texts if same else [*texts, *references], n):
+        size = 1 + int(grams.max(initial=0))
+        pairs, counts = np.unique(of * size + grams, return_counts=True)
+        of, grams = np.divmod(pairs, size)
+        held = slice(None) if same else of >= k
+        best, holder, second = _most(grams[held], of[held] - (0 if same else k), counts[held], size)
+        own = of < k
+        of, grams, counts = of[own], grams[own], counts[own]
+        elsewhere = np.where(holder[grams] == of, second[grams], best[grams])
+        shared = np.bincount(of, np.minimum(counts, elsewhere), k)
+        all_ = np.maximum(1, np.bincount(of, counts, k))
+        orders.append(
+            list(zip(shared.astype(int).tolist(), all_.astype(int).tolist(), strict=True))
         )
-        for i, grams in enumerate(counts)
-    ]
+    return [list(of_text) for of_text in zip(*orders, strict=True)]
+
+
+def _numbered_ngrams(texts: Sequence[Tokens], n: int) -> Iterator[tuple[Numbers, Numbers]]:
+    """For order 1 to n: all n-grams as numbers, equal ones alike, and whose text each is of."""
+    import numpy as np
+
+    known: dict[str, int] = {}
+    flat = np.array(
+        [known.setdefault(token, len(known)) for token in chain(*texts)], dtype=np.int64
+    )
+    of = np.repeat(np.arange(len(texts)), [len(tokens) for tokens in texts])
+    grams, start = flat, np.arange(len(flat))
+    for order in range(1, n + 1):
+        yield grams, of[start]
+        inside = start + order < len(flat)
+        inside[inside] = of[start[inside]] == of[start[inside] + order]
+        start = start[inside]
+        longer = grams[inside] * len(known) + flat[start + order]
+        grams = np.unique(longer, return_inverse=True)[1]
+
+
+def _most(
+    grams: Numbers, of: Numbers, counts: Numbers, size: int
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Of every n-gram (size,) the greatest count in a text, that text, and the next greatest."""
+    import numpy as np
+
+    best, holder, second = (np.full(size, empty) for empty in (0, -1, 0))
+    order = np.lexsort((counts, grams))
+    grams, of, counts = grams[order], of[order], counts[order]
+    last = np.append(grams[1:] != grams[:-1], True)[: len(grams)]
+    best[grams[last]], holder[grams[last]] = counts[last], of[last]
+    next_ = np.append(last[1:] & (grams[1:] == grams[:-1]), False)[: len(grams)]
+    second[grams[next_]] = counts[next_]
+    return best, holder, second
 
 
 def _mean_precision(precisions: Sequence[tuple[int, int]]) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from psplit_eval.files import defined
-from psplit_eval.stats import Estimate, benjamini_hochberg
+from psplit_eval.stats import MINIMUM_DOCS, Difference, Estimate, benjamini_hochberg
 
 __all__ = ["FAMILY", "Finding", "adjusted"]
 
@@ -35,6 +35,27 @@ class Finding:
     test: str = ""
     note: str = ""
     p_adjusted: float = math.nan
+
+    @classmethod
+    def of_difference(
+        cls,
+        task: str,
+        mode_a: str,
+        mode_b: str,
+        measure: str,
+        unit: str,
+        found: Difference,
+        note: str = "",
+    ) -> Self:
+        """b − a over paired docs; without a test below MINIMUM_DOCS.
+
+        `note`: without one, the values of both modes.
+        """
+        estimate = Estimate(found.difference, found.ci_low, found.ci_high, found.n)
+        values = f"{mode_a} {found.value_a:.4g}, {mode_b} {found.value_b:.4g}"
+        test = found.test if found.n >= MINIMUM_DOCS else ""
+        said = note or values
+        return cls(task, mode_a, mode_b, measure, unit, estimate, found.p, test, said)
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of divergence.json; undefined numbers are null."""

@@ -121,7 +121,7 @@ class Yardsticks:
         return True
 
     def embed(self, store: Store, texts: Sequence[str]) -> str:
-        """Make and store the embeddings that lack; the encoder's name, '' where it is not at hand."""
+        """Make and store embeddings that lack; the encoder's name, '' where there is none."""
         if self._encoder is None or not self._usable(self._encoder):
             return ""
         for first in range(0, len(texts), _TEXTS_AT_ONCE):

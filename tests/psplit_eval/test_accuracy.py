@@ -16,6 +16,7 @@ from psplit_eval.accuracy import (
     AnswerFormat,
     Grade,
     Votes,
+    answer_classes,
     equivalent,
     extract_answer,
     extract_boxed,
@@ -267,3 +268,18 @@ def test_the_variance_of_pass_at_1_is_that_of_a_mean():
 @pytest.mark.parametrize(("n", "k"), [(4, 4), (1, 1), (2, 8), (0, 1)])
 def test_one_sample_less_has_to_do_for_a_variance(n, k):
     assert math.isnan(pass_at_k_variance(n, 0, k))
+
+
+def test_answers_are_grouped_by_meaning_and_right_ones_are_one():
+    grades = [
+        Grade("1/2", False),
+        Grade(None, False),
+        Grade("7", True),
+        Grade("0.5", False),
+        Grade("seven", True),  # right, however it is written
+        Grade("7", False),  # right and wrong answers are never the same
+        Grade("1/2", False),
+    ]
+    assert answer_classes(grades) == [0, None, 1, 0, 1, 2, 0]
+    assert answer_classes([]) == []
+    assert Votes.of(grades) == Votes(right=2, wrong=(3, 1), silent=1)

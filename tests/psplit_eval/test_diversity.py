@@ -12,6 +12,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from psplit_eval.diversity import (
     LENGTHS,
     compression_ratio,
+    cross_bleu,
     distinct,
     div_bleu,
     div_ngram,
@@ -74,6 +75,30 @@ def test_self_bleu_is_nltks_to_the_last_digit(texts, n):
     ]
     assert self_bleu(texts, n) == bleu
     assert div_bleu(texts, n) == 1.0 - fmean(bleu)
+
+
+full_lists = st.lists(st.sampled_from("abcde"), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(full_lists, full_lists), min_size=2, max_size=5), st.integers(1, 5))
+@settings(deadline=None, max_examples=300)
+def test_cross_bleu_is_nltks_without_the_reference_at_the_same_place(pairs, n):
+    texts, references = map(list, zip(*pairs, strict=True))
+    smoothing = SmoothingFunction().method1
+    bleu = [
+        float(sentence_bleu(references[:i] + references[i + 1 :], text, [1 / n] * n, smoothing))
+        for i, text in enumerate(texts)
+    ]
+    assert cross_bleu(texts, references, n) == bleu
+    assert cross_bleu(texts, list(texts), n) == self_bleu(texts, n)
+
+
+def test_cross_bleu_needs_equally_many_texts_with_tokens():
+    assert cross_bleu([["a"]], [["a"]]) == []
+    with pytest.raises(ValueError, match="2 texts, 1 references: expected equally many"):
+        cross_bleu([["a"], ["b"]], [["a"]])
+    with pytest.raises(ValueError, match="without tokens"):
+        cross_bleu([["a"], []], [["a"], ["b"]])
 
 
 def test_a_hand_count():
