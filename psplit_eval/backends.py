@@ -197,6 +197,9 @@ class CrossScoring(Protocol):
         Raises UsageError where the model cannot be asked, InfrastructureError where it fails.
         """
 
+    def token_text(self, token: int) -> str:
+        """A token of the vocabulary as text."""
+
 
 def cut_at_stops(text: str, until: Sequence[str]) -> str:
     """The text before the first of the stop strings."""

@@ -14,14 +14,17 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
-from psplit_eval.cli_design import add_design, design
+from psplit_eval.cli_design import add_answers, add_design, design, margins
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
+    add_diverge_options,
     add_run_options,
     add_yardsticks,
+    diverge_options,
     names_in,
     run_options,
     yardsticks,
@@ -77,6 +80,9 @@ def _parser() -> _Parser:
     running = commands.add_parser("run", help="sample, score, compare and report")
     running.set_defaults(command=_run)
     add_run_options(running)
+    diverging = commands.add_parser("diverge", help="are the modes two policies? score and report")
+    diverging.set_defaults(command=_diverge)
+    add_diverge_options(diverging)
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
@@ -108,6 +114,7 @@ def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
         add_yardsticks(parser)
     else:
         add_design(parser)
+        add_answers(parser)
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
@@ -235,12 +242,26 @@ def _run(options: argparse.Namespace, given: Sequence[str]) -> int:
     return 0
 
 
+def _diverge(options: argparse.Namespace, _: Sequence[str]) -> int:
+    request = diverge_options(options)
+    _prepare()
+    from psplit_eval.diverging import diverge_run
+
+    result = diverge_run(request, _screen())
+    if options.json:
+        _print_result(result, as_json=True, more={"scored": result.sampled})
+        return 0
+    _print_result(result)
+    print(f"{result.sampled} numbers of a sample under a prompt were added")
+    return 0
+
+
 def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
     from psplit_eval.stored import report_run, score_run
 
     if options.what == "report":
-        result = report_run(options.run, design(options))
+        result = report_run(options.run, design(options), margins(options), options.baseline)
     else:
         include = [Path(folder) for folder in options.include_path]
         models = yardsticks(options)
@@ -326,10 +347,13 @@ def _print_result(
     for note in result.notes:
         print(f"psplit-eval: {note}", file=sys.stderr)
     if as_json:
-        content = {"run": str(result.folder), "verdict": result.verdict, **(more or {})}
+        answers = [answer.to_dict() for answer in result.answers]
+        content = {"run": str(result.folder), "verdict": result.verdict, "answers": answers}
+        content |= more or {}
         print(json.dumps(content))
         return
-    print(f"\n{result.summary}\n\n{result.verdict}\n")
+    verdict = "\n".join(fill(line, 100) for line in result.verdict.split("\n"))
+    print(f"\n{result.summary}\n\n{verdict}\n")
     if result.report:
         print(f"report: {result.folder / 'report.html'}")
 
@@ -487,22 +511,32 @@ def _screen() -> Any:
 
         @contextmanager
         def sampling(self, total: int, done: int) -> Iterator[Watch]:
-            from tqdm import tqdm
-
-            tokens, started = 0, time.monotonic()
-            form = "{l_bar}{bar}| {n}/{total} samples, {elapsed}, {remaining} left{postfix}"
             if done:
                 self.say(f"{done} samples are there already, {total} to draw")
-            with tqdm(total=total, desc="sampling", bar_format=form, mininterval=0.5) as bar:
-
-                def watch(new_tokens: int, samples: int) -> None:
-                    nonlocal tokens
-                    tokens += new_tokens
-                    rate = tokens / max(time.monotonic() - started, 1e-9)
-                    bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
-                    bar.update(samples)
-
+            with bar(total, "sampling") as watch:
                 yield watch
+
+        @contextmanager
+        def scoring(self, total: int) -> Iterator[Watch]:
+            with bar(total, "scoring") as watch:
+                yield watch
+
+    @contextmanager
+    def bar(total: int, what: str) -> Iterator[Watch]:
+        from tqdm import tqdm
+
+        tokens, started = 0, time.monotonic()
+        form = "{l_bar}{bar}| {n}/{total} samples, {elapsed}, {remaining} left{postfix}"
+        with tqdm(total=total, desc=what, bar_format=form, mininterval=0.5) as shown:
+
+            def watch(new_tokens: int, samples: int) -> None:
+                nonlocal tokens
+                tokens += new_tokens
+                rate = tokens / max(time.monotonic() - started, 1e-9)
+                shown.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+                shown.update(samples)
+
+            yield watch
 
     return Terminal()
 

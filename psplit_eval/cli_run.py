@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psplit_eval.cli_design import add_answers, add_design, design, margins
 from psplit_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from psplit_eval.backends import EngineOptions
+    from psplit_eval.diverging import DivergeOptions
     from psplit_eval.run import RunOptions
     from psplit_eval.suites import TaskSettings
 
 __all__ = [
+    "add_diverge_options",
     "add_run_options",
     "add_task_options",
     "add_yardsticks",
+    "diverge_options",
     "names_in",
     "run_options",
     "task_choice",
@@ -44,6 +48,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="a mode of your own, or NAME=@FILE; with --modes it is added, alone it is all",
     )
     add_task_options(parser)
+    add(
+        "--no-divergence",
+        action="store_true",
+        help="do not score the samples under all modes and placebos (hf does it unasked)",
+    )
     add("--seed", type=int, default=0, help="base seed (0)")
     add("--shard", metavar="I/N", help="draw only part I of N; psplit-eval merge joins the parts")
     add("--out", type=Path, help="run folder (runs/MODEL-SUITE); an existing run is continued")
@@ -172,6 +181,61 @@ def run_options(options: argparse.Namespace, given: Sequence[str]) -> RunOptions
         measured_by=yardsticks(options),
         command=["psplit-eval", *given],
         shard=None if options.shard is None else Shard.parse(options.shard),
+        divergence=not options.no_divergence,
+    )
+
+
+def add_diverge_options(parser: argparse.ArgumentParser) -> None:
+    """What a stored run is scored under, by which engine."""
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="a run's folder")
+    add("--model", default="", help="where the checkpoint lies now (default: where the run says)")
+    add("--modes", default="", help="other modes to try without samples, such as low")
+    add(
+        "--mode",
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="a mode of your own to try without samples, or NAME=@FILE",
+    )
+    add("--placebos", type=int, default=3, metavar="N", help="neutral prompts to exceed (3)")
+    add(
+        "--placebo",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="a neutral prompt of your own, or @FILE",
+    )
+    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add("--json", action="store_true", help="print the result as JSON")
+    add_yardsticks(parser)
+    add_answers(parser)
+    add_design(parser)
+    _add_engine_options(parser)
+    parser.set_defaults(backend="")
+
+
+def diverge_options(options: argparse.Namespace) -> DivergeOptions:
+    """What was given, by the names of `diverging`. Raises UsageError."""
+    from psplit_eval.diverging import DivergeOptions
+    from psplit_eval.manifest import open_run
+    from psplit_eval.modes import parse_mode
+
+    options.backend = options.backend or open_run(options.run)["model"]["backend"]
+    return DivergeOptions(
+        folder=options.run,
+        model=options.model,
+        names=names_in("--modes", options.modes),
+        given_modes=[parse_mode(text) for text in options.mode],
+        placebos=options.placebos,
+        given_placebos=[
+            parse_mode(f"placebo={text}").system_prompt or "" for text in options.placebo
+        ],
+        engine=_engine_options(options),
+        measured_by=yardsticks(options),
+        design=design(options),
+        margins=margins(options),
+        baseline=options.baseline,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from psplit_eval.arms import Arm
 from psplit_eval.comparison import ALPHA, Comparison, Design
 from psplit_eval.margins import Verdict
+from psplit_eval.verdicts import Answer
 
 __all__ = ["runs_verdict", "verdict"]
 
@@ -16,22 +17,39 @@ _MANY_CUT = 0.2
 
 
 def verdict(
-    comparisons: Sequence[Comparison], arms: Sequence[Arm] = (), design: Design | None = None
+    comparisons: Sequence[Comparison],
+    arms: Sequence[Arm] = (),
+    design: Design | None = None,
+    answers: Sequence[Answer] = (),
 ) -> str:
-    """A run in a few sentences: what differs between its modes, and what that means.
+    """A run in a few lines: what differs between its modes, then each answer on a line.
 
     `arms`: warned of where many answers were cut; `design`: whether a claim was to be decided.
     """
+    decided = any(a.question == "split" and a.verdict is not Verdict.INCONCLUSIVE for a in answers)
     said = _conclusion(
         comparisons,
         design,
         alone="Only one mode has samples: there is nothing to compare.",
-        little="A checkpoint that was never trained in modes shows this, since a system prompt "
+        little=""
+        if decided
+        else "A checkpoint that was never trained in modes shows this, since a system prompt "
         "alone changes little; so does any other on too few docs.",
-        much="A system prompt alone can do that: whether two policies were learnt takes a placebo "
-        "comparison.",
+        much=""
+        if decided
+        else "A system prompt alone can do that: whether two policies were learnt takes a placebo "
+        "comparison (psplit-eval diverge RUN).",
     )
-    return " ".join(part for part in (said, _of_cut(arms)) if part)
+    first = " ".join(part for part in (said, _of_cut(arms)) if part)
+    return "\n".join([first, *map(_of_answer, answers)])
+
+
+def _of_answer(answer: Answer) -> str:
+    question = f"{answer.question[0].upper()}{answer.question[1:]}"
+    return (
+        f"{question}, {answer.mode_b} beside {answer.mode_a}: {answer.verdict.value}. "
+        f"{answer.evidence[0].upper()}{answer.evidence[1:]}."
+    )
 
 
 def _of_cut(arms: Sequence[Arm]) -> str:

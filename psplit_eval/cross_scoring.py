@@ -26,7 +26,7 @@ from psplit_eval.modes import Mode
 from psplit_eval.requests import digest
 from psplit_eval.store import CrossScore, Prompt, Sample, Store
 
-__all__ = ["Policies", "Policy", "Work", "cross_score", "lacking"]
+__all__ = ["Policies", "Policy", "Work", "cross_score", "lacking", "open_samples"]
 
 _CALL_TOKENS = 2**15
 """Tokens of responses that are handed to the engine together."""
@@ -119,6 +119,16 @@ def lacking(
                 if part.tokens >= _CALL_TOKENS:
                     yield parts.pop(kind)
         yield from parts.values()
+
+
+def open_samples(store: Store, policies: Policies, tasks: Iterable[str]) -> int:
+    """How many samples `lacking` will yield, one counting once for modes and once for placebos."""
+    return sum(
+        len(samples)
+        for task in tasks
+        for doc in _docs(store, task, policies)
+        for _, samples in _wanted(doc, policies, lambda _: True)
+    )
 
 
 @dataclass(frozen=True)

@@ -415,6 +415,9 @@ class HFBackend:
                 return
             room = self._less(room, failed)
 
+    def token_text(self, token: int) -> str:
+        return str(self.tokenizer.decode([token]))
+
     def _room(self, cases: Sequence[Case]) -> Room:
         """A quarter of the memory for logits, some of which are copied, half for the caches."""
         from psplit_eval.crossing import Room

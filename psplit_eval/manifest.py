@@ -54,7 +54,7 @@ _MODEL_KEYS = (
     *("backend", "dtype", "quantization", "chat_template", "thinking", "think_tags"),
     *("top_logprobs", "engine_arguments", "draws"),
 )
-_KEPT = ("created_at", "wall_seconds", "cpu_seconds", "tokens", "shards")
+_KEPT = ("created_at", "wall_seconds", "cpu_seconds", "tokens", "shards", "divergence")
 
 
 def new_manifest(parts: Mapping[str, Any]) -> Manifest:

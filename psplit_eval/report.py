@@ -17,7 +17,9 @@ from typing import Any
 import jinja2
 
 from psplit_eval.arms import Arm, arm_values
-from psplit_eval.comparison import Comparison, Design, compare_modes
+from psplit_eval.behaviour import Behaviour, Compared, read_behaviour
+from psplit_eval.behaviour_tables import behaviour_tables
+from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.leaderboard import leaderboard_csv
@@ -57,31 +59,37 @@ def write_report(
     manifest: Mapping[str, Any],
     store: Store,
     arms: Sequence[Arm],
-    design: Design | None = None,
-) -> tuple[str, str]:
-    """Write every result file into the run folder; returns (summary for a terminal, verdict).
+    compared: Compared | None = None,
+) -> tuple[str, Behaviour, str]:
+    """Write every result file into the run folder.
 
-    Raises InfrastructureError when the disk is full.
+    Returns the summary for a terminal, how the modes behave, and the verdict. Raises
+    InfrastructureError when the disk is full.
     """
-    design = design or Design()
+    compared = compared or Compared()
+    design = compared.design
     allow_missing = design.allow_missing
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     comparisons = compare_modes(arms, design)
-    conclusion = verdict(comparisons, arms, design)
+    behaviour = read_behaviour(store, manifest, arms, compared)
+    conclusion = verdict(comparisons, arms, design, behaviour.answers)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
     _write_comparisons(folder, comparisons)
+    write_json(folder / "divergence.json", behaviour.to_dict())
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
         plots = [
             path for path in draw(arms, folder / "plots", allow_missing) if path.suffix == ".png"
         ]
-    tables = [t for t in run_tables(manifest, arms, values, comparisons) if t.rows]
+    made = [*run_tables(manifest, arms, values, comparisons), *behaviour_tables(behaviour)]
+    tables = [table for table in made if table.rows]
     shown = list(_shown(store, arms, manifest["tasks"]))
     title = _title(manifest)
     write_text(folder / "report.md", _markdown(title, conclusion, tables, plots, shown))
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
-    return "\n\n".join(_terminal_table(table) for table in tables if table.first), conclusion
+    shown_first = "\n\n".join(_terminal_table(table) for table in tables if table.first)
+    return shown_first, behaviour, conclusion
 
 
 def write_comparison(
@@ -158,7 +166,8 @@ def _markdown(
     plots: Sequence[Path],
     shown: Sequence[_Shown],
 ) -> str:
-    parts = [f"# {title}", f"**{conclusion}**"]
+    first, *answers = conclusion.split("\n")
+    parts = [f"# {title}", f"**{first}**", *(f"- {answer}" for answer in answers)]
     for table in (table for table in tables if table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
@@ -222,7 +231,7 @@ def _html(
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_PAGE).render(
         title=title,
-        verdict=conclusion,
+        verdict=conclusion.split("\n"),
         tables=tables,
         plots=[
             (
@@ -246,6 +255,7 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto;
        padding: 0 1rem; color: #1a1a1a; background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.verdict p { margin: .4rem 0; }
 .verdict { border-left: .3rem solid #0072b2; padding: .6rem 1rem; background: #eef5fa; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; }
@@ -262,7 +272,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 </head>
 <body>
 <h1>{{ title }}</h1>
-<p class="verdict">{{ verdict }}</p>
+<div class="verdict">{% for line in verdict %}<p>{{ line }}</p>{% endfor %}</div>
 {% macro section(table) %}
 <h2>{{ table.title }}</h2>
 <p class="note">{{ table.note }}</p>

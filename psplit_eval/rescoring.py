@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -120,12 +120,13 @@ class Yardsticks:
         store.add_surprisals(reference.name, made)
         return True
 
-    def embed(self, store: Store, texts: Sequence[str]) -> str:
+    def embed(self, store: Store, texts: Iterable[str]) -> str:
         """Make and store embeddings that lack; the encoder's name, '' where there is none."""
         if self._encoder is None or not self._usable(self._encoder):
             return ""
-        for first in range(0, len(texts), _TEXTS_AT_ONCE):
-            self._make_vectors(store, self._encoder, _by_sum(texts[first : first + _TEXTS_AT_ONCE]))
+        waiting = iter(texts)
+        while some := list(islice(waiting, _TEXTS_AT_ONCE)):
+            self._make_vectors(store, self._encoder, _by_sum(some))
         return self._encoder.name
 
     def look_for_words(self) -> None:

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.backends import Backend, EngineOptions, Watch
+from psplit_eval.backends import Backend, CrossScoring, EngineOptions, Watch
 from psplit_eval.catalog import TaskSource
 from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.choosing import chosen_tasks
+from psplit_eval.diverging import PLACEBOS, Diverging, add_divergence
 from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
@@ -42,7 +43,10 @@ __all__ = ["RunOptions", "Screen", "run"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says. `settings` are by task; the key '' is for every task."""
+    """What the command line says. `settings` are by task; the key '' is for every task.
+
+    `divergence`: score every sample under every mode and under placebos, where the engine can.
+    """
 
     model: str
     modes: Sequence[str]
@@ -60,6 +64,7 @@ class RunOptions:
     measured_by: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     shard: Shard | None = None
+    divergence: bool = True
 
 
 class Screen:
@@ -71,6 +76,11 @@ class Screen:
     @contextmanager
     def sampling(self, total: int, done: int) -> Iterator[Watch]:
         """Progress over `total` samples to draw; `done` are there already."""
+        yield lambda tokens, samples: None
+
+    @contextmanager
+    def scoring(self, total: int) -> Iterator[Watch]:
+        """Progress over `total` samples to score under other prompts."""
         yield lambda tokens, samples: None
 
 
@@ -107,9 +117,20 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         tally = _sample(store, folder, manifest, work, backend, tasks, screen)
         if options.shard:
             return _part_result(folder, options, options.shard, work, tally)
+        if options.divergence and _can_diverge(backend, modes):
+            prompted = any(mode["system_prompt"] for mode in manifest["modes"])
+            wanted = Diverging(placebos=PLACEBOS if prompted else 0)
+            add_divergence(store, folder, manifest, backend, wanted, yardsticks, screen)
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(store, folder, manifest, options.allow_missing, scorers, yardsticks, tally)
+
+
+def _can_diverge(backend: Backend, modes: Sequence[Mode]) -> bool:
+    """Whether samples are scored under all modes without being asked: in full, and where there
+    are several."""
+    scores = isinstance(backend, CrossScoring) and backend.exact and backend.can_score
+    return scores and len(modes) > 1
 
 
 def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> EngineOptions:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psplit_eval.arms import Arm, read_arms, with_pools
+from psplit_eval.behaviour import Compared, reference_mode
 from psplit_eval.catalog import Catalog
 from psplit_eval.comparison import Comparison, Design, compare_pairs
 from psplit_eval.conclusions import runs_verdict
@@ -28,6 +29,7 @@ from psplit_eval.rescoring import Yardsticks, score_store
 from psplit_eval.sampling import Tally
 from psplit_eval.scoring import Scorer
 from psplit_eval.store import Doc, Store
+from psplit_eval.verdicts import Answer, Margins
 
 __all__ = [
     "RunResult",
@@ -52,6 +54,7 @@ class RunResult:
     summary: str
     notes: Sequence[str] = ()
     report: bool = True
+    answers: Sequence[Answer] = ()
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,40 @@ def _nothing_drawn(store: Store) -> UsageError:
     )
 
 
-def report_run(folder: Path, design: Design | None = None) -> RunResult:
-    """Compare and report again from the stored metrics. Raises UsageError where there is no run."""
+def report_run(
+    folder: Path,
+    design: Design | None = None,
+    margins: Margins | None = None,
+    baseline: Path | None = None,
+) -> RunResult:
+    """Compare and report again from the stored metrics.
+
+    `margins`: what the answers about the modes need; `baseline`: a run that the accuracy of the
+    reference mode is held against, else that mode is the only measure. Raises UsageError where
+    there is no run, and as `compare_runs` for a baseline that cannot be compared.
+    """
     manifest = open_run(folder)
+    pairs = _baseline_pairs(baseline, folder, manifest) if baseline else []
+    compared = Compared(margins or Margins(), design or Design(), pairs)
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        return _reported(store, folder, manifest, design or Design(), Tally())
+        return _reported(store, folder, manifest, compared, Tally())
+
+
+def _baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tuple[Arm, Arm]]:
+    """Arms of the baseline and of this run in the reference mode."""
+    mode = reference_mode(manifest["modes"])
+    with _opened(baseline) as a, _opened(folder) as b:
+        both = PairedRuns(a, b, [mode])
+        both.check()
+        arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
+    return _paired(both, arms)
+
+
+def _paired(both: PairedRuns, arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Every arm of the first run with that of the second."""
+    one, other = both.labels
+    second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
+    return [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
 
 
 def import_run(
@@ -163,9 +195,7 @@ def compare_runs(
         arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
         facts = both.facts()
     one, other = both.labels
-    second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
-    pairs = [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
-    comparisons = compare_pairs(pairs, design)
+    comparisons = compare_pairs(_paired(both, arms), design)
     conclusion = runs_verdict(comparisons, design)
     summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
     return RunsCompared(comparisons, facts, conclusion, summary)
@@ -220,21 +250,22 @@ def conclude(
     manifest["unmeasured_by"] = yardsticks.absent
     write_json(folder / "manifest.json", manifest)
     said = [*notes, *yardsticks.notes]
-    design = Design(allow_missing=allow_missing)
-    return _reported(store, folder, manifest, design, tally or Tally(), said)
+    compared = Compared(design=Design(allow_missing=allow_missing))
+    return _reported(store, folder, manifest, compared, tally or Tally(), said)
 
 
 def _reported(
     store: Store,
     folder: Path,
     manifest: Manifest,
-    design: Design,
+    compared: Compared,
     tally: Tally,
     notes: Sequence[str] = (),
 ) -> RunResult:
     arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
-    summary, verdict = write_report(folder, manifest, store, arms, design)
-    return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes)
+    summary, behaviour, verdict = write_report(folder, manifest, store, arms, compared)
+    answers = behaviour.answers
+    return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes, answers=answers)
 
 
 def stored_arms(folder: Path) -> tuple[Manifest, list[Arm]]:

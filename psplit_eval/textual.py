@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -13,9 +13,9 @@ from psplit_eval.accuracy import Grade
 from psplit_eval.agreement import agreement_findings
 from psplit_eval.findings import Finding
 from psplit_eval.markers import marker_findings
-from psplit_eval.twosample import bleu_findings, vector_findings
+from psplit_eval.twosample import DOCS_AT_MOST, bleu_findings, vector_findings
 
-__all__ = ["TextDoc", "text_findings"]
+__all__ = ["TextDoc", "looked_at", "text_findings"]
 
 Vectors = NDArray[Any]
 
@@ -44,7 +44,7 @@ def text_findings(task: str, mode_a: str, mode_b: str, docs: Sequence[TextDoc]) 
     that cost much look at the first docs in the order of a hash of their ids
     (`twosample.DOCS_AT_MOST`). Below `stats.MINIMUM_DOCS` docs values alone.
     """
-    ordered = sorted(docs, key=lambda doc: sha256(str(doc.doc_id).encode()).hexdigest())
+    ordered = sorted(docs, key=lambda doc: _place(doc.doc_id))
     if not ordered:
         return []
     texts = [(doc.texts_a, doc.texts_b) for doc in ordered]
@@ -66,3 +66,12 @@ def text_findings(task: str, mode_a: str, mode_b: str, docs: Sequence[TextDoc]) 
     if answers:
         found += agreement_findings(task, mode_a, mode_b, answers)
     return found
+
+
+def looked_at(doc_ids: Iterable[int]) -> set[int]:
+    """The docs that tests of embeddings look at, if all have samples in both modes."""
+    return set(sorted(doc_ids, key=_place)[:DOCS_AT_MOST])
+
+
+def _place(doc_id: int) -> str:
+    return sha256(str(doc_id).encode()).hexdigest()
