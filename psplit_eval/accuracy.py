@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerFormat",
     "Grade",
     "Votes",
+    "answer_groups",
     "equivalent",
     "extract_answer",
     "extract_boxed",
@@ -179,6 +181,27 @@ def _math_verify(target: str, answer: str) -> bool:
     return bool(math_verify.verify(*parsed, timeout_seconds=_TIME_LIMIT_SECONDS))
 
 
+def answer_groups(answers: Sequence[str]) -> list[int]:
+    """Of every answer the number of its group, from 0 in order of appearance.
+
+    Answers that mean the same are one group. Equal normal forms need no asking; else an answer is
+    asked of the first member of every group (`equivalent`). So math-verify has few pairs to judge,
+    and order matters where 'means the same' is not transitive (50 % is 50, and is 0.5).
+    """
+    firsts: list[str] = []
+    groups: dict[tuple[str, str], int] = {}
+    found = []
+    for answer in answers:
+        normal = _normalised(answer)
+        key = (normal, "" if normal else answer)  # what has no normal form means itself alone
+        if key not in groups:
+            same = (group for group, first in enumerate(firsts) if equivalent(first, answer))
+            groups[key] = next(same, len(firsts))
+            firsts += [answer] if groups[key] == len(firsts) else []
+        found.append(groups[key])
+    return found
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Unbiased probability that at least one of k of the n samples is right, in [0, 1].
 
@@ -226,18 +249,9 @@ class Votes:
     @classmethod
     def of(cls, grades: Sequence[Grade]) -> Self:
         """Count once, vote for many k: grouping may ask math-verify about every two answers."""
-        classes: list[list[Grade]] = []
-        for vote in grades:
-            if vote.answer is None or vote.correct:
-                continue
-            for members in classes:
-                if _same_answer(members[0], vote):
-                    members.append(vote)
-                    break
-            else:
-                classes.append([vote])
         right = sum(vote.correct and vote.answer is not None for vote in grades)
-        wrong = tuple(map(len, classes))
+        others = [vote.answer for vote in grades if vote.answer is not None and not vote.correct]
+        wrong = tuple(Counter(answer_groups(others)).values())
         return cls(right, wrong, len(grades) - right - sum(wrong))
 
     def maj_at(self, k: int) -> float:
@@ -307,9 +321,3 @@ def _chances(samples: int, share: float) -> _Chances:
         if bit == "1":
             row = np.convolve(row, once)
     return row
-
-
-def _same_answer(one: Grade, other: Grade) -> bool:
-    if one.answer is None or other.answer is None:
-        return False
-    return one.answer == other.answer or equivalent(one.answer, other.answer)
