@@ -287,7 +287,7 @@ def test_right_answers_have_to_match_up():
 def sample(mode, doc, index, text, reason="stop", tokens=5):
     return Sample(
         *(mode, "t", doc, index, f"h{doc}", "r", "p", 1, 1, text, None, None, reason, 5),
-        *(None if text is None else tokens, 1.0, 1.0, None if text else "gone", 0.1, "now"),
+        *(tokens, 1.0, 1.0, None if text else "gone", 0.1, "now"),
     )
 
 
@@ -300,7 +300,7 @@ def store(tmp_path):
         sample("normal", 0, 1, r"\boxed{3}", tokens=8),
         sample("normal", 0, 2, r"\boxed{1/2}", "length", tokens=9),
         sample("high", 0, 0, r"\boxed{\frac12}"),
-        sample("high", 0, 1, None),
+        sample("high", 0, 1, None, tokens=99),
         sample("normal", 1, 0, r"\boxed{7}"),
         sample("high", 1, 0, None),
     ]
@@ -351,11 +351,14 @@ def test_lm_evals_marks_are_read_where_they_are_zero_or_one(store):
     store.replace_metrics("t", marks)
     (found,) = doc_solutions(store, scorer, "t", "normal", "high")
     assert (found.a.samples, found.a.right, found.b.samples, found.b.right) == (3, 2, 2, 0)
-    graded = HarnessScorer("t", "sum", {}, "f1", {"f1": True})
-    store.replace_metrics(
-        "t", [*marks, *(m.__class__(m.mode, "t", 0, m.sample_idx, "f1", 0.5) for m in marks)]
-    )
-    assert doc_solutions(store, graded, "t", "normal", "high") == []
+
+
+def test_shares_of_a_right_answer_are_no_solutions(store):
+    """Their sums may be whole numbers all the same."""
+    scorer = HarnessScorer("t", "sum", {}, "f1", {"f1": True})
+    marks = [Metric(mode, "t", 0, i, "f1", 0.5) for mode in ("normal", "high") for i in (0, 1)]
+    store.replace_metrics("t", marks)
+    assert doc_solutions(store, scorer, "t", "normal", "high") == []
 
 
 def test_tasks_without_right_and_wrong_have_no_solutions(store):

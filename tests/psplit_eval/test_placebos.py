@@ -31,7 +31,7 @@ def smollm2_tokens(smollm2):
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-@given(st.integers(1, 1500), st.integers(1, KINDS))
+@given(st.integers(1, 600), st.integers(1, KINDS))
 def test_in_words_the_length_is_exact(length, number):
     prompts = placebo_prompts(length, words, number)
     assert [words(prompt) for prompt in prompts] == [length] * number
@@ -40,7 +40,7 @@ def test_in_words_the_length_is_exact(length, number):
     assert placebo_prompts(length, words, KINDS)[:number] == prompts
 
 
-@given(st.integers(1, 200), st.integers(1, 9))
+@given(st.integers(1, 40), st.integers(1, 9))
 def test_no_other_number_of_words_comes_nearer(length, size):
     """By trying every number of words, with tokens of `size` letters."""
 
