@@ -26,6 +26,7 @@ __all__ = [
     "Grade",
     "Votes",
     "answer_classes",
+    "answer_groups",
     "equivalent",
     "extract_answer",
     "extract_boxed",
@@ -36,6 +37,9 @@ __all__ = [
 ]
 
 _Chances = NDArray[np.float64]
+
+_RIGHT = -1
+"""In the place of a group's number: all right answers."""
 
 _TIME_LIMIT_SECONDS = 5
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,4})?")
@@ -181,6 +185,27 @@ def _math_verify(target: str, answer: str) -> bool:
     return bool(math_verify.verify(*parsed, timeout_seconds=_TIME_LIMIT_SECONDS))
 
 
+def answer_groups(answers: Sequence[str]) -> list[int]:
+    """Of every answer the number of its group, from 0 in order of appearance.
+
+    Answers that mean the same are one group. Equal normal forms need no asking; else an answer is
+    asked of the first member of every group (`equivalent`). So math-verify has few pairs to judge,
+    and order matters where 'means the same' is not transitive (50 % is 50, and is 0.5).
+    """
+    firsts: list[str] = []
+    groups: dict[tuple[str, str], int] = {}
+    found = []
+    for answer in answers:
+        normal = _normalised(answer)
+        key = (normal, "" if normal else answer)  # what has no normal form means itself alone
+        if key not in groups:
+            same = (group for group, first in enumerate(firsts) if equivalent(first, answer))
+            groups[key] = next(same, len(firsts))
+            firsts += [answer] if groups[key] == len(firsts) else []
+        found.append(groups[key])
+    return found
+
+
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Unbiased probability that at least one of k of the n samples is right, in [0, 1].
 
@@ -219,18 +244,12 @@ def answer_classes(grades: Sequence[Grade]) -> list[int | None]:
     Classes are numbered in the order in which they first occur. All right answers mean the same; a
     wrong one belongs to the first class of wrong ones whose first member it is equivalent to.
     """
-    firsts: list[Grade] = []
-    classes: list[int | None] = []
-    for vote in grades:
-        if vote.answer is None:
-            classes.append(None)
-            continue
-        same = (i for i, first in enumerate(firsts) if _same_answer(first, vote))
-        number = next(same, len(firsts))
-        if number == len(firsts):
-            firsts.append(vote)
-        classes.append(number)
-    return classes
+    wrong = [vote.answer for vote in grades if vote.answer is not None and not vote.correct]
+    groups = iter(answer_groups(wrong))
+    keys = [_RIGHT if vote.correct else next(groups) for vote in grades if vote.answer is not None]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    classes = (numbers[key] for key in keys)
+    return [None if vote.answer is None else next(classes) for vote in grades]
 
 
 @dataclass(frozen=True)
@@ -248,14 +267,10 @@ class Votes:
     @classmethod
     def of(cls, grades: Sequence[Grade]) -> Self:
         """Count once, vote for many k: grouping may ask math-verify about every two answers."""
-        classes = answer_classes(grades)
         right = sum(vote.correct and vote.answer is not None for vote in grades)
-        wrong = Counter(
-            number
-            for number, vote in zip(classes, grades, strict=True)
-            if number is not None and not vote.correct
-        )
-        return cls(right, tuple(wrong.values()), classes.count(None))
+        others = [vote.answer for vote in grades if vote.answer is not None and not vote.correct]
+        wrong = tuple(Counter(answer_groups(others)).values())
+        return cls(right, wrong, len(grades) - right - sum(wrong))
 
     def maj_at(self, k: int) -> float:
         """Mean over all C(n, k) subsets of k samples of: is the most frequent answer right?
@@ -324,9 +339,3 @@ def _chances(samples: int, share: float) -> _Chances:
         if bit == "1":
             row = np.convolve(row, once)
     return row
-
-
-def _same_answer(one: Grade, other: Grade) -> bool:
-    if one.answer is None or other.answer is None or one.correct != other.correct:
-        return False
-    return one.correct or one.answer == other.answer or equivalent(one.answer, other.answer)

@@ -18,7 +18,7 @@ import numpy as np
 
 from psplit_eval.arms import Arm
 from psplit_eval.comparison import Design
-from psplit_eval.complementarity import SolvedDoc, complementary_findings
+from psplit_eval.complementarity import complementary_findings, doc_solutions
 from psplit_eval.divergence import (
     Carrier,
     Pair,
@@ -274,9 +274,8 @@ def _of_samples(
             continue
         docs = list(_text_docs(store, first, mode, encoder))
         yield from text_findings(task, reference, mode, docs)
-        if isinstance(first.scorer, AccuracyScorer):
-            solved = [SolvedDoc(d.doc_id, d.answers_a or (), d.answers_b or ()) for d in docs]
-            yield from complementary_findings(task, reference, mode, solved)
+        solved = doc_solutions(store, first.scorer, task, reference, mode)
+        yield from complementary_findings(task, reference, mode, solved)
 
 
 def _text_docs(store: Store, first: Arm, mode: str, encoder: str) -> Iterator[TextDoc]:

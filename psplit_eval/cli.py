@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
@@ -513,32 +513,34 @@ def _screen() -> Any:
         def sampling(self, total: int, done: int) -> Iterator[Watch]:
             if done:
                 self.say(f"{done} samples are there already, {total} to draw")
-            with bar(total, "sampling") as watch:
+            with _bar(total, "sampling", "samples") as watch:
                 yield watch
 
         @contextmanager
         def scoring(self, total: int) -> Iterator[Watch]:
-            with bar(total, "scoring") as watch:
+            with _bar(total, "scoring", "tokens") as watch:
                 yield watch
 
-    @contextmanager
-    def bar(total: int, what: str) -> Iterator[Watch]:
-        from tqdm import tqdm
-
-        tokens, started = 0, time.monotonic()
-        form = "{l_bar}{bar}| {n}/{total} samples, {elapsed}, {remaining} left{postfix}"
-        with tqdm(total=total, desc=what, bar_format=form, mininterval=0.5) as shown:
-
-            def watch(new_tokens: int, samples: int) -> None:
-                nonlocal tokens
-                tokens += new_tokens
-                rate = tokens / max(time.monotonic() - started, 1e-9)
-                shown.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
-                shown.update(samples)
-
-            yield watch
-
     return Terminal()
+
+
+@contextmanager
+def _bar(total: int, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that counts samples or tokens, and says how fast tokens go."""
+    from tqdm import tqdm
+
+    tokens, started = 0, time.monotonic()
+    form = f"{{l_bar}}{{bar}}| {{n}}/{{total}} {unit}, {{elapsed}}, {{remaining}} left{{postfix}}"
+    with tqdm(total=total, desc=what, bar_format=form, mininterval=0.5) as shown:
+
+        def watch(new_tokens: int, samples: int) -> None:
+            nonlocal tokens
+            tokens += new_tokens
+            rate = tokens / max(time.monotonic() - started, 1e-9)
+            shown.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+            shown.update(samples if unit == "samples" else new_tokens)
+
+        yield watch
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def verdict(
 def _of_answer(answer: Answer) -> str:
     question = f"{answer.question[0].upper()}{answer.question[1:]}"
     return (
-        f"{question}, {answer.mode_b} beside {answer.mode_a}: {answer.verdict.value}. "
-        f"{answer.evidence[0].upper()}{answer.evidence[1:]}."
+        f"{question} ({answer.mode_b} beside {answer.mode_a}): {answer.verdict.value}. "
+        f"{answer.evidence}."
     )
 
 

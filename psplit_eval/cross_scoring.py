@@ -26,7 +26,7 @@ from psplit_eval.modes import Mode
 from psplit_eval.requests import digest
 from psplit_eval.store import CrossScore, Prompt, Sample, Store
 
-__all__ = ["Policies", "Policy", "Work", "cross_score", "lacking", "open_samples"]
+__all__ = ["Policies", "Policy", "Work", "cross_score", "lacking", "open_tokens"]
 
 _CALL_TOKENS = 2**15
 """Tokens of responses that are handed to the engine together."""
@@ -121,13 +121,14 @@ def lacking(
         yield from parts.values()
 
 
-def open_samples(store: Store, policies: Policies, tasks: Iterable[str]) -> int:
-    """How many samples `lacking` will yield, one counting once for modes and once for placebos."""
+def open_tokens(store: Store, policies: Policies, tasks: Iterable[str]) -> int:
+    """Tokens of the samples that `lacking` will yield, once for modes and once for placebos."""
     return sum(
-        len(samples)
+        sample.completion_tokens or 1
         for task in tasks
         for doc in _docs(store, task, policies)
         for _, samples in _wanted(doc, policies, lambda _: True)
+        for sample in samples
     )
 
 

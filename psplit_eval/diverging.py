@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from psplit_eval.backends import Backend, CrossScoring, EngineOptions, Watch
 from psplit_eval.behaviour import reference_mode, response_text
 from psplit_eval.comparison import Design
-from psplit_eval.cross_scoring import Policies, Policy, cross_score, lacking, open_samples
+from psplit_eval.cross_scoring import Policies, Policy, cross_score, lacking, open_tokens
 from psplit_eval.divergence import carriers
 from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.errors import RunMismatchError, UsageError
@@ -178,7 +178,7 @@ def add_divergence(
         "encoder": "",
         "seconds": (manifest.get("divergence") or {}).get("seconds", 0.0),
     }
-    started, total = time.monotonic(), open_samples(store, policies, tasks)
+    started, total = time.monotonic(), open_tokens(store, policies, tasks)
     try:
         if total:
             screen.say("scoring all samples under all modes and placebos")

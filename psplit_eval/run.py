@@ -80,7 +80,7 @@ class Screen:
 
     @contextmanager
     def scoring(self, total: int) -> Iterator[Watch]:
-        """Progress over `total` samples to score under other prompts."""
+        """Progress over `total` tokens to score under other prompts."""
         yield lambda tokens, samples: None
 
 

@@ -12,7 +12,17 @@ ROOT = Path(__file__).parent.parent
 # A module imports only modules that stand in an earlier row: data flows one way.
 LAYERS = (
     ("errors",),
-    ("diversity", "files", "memory", "power", "resampling", "spread", "text", "thinking"),
+    (
+        "diversity",
+        "files",
+        "memory",
+        "placebos",
+        "power",
+        "resampling",
+        "spread",
+        "text",
+        "thinking",
+    ),
     (
         "accuracy",
         "association",

@@ -17,6 +17,7 @@ from psplit_eval.accuracy import (
     Grade,
     Votes,
     answer_classes,
+    answer_groups,
     equivalent,
     extract_answer,
     extract_boxed,
@@ -239,6 +240,20 @@ def test_majority_vote_groups_answers_that_mean_the_same():
     grades = [Grade("1/2", False), Grade("0.5", False), Grade("7", True), Grade("7.0", True)]
     assert Votes.of([*grades, Grade(None, False)]) == Votes(right=2, wrong=(2,), silent=1)
     assert maj_at_k(grades[:3], 3) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answers", "groups"),
+    [
+        (["1/2", "3", "0.5", "$3$", r"\frac{1}{2}", "4"], [0, 1, 0, 1, 0, 2]),
+        (["$", "$", r"\$"], [0, 0, 1]),  # nothing is left of them: only the same is the same
+        (["50%", "0.5", "50"], [0, 0, 0]),
+        (["0.5", "50", "50%"], [0, 1, 0]),
+        ([], []),
+    ],
+)
+def test_groups_of_answers_are_numbered_as_they_appear(answers, groups):
+    assert answer_groups(answers) == groups
 
 
 def test_a_majority_of_more_than_n_is_undefined_and_of_none_is_refused():
