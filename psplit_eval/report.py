@@ -82,7 +82,7 @@ def write_report(
         plots = [
             path for path in draw(arms, folder / "plots", allow_missing) if path.suffix == ".png"
         ]
-    made = [*run_tables(manifest, arms, values, comparisons), *behaviour_tables(behaviour)]
+    made = [*behaviour_tables(behaviour), *run_tables(manifest, arms, values, comparisons)]
     tables = [table for table in made if table.rows]
     shown = list(_shown(store, arms, manifest["tasks"]))
     title = _title(manifest)

@@ -150,7 +150,7 @@ def split(
     ]
     kl = mean_over_tasks([pair.divergence() for pair in pairs])
     entropy = mean_over_tasks([pair.entropy() for pair in pairs])
-    evidence = _split_evidence(reference, mode, kl, entropy, excesses, tasks)
+    evidence = _split_evidence(reference, kl, entropy, excesses, tasks)
     verdict = _of_excesses(excesses, alpha)
     answer = Answer("split", reference, mode, verdict, evidence)
     return Split(answer, kl, entropy, excesses, tasks)
@@ -203,26 +203,28 @@ def _of_excesses(excesses: Sequence[Excess], alpha: float) -> Verdict:
 
 def _split_evidence(
     reference: str,
-    mode: str,
     kl: Difference,
     entropy: Difference,
     excesses: Sequence[Excess],
     tasks: Sequence[str],
 ) -> str:
-    found = (
-        f"KL({reference}‖{mode}) {_bits(kl)}, entropy {_bits(entropy, sign=True)} at the same "
-        f"contexts"
-    )
-    where = f"{kl.n} docs of {', '.join(tasks)}"
+    where = f"bits a token at what {reference} says, {kl.n} docs of {', '.join(tasks)}"
     if not excesses:
-        return f"{found} ({where}); no placebo says what any other prompt would do"
-    least = [_least(excesses, measure) for measure in ("kl", "entropy")]
-    said = "; ".join(
-        f"{'KL' if e.measure == 'kl' else 'entropy'} beyond {e.placebo}, the nearest, "
-        f"{_bits(e.difference, sign=True)}, margin {e.margin:g}"
-        for e in least
+        return (
+            f"KL {_interval(kl)}, entropy {_interval(entropy, sign=True)}; no placebo says what "
+            f"any other prompt would do; {where}"
+        )
+    beyond = [_beyond(_least(excesses, measure)) for measure in ("kl", "entropy")]
+    return (
+        f"KL {_interval(kl)}, {beyond[0]}; entropy {_interval(entropy, sign=True)}, {beyond[1]}; "
+        f"{where}"
     )
-    return f"{found}; {said} ({where})"
+
+
+def _beyond(excess: Excess) -> str:
+    least = {1: "more than ", -1: "less than -", 0: "more than ±"}[excess.direction]
+    found = _interval(excess.difference, sign=True)
+    return f"{found} beyond {excess.placebo}, the nearest (needs {least}{excess.margin:g})"
 
 
 def _least(excesses: Sequence[Excess], measure: str) -> Excess:
@@ -235,11 +237,11 @@ def _least(excesses: Sequence[Excess], measure: str) -> Excess:
     return min((e for e in excesses if e.measure == measure), key=reach)
 
 
-def _bits(found: Difference, sign: bool = False) -> str:
+def _interval(found: Difference, sign: bool = False) -> str:
     plus = "+" if sign else ""
     low, high = found.spread.limits()
     limits = f" [{low:{plus}.3f}, {high:{plus}.3f}]" if math.isfinite(low + high) else ""
-    return f"{found.difference:{plus}.3f}{limits} bits a token"
+    return f"{found.difference:{plus}.3f}{limits}"
 
 
 def accuracy_kept(pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Design) -> Answer | None:
@@ -272,12 +274,9 @@ def _all(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _accuracy(c: Comparison) -> str:
-    low, high = c.result.spread.limits()
     verdict = c.decision.verdict.value if c.decision else ""
-    return (
-        f"{c.task} {c.result.value_a:.3f} to {c.result.value_b:.3f}, difference "
-        f"{c.result.difference:+.3f} [{low:+.3f}, {high:+.3f}]: {verdict}"
-    )
+    values = f"{c.result.value_a:.3f} to {c.result.value_b:.3f}"
+    return f"{c.task} {values}, {_interval(c.result, sign=True)}: {verdict}"
 
 
 def more_creative(pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Design) -> Answer | None:
@@ -319,14 +318,10 @@ def _quality(a: Arm, b: Arm, margin: float) -> tuple[Verdict, str]:
         [ours[doc] for doc in docs], [theirs[doc] for doc in docs], fraction=True
     )
     decision = decide(difference, Claim.NON_INFERIOR, margin)
-    low, high = difference.spread.limits()
-    said = (
-        f"its quality {difference.difference:+.3f} [{low:+.3f}, {high:+.3f}], may lose {margin:.3g}"
-    )
-    return decision.verdict, said
+    found = _interval(difference, sign=True)
+    return decision.verdict, f"its quality {found}, may lose {margin:.3g}"
 
 
 def _diversity(c: Comparison) -> str:
-    low, high = c.result.spread.limits()
     tested = c.verdict if not c.withheld else f"not tested ({c.withheld})"
-    return f"{c.task} {c.metric} {c.result.difference:+.3f} [{low:+.3f}, {high:+.3f}]: {tested}"
+    return f"{c.task} {c.metric} {_interval(c.result, sign=True)}: {tested}"
