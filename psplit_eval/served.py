@@ -237,10 +237,8 @@ class _Working(Generic[T]):
 
     async def _pull(self) -> None:
         for item in self._left:
-            result = await self._result(
-                item
-            )  # before `append` is looked up: `take` renews the list
-            self._done.append((item, result))
+            result = await self._result(item)
+            self._done.append((item, result))  # not in one line: `take` renews the list meanwhile
             if len(self._done) >= _MOST_TOGETHER:
                 self._more.set()
 
