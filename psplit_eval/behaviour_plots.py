@@ -20,6 +20,7 @@ from psplit_eval.figures import (
     draw_curve,
     finish_panel,
     fold,
+    legend_name,
     mode_style,
     panel_grid,
     plain,
@@ -46,6 +47,8 @@ _ROW_HEIGHT = 0.22
 _GREY = 0.46
 """On grey of this brightness black and white letters are equally easy to read (WCAG 2.2: the same
 contrast where the relative luminance is 0.179)."""
+_SMALL = 0.02
+"""Bits a token; where no mode is farther from another, cells have five places."""
 _OF_EXCESS = ("margin", "direction", "p", "p_against")
 _MEASURES = {"kl": "KL from {}, less the placebo's", "entropy": "entropy, less the placebo's"}
 
@@ -181,9 +184,9 @@ def _curves_figure(curves: Sequence[_Curve], styles: _Styles, heading: str) -> F
 
 
 def _pair_name(pair: tuple[str, ...]) -> str:
+    if len(pair) == 1:
+        return fold(legend_name(pair[0]), _NAME_WIDTH)
     names = [plain(name) for name in pair]
-    if len(names) == 1:
-        return fold(names[0], _NAME_WIDTH)
     whole = f"KL({names[0]}‖{names[1]})"
     return whole if len(whole) <= _NAME_WIDTH else fold(f"KL({names[0]} ‖ {names[1]})", _NAME_WIDTH)
 
@@ -273,9 +276,10 @@ def _write_cell(axis: Any, x: int, y: int, itself: bool, kl: Difference | None, 
         return
     red, green, blue, _ = image.cmap(image.norm(kl.difference))
     dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < _GREY
-    said = f"{kl.difference:.3f}"
+    places = 3 if image.norm.vmax >= _SMALL else 5
+    said = f"{kl.difference:.{places}f}"
     if math.isfinite(kl.ci_low + kl.ci_high):
-        said += f"\n[{kl.ci_low:.3f},\n{kl.ci_high:.3f}]"
+        said += f"\n[{kl.ci_low:.{places}f},\n{kl.ci_high:.{places}f}]"
     axis.text(x, y, said, ha="center", va="center", color="white" if dark else "black", fontsize=8)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "draw_curve",
     "finish_panel",
     "fold",
+    "legend_name",
     "mode_style",
     "panel_grid",
     "plain",
@@ -59,8 +60,12 @@ def plain(text: str) -> str:
     A letter that the font lacks stands as its code, such as \\u9ad8, so that names stay apart.
     """
     shown = "".join(c if _in_font(c) else c.encode("unicode_escape").decode() for c in text)
-    first = " " if text.startswith("_") else ""  # matplotlib keeps such names out of legends
-    return first + shown.replace("$", r"\$")
+    return shown.replace("$", r"\$")
+
+
+def legend_name(text: str) -> str:
+    """`plain` for a curve's label; matplotlib keeps those that begin with '_' out of legends."""
+    return f" {plain(text)}" if text.startswith("_") else plain(text)
 
 
 @cache

@@ -15,6 +15,7 @@ from psplit_eval.figures import (
     bar_lengths,
     draw_curve,
     finish_panel,
+    legend_name,
     mode_style,
     panel_grid,
     plain,
@@ -195,7 +196,7 @@ def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
                 capsize=4,
                 markersize=8,
                 zorder=4,
-                label=plain(mode),
+                label=legend_name(mode),
                 **style,
             )
     axis.set_xlabel("quality")
@@ -225,7 +226,7 @@ def _curves(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
             marked = [place for place, line in enumerate(points) if line[3] in shown]
             style = mode_style(modes, mode) | {"markevery": marked}
             ks, estimates = [line[3] for line in points], list(map(_estimate, points))
-            draw_curve(axis, ks, estimates, plain(mode), style)
+            draw_curve(axis, ks, estimates, legend_name(mode), style)
     if shown[-1] > _LINEAR_TO:
         axis.set_xscale("log", base=2)
     axis.set_xticks(shown, [str(k) for k in shown])
