@@ -35,6 +35,10 @@ __all__ = ["draw_behaviour"]
 _UNIT = "bits a token"
 _NUMBERS = ("value", "ci_low", "ci_high", "n_docs")
 _OF_POSITION = "95 % bands over the docs that reach a position; hollow: too few docs for a band"
+_BEYOND = (
+    "Modes beside placebos, at {}'s contexts (95 % intervals over docs; dashed: the margin that "
+    "has to be exceeded)"
+)
 _POSITIONS = 8
 """So many stretches are named on an axis."""
 _NAME_WIDTH = 24
@@ -235,8 +239,6 @@ def _numbers(found: Difference) -> tuple[float, float, float, int]:
 
 def _matrix(found: Mapping[tuple[str, str], Difference], modes: Sequence[str]) -> Figure:
     """Rows: modes whose samples give the contexts; a mode beside itself is 0, in grey."""
-    from matplotlib import colormaps
-
     rows = [mode for mode in modes if any(mode == pair[0] for pair in found)]
     columns = [mode for mode in modes if mode in rows or any(mode == pair[1] for pair in found)]
     names = {mode: fold(plain(mode), _NAME_WIDTH) for mode in columns}
@@ -244,26 +246,35 @@ def _matrix(found: Mapping[tuple[str, str], Difference], modes: Sequence[str]) -
     beside, below = longest / LETTERS_AN_INCH, (longest > _UPRIGHT) * longest / LETTERS_AN_INCH
     figure = blank_figure(2.6 + beside + len(columns), 1.8 + below + 0.8 * len(rows))
     axis = figure.subplots()
-    values = [[_cell(found, row, column) for column in columns] for row in rows]
-    top = max(kl.difference for kl in found.values())
-    colours = colormaps["cividis_r"].with_extremes(bad="white")
-    image = axis.imshow(values, cmap=colours, vmin=0, vmax=top if top > 0 else 1, aspect="auto")
-    for y, row in enumerate(rows):
-        for x, column in enumerate(columns):
-            _write_cell(axis, x, y, row == column, found.get((row, column)), image)
+    figure.colorbar(_colour_cells(axis, rows, columns, found), label=f"KL, {_UNIT}")
     turned = 90 if below else 0
     axis.set_xticks(range(len(columns)), list(names.values()), rotation=turned, fontsize=9)
     axis.set_yticks(range(len(rows)), [names[mode] for mode in rows], fontsize=9)
     axis.set_xlabel("policy (column)")
     axis.set_ylabel("mode that gives the contexts (row)")
     axis.spines[:].set_visible(False)
-    figure.colorbar(image, label=f"KL, {_UNIT}")
     set_heading(figure, "KL(row‖column), mean over tasks (95 % intervals over docs)")
     return figure
 
 
-def _cell(found: Mapping[tuple[str, str], Difference], row: str, column: str) -> float:
-    return found[row, column].difference if (row, column) in found else math.nan
+def _colour_cells(
+    axis: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    found: Mapping[tuple[str, str], Difference],
+) -> Any:
+    """The image, dark where KL is great; every cell has its number."""
+    from matplotlib import colormaps
+
+    cells = [[found.get((row, column)) for column in columns] for row in rows]
+    values = [[cell.difference if cell else math.nan for cell in row] for row in cells]
+    top = max(kl.difference for kl in found.values())
+    colours = colormaps["cividis_r"]
+    image = axis.imshow(values, cmap=colours, vmin=0, vmax=top if top > 0 else 1, aspect="auto")
+    for y, row in enumerate(rows):
+        for x, column in enumerate(columns):
+            _write_cell(axis, x, y, row == column, cells[y][x], image)
+    return image
 
 
 def _write_cell(axis: Any, x: int, y: int, itself: bool, kl: Difference | None, image: Any) -> None:
@@ -320,20 +331,17 @@ def _beyond(rows: Sequence[_Row], modes: Sequence[str], reference: str) -> Figur
     width = 6.6 + _longest(names) / LETTERS_AN_INCH
     figure = blank_figure(width, 1.7 + _ROW_HEIGHT * sum(heights))
     panels = figure.subplots(1, len(_MEASURES), sharey=True)
-    for axis, (measure, title) in zip(panels, _MEASURES.items(), strict=True):
+    for axis, measure in zip(panels, _MEASURES, strict=True):
         for row, y, height in zip(entries, places, heights, strict=True):
             if measure in row.excesses:
                 style = mode_style(modes, row.mode)
                 _draw_excess(axis, y, height, row.excesses[measure], style)
-        axis.set_title(fold(title.format(plain(reference)), _TITLE_WIDTH), fontsize=10)
-        _finish_beyond(axis)
+        _finish_beyond(axis, _MEASURES[measure].format(plain(reference)))
     panels[0].set_yticks(places, names, fontsize=9)
     panels[0].set_ylim(sum(heights), 0)
     for text, row in zip(panels[0].get_yticklabels(), entries, strict=True):
         text.set_fontweight("normal" if row.excesses else "bold")
-    where = f"at {plain(reference)}'s contexts"
-    said = "95 % intervals over docs; dashed: the margin that has to be exceeded"
-    set_heading(figure, f"Modes beside placebos, {where} ({said})")
+    set_heading(figure, _BEYOND.format(plain(reference)))
     return figure
 
 
@@ -344,7 +352,8 @@ def _entries(rows: Sequence[_Row]) -> Iterator[_Row]:
         yield from (row for row in rows if row.mode == mode)
 
 
-def _finish_beyond(axis: Any) -> None:
+def _finish_beyond(axis: Any, title: str) -> None:
+    axis.set_title(fold(title, _TITLE_WIDTH), fontsize=10)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel(_UNIT)
     axis.margins(x=0.08)
