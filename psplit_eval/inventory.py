@@ -39,6 +39,7 @@ _FILES = frozenset(
         *(f"{_STORE}{ending}" for ending in ("", "-journal", "-wal", "-shm")),
         "leaderboard.csv",
         "comparison.json",
+        "divergence.json",
         "report.md",
         "report.html",
     }
