@@ -26,7 +26,7 @@ __all__ = ["Room", "cross", "cross_whole"]
 
 Ids = tuple[int, ...]
 
-_TREE = 2048
+_TREE = 1024
 """Contexts in a tree, about: each looks at all that were run before it, its own or not."""
 
 
