@@ -101,7 +101,7 @@ class Behaviour:
                 for stretch in stretches
             ],
             "tokens": [
-                {**_cell(cell), "text": text, **carrier._asdict()}
+                {**_cell(cell), "text": text, **carrier._asdict(), "share": defined(carrier.share)}
                 for cell, found in self.carriers.items()
                 for text, carrier in found
             ],
