@@ -15,10 +15,18 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from psplit_eval.backends import Completion, Messages
+from psplit_eval.backends import Case, Completion, Messages
 from psplit_eval.chat import FailedRequestError, Form, needed, read_completion, read_sign
 from psplit_eval.errors import InfrastructureError, PsplitError, TemplateError, UsageError
+from psplit_eval.estimates import Given
 from psplit_eval.fleet import Fleet, Server
+from psplit_eval.given import (
+    cannot_score,
+    prompt_body,
+    read_given,
+    read_prompt_ids,
+    response_body,
+)
 from psplit_eval.requests import Request, Sampling
 from psplit_eval.servers import list_models, shown_text, status_fix
 from psplit_eval.thinking import Thinking
@@ -37,6 +45,7 @@ _GIVEN_WAY = ("return_token_ids", "repeat_penalty", "repetition_penalty", "min_p
 _GIVEN_UP = (*_GIVEN_WAY, "logprobs", "stop", "seed")
 _LONG_ENOUGH = 24
 _SECONDS = 10.0
+_ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,13 @@ class Needs:
             cells[request.key[:3]] += bool(request.sampling.temperature)
         system = {name: text for name, text in modes.items() if text}
         return cls(tuple(samplings), system, max(cells.values()) > 1)
+
+    @classmethod
+    def of_scoring(cls, case: Case) -> Needs:
+        """The needs of cross-scoring under the prompts of such cases: nothing is drawn."""
+        first = {name: json.loads(prompt)[0] for name, prompt in case.prompt_texts.items()}
+        system = {name: m["content"] for name, m in first.items() if m["role"] == "system"}
+        return cls((_ONE_TOKEN,), system, False)
 
 
 class Asker:
@@ -106,6 +122,40 @@ class Asker:
         completion: Completion
         completion, seconds = await self._ask(body, read)
         return replace(completion, seconds=seconds)
+
+    async def prompt_ids(self, messages: Messages) -> tuple[int, ...]:
+        """Tokens of a prompt as it is for sampling. Raises as `given`."""
+        ids: tuple[int, ...] = await self._scored(lambda: self._plain(messages), read_prompt_ids)
+        return ids
+
+    async def given(
+        self, messages: Messages, prompt: tuple[int, ...], text: str, drawn: tuple[int, ...]
+    ) -> Given:
+        """Score a response behind its `prompt`; see `given.read_given`.
+
+        Raises FailedRequestError, or UsageError where the server cannot score any response.
+        """
+
+        def body() -> dict[str, Any]:
+            return response_body(self._plain(messages), text, max(1, self.form.top_logprobs))
+
+        given: Given = await self._scored(body, lambda a: read_given(a, prompt, text, drawn))
+        return given
+
+    def _plain(self, messages: Messages) -> dict[str, Any]:
+        return prompt_body(self._body(messages, _ONE_TOKEN, None))
+
+    async def _scored(self, body: Body, read: Read) -> Any:
+        try:
+            return (await self._ask(body, read))[0]
+        except FailedRequestError as error:
+            if not cannot_score(error):
+                raise
+            raise UsageError(
+                f"{error.url} does not score given responses ({error}); expected prompt_logprobs "
+                "and prompt_token_ids, as a vLLM server gives them (where it refuses as many, give "
+                "fewer --top-logprobs); score with --backend hf or vllm, or give --no-divergence"
+            ) from error
 
     def _body(self, messages: Messages, sampling: Sampling, seed: int | None) -> dict[str, Any]:
         stops = not self._thinks  # a stop string could cut the thought

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from psplit_eval.accuracy import Grade
 from psplit_eval.arms import Arm
 from psplit_eval.comparison import Design
 from psplit_eval.complementarity import complementary_findings, doc_solutions
@@ -32,10 +33,10 @@ from psplit_eval.divergence import (
 from psplit_eval.files import defined
 from psplit_eval.findings import FAMILY, Finding, adjusted
 from psplit_eval.rescoring import stored_vectors
-from psplit_eval.scoring import AccuracyScorer
+from psplit_eval.scoring import AccuracyScorer, Scorer
 from psplit_eval.stats import MINIMUM_DOCS, Difference
-from psplit_eval.store import CrossSums, Doc, Sample, Store
-from psplit_eval.textual import TextDoc, text_findings
+from psplit_eval.store import CrossSums, Sample, Store
+from psplit_eval.textual import TextDoc, looked_at, text_findings
 from psplit_eval.verdicts import (
     Answer,
     Margins,
@@ -264,7 +265,7 @@ def _of_samples(
     store: Store, manifest: Manifest, arms: Sequence[Arm], reference: str
 ) -> Iterator[Finding]:
     """Samples of the reference beside those of every other mode, task by task."""
-    encoder = (manifest.get("divergence") or {}).get("encoder", "")
+    crossed = manifest.get("divergence")
     by_cell = {(arm.task, arm.mode): arm for arm in arms}
     for task, mode in by_cell:
         first = by_cell.get((task, reference))
@@ -272,39 +273,60 @@ def _of_samples(
             continue
         if not manifest["tasks"][task]["sampling"]:  # given answers were scored
             continue
-        docs = list(_text_docs(store, first, mode, encoder))
-        yield from text_findings(task, reference, mode, docs)
+        if crossed:
+            docs = list(_text_docs(store, first, mode, crossed.get("encoder", "")))
+            yield from text_findings(task, reference, mode, docs)
         solved = doc_solutions(store, first.scorer, task, reference, mode)
         yield from complementary_findings(task, reference, mode, solved)
 
 
 def _text_docs(store: Store, first: Arm, mode: str, encoder: str) -> Iterator[TextDoc]:
-    """Docs that both modes have samples of."""
-    docs = {doc.doc_id: doc for doc in store.docs(first.task)}
-    streams = [_by_doc(store, first.task, name) for name in (first.mode, mode)]
+    """Docs that both modes have samples of, as many as are looked at."""
+    chosen = looked_at(doc.doc_id for doc in store.docs(first.task))
+    streams = [_by_doc(store, first.task, name, chosen) for name in (first.mode, mode)]
+    right = {
+        (metric.mode, metric.doc_id, metric.sample_idx): bool(metric.value)
+        for name in (first.mode, mode)
+        for metric in store.metrics(first.task, name)
+        if metric.metric == "correct"
+    }
     merged = heapq.merge(*streams, key=itemgetter(0))
-    for doc_id, both in groupby(merged, key=itemgetter(0)):
+    for _, both in groupby(merged, key=itemgetter(0)):
         samples = [of_doc for _, of_doc in both]
         if len(samples) == 2:
-            yield _text_doc(store, first, docs[doc_id], samples, encoder)
+            yield _text_doc(store, first.scorer, samples, right, encoder)
 
 
-def _by_doc(store: Store, task: str, mode: str) -> Iterator[tuple[int, list[Sample]]]:
-    good = (sample for sample in store.samples(task, mode, ids=False) if sample.error is None)
+def _by_doc(
+    store: Store, task: str, mode: str, chosen: set[int]
+) -> Iterator[tuple[int, list[Sample]]]:
+    good = (
+        sample
+        for sample in store.samples(task, mode, ids=False)
+        if sample.error is None and sample.doc_id in chosen
+    )
     for doc_id, samples in groupby(good, key=attrgetter("doc_id")):
         yield doc_id, list(samples)
 
 
 def _text_doc(
-    store: Store, arm: Arm, doc: Doc, samples: Sequence[Sequence[Sample]], encoder: str
+    store: Store,
+    scorer: Scorer,
+    samples: Sequence[Sequence[Sample]],
+    right: Mapping[tuple[str, int, int | None], bool],
+    encoder: str,
 ) -> TextDoc:
     texts_a, texts_b = ([response_text(sample) for sample in each] for each in samples)
     vectors = stored_vectors(store, encoder, [*texts_a, *texts_b]) if encoder else {}
     known = bool(vectors) and all(text in vectors for text in (*texts_a, *texts_b))
-    scorer = arm.scorer if isinstance(arm.scorer, AccuracyScorer) else None
-    answers_a, answers_b = (scorer.grades(doc, each) if scorer else None for each in samples)
+    answers_a, answers_b = (
+        [Grade(scorer.answer(s), right.get((s.mode, s.doc_id, s.sample_idx), False)) for s in each]
+        if isinstance(scorer, AccuracyScorer)
+        else None
+        for each in samples
+    )
     return TextDoc(
-        doc.doc_id,
+        samples[0][0].doc_id,
         texts_a,
         texts_b,
         np.stack([vectors[text] for text in texts_a]) if known else None,

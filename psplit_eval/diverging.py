@@ -40,6 +40,9 @@ PLACEBOS = 3
 """How many neutral prompts a split is measured against, unless said."""
 
 
+_PLACEBO = "placebo_"
+
+
 class _Shown(Protocol):
     """Where progress is shown."""
 
@@ -89,7 +92,7 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
     cannot score; RunMismatchError for another checkpoint or precision than the run's.
     """
     manifest = open_run(options.folder)
-    engine = options.engine or EngineOptions(backend=manifest["model"]["backend"])
+    engine = _engine(options.engine, manifest)
     if manifest["model"]["backend"] == "lm-eval":
         raise UsageError(
             f"run {str(options.folder)!r}: imported, its token ids are not known, so its samples "
@@ -119,6 +122,17 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
     return replace(found, sampled=added, notes=[*yardsticks.notes, *found.notes])
 
 
+def _engine(given: EngineOptions | None, manifest: Manifest) -> EngineOptions:
+    """As given; the run's own backend, adapter and servers where nothing is said."""
+    model, adapter = manifest["model"], manifest["checkpoint"].get("adapter")
+    engine = given or EngineOptions(backend=model["backend"])
+    if adapter and engine.adapter is None:
+        engine = replace(engine, adapter=Path(adapter))
+    if engine.backend == "openai" and not engine.base_url:
+        engine = replace(engine, base_url=tuple(model.get("urls", ())))
+    return engine
+
+
 def _check_same(what: str, before: object, now: object, options: DivergeOptions) -> None:
     if before is not None and now is not None and before != now:
         raise RunMismatchError(
@@ -130,9 +144,13 @@ def _check_same(what: str, before: object, now: object, options: DivergeOptions)
 def check_others(manifest: Manifest, wanted: Diverging) -> None:
     """Raise UsageError for a mode that cannot be scored without samples of its own."""
     sampled = {mode["name"]: mode for mode in manifest["modes"]}
-    if not all(wanted.given):
-        raise UsageError("--placebo '': expected a neutral system prompt, or @FILE that has one")
+    if not all(text.strip() for text in wanted.given):
+        raise UsageError("--placebo: expected a text, got an empty one; give a neutral prompt")
     for mode in wanted.others:
+        if mode.name.startswith(_PLACEBO):
+            raise UsageError(
+                f"mode {mode.name!r}: placebos are called {_PLACEBO}1 and so on; rename the mode"
+            )
         if mode.name in sampled and sampled[mode.name]["system_prompt"] != mode.system_prompt:
             raise UsageError(
                 f"mode {mode.name!r}: the run's samples have another system prompt under that "
@@ -194,7 +212,7 @@ def _scoring(backend: Backend) -> CrossScoring:
             f"backend {backend.describe()['backend']}: cannot score given responses under other "
             "prompts; give --backend hf, or --no-divergence"
         )
-    if not backend.can_score:
+    if backend.exact and not backend.can_score:
         raise UsageError(
             "an encoder-decoder's tokens cannot be scored under other prompts; expected a causal "
             "model; give --no-divergence"
@@ -232,7 +250,7 @@ def _policies(manifest: Manifest, backend: Backend, wanted: Diverging) -> Polici
     length = _length([*sampled, *rest], reference, backend)
     own = placebo_prompts(length, lambda text: _tokens(text, backend), wanted.placebos)
     texts = [*wanted.given, *own] if length or wanted.given else []
-    placebos = [Policy(f"placebo_{i}", text, placebo=True) for i, text in enumerate(texts, 1)]
+    placebos = [Policy(f"{_PLACEBO}{i}", text, placebo=True) for i, text in enumerate(texts, 1)]
     return Policies(sampled, rest, placebos, reference)
 
 

@@ -1,4 +1,4 @@
-"""A run's samples, metrics or prompts as one file for other tools: JSON Lines, CSV or Parquet.
+"""A run's samples, metrics, prompts or cross-scores as one file: JSON Lines, CSV or Parquet.
 
 Rows are streamed from the store: memory doesn't grow with the run. The store is only read.
 """
@@ -66,6 +66,19 @@ TABLES: Mapping[str, Columns] = {
         "value": "number",
     },
     "prompts": {"mode": "text", "prompt_hash": "text", "text": "text", "token_ids": "text"},
+    "cross_scores": {
+        "mode": "text",
+        "task": "text",
+        "doc_id": "integer",
+        "sample_idx": "integer",
+        "policy": "text",
+        "tokens": "integer",
+        "entropy_sum_bits": "number",
+        "nll_sum_bits": "number",
+        "kl_sum_bits": "number",
+        "kl_back_sum_bits": "number",
+        "js_sum_bits": "number",
+    },
 }
 """What can be exported, and its columns. Samples have their metrics as further columns."""
 

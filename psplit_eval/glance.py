@@ -88,7 +88,16 @@ _TABLES: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
         "prompts",
         ("prompt_hash", "mode"),
     ),
+    "cross_scores": (
+        (
+            *("mode", "task", "doc_id", "sample_idx", "policy", "tokens", "entropy_sum_bits"),
+            *("nll_sum_bits", "kl_sum_bits", "kl_back_sum_bits", "js_sum_bits"),
+        ),
+        "cross_scores",
+        ("mode", "task", "doc_id", "sample_idx", "policy"),
+    ),
 }
+_CROSS_SCORES_SINCE = 5
 _METRIC_OF_SAMPLE = (
     "(SELECT value FROM metrics m WHERE m.mode = s.mode AND m.task = s.task AND m.metric = ? "
     "AND m.doc_id = s.doc_id AND ifnull(m.sample_idx, -1) = s.sample_idx)"
@@ -97,7 +106,7 @@ _PAGE = 256
 
 
 def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
-    """Rows of 'samples', 'metrics' or 'prompts' in the order of their key, reading only.
+    """Rows of 'samples', 'metrics', 'prompts' or 'cross_scores' by their key, reading only.
 
     A sample comes with doc (JSON text), target and prompt beside its own columns, and then its
     value of each of `metrics` (None where there is none). Token ids are JSON text. A page is read
@@ -114,6 +123,8 @@ def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator
         for since, column in ((2, "s.is_greedy"), (3, "s.entropy_estimate_sum_bits")):
             if version < since:
                 selected = selected.replace(column, "NULL")
+        if table == "cross_scores" and version < _CROSS_SCORES_SINCE:
+            return
         while page := _few_rows(
             db,
             f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "

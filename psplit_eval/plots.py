@@ -1,30 +1,31 @@
-"""The first plots of a run: PNG for people, and the numbers behind each as CSV.
-
-One style: colours of Okabe and Ito, which the colour-blind can tell apart, and a marker and line
-style of its own for every mode, so that a print in black and white reads as well.
-"""
+"""The first plots of a run: PNG for people, and the numbers behind each as CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from psplit_eval.arms import Arm, Value, arm_values
-from psplit_eval.files import write_bytes, write_text
+from psplit_eval.figures import (
+    add_legend,
+    bar_lengths,
+    draw_curve,
+    finish_panel,
+    legend_name,
+    mode_style,
+    panel_grid,
+    plain,
+    set_heading,
+    write_figure,
+)
+from psplit_eval.stats import Estimate
 
 __all__ = ["draw"]
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _HEADER = ("task", "mode", "metric", "x", "value", "ci_low", "ci_high", "n_docs")
 _PASS_AT = "accuracy_pass_at_"
 _DIVERSITY = ("div_ngram_2", "div_bleu_4")
@@ -36,12 +37,8 @@ Line = tuple[str, str, str, float, float, float, float, int]
 """A CSV row, see _HEADER. `x` is k or a doc's id; NaN (an empty cell) for a mean over docs."""
 Panel = Callable[[Any, Sequence[Line], Sequence[str]], None]
 
-_COLUMNS = 4
-"""Panels in a row."""
 _LINEAR_TO = 16
 """Up to so many samples every k is reported; more are on an axis of powers of two."""
-_LETTERS_AN_INCH = 10
-"""Of a figure's title."""
 
 
 def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Path]:
@@ -63,14 +60,8 @@ def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list
         ("tradeoff", _tradeoffs(arms, values), _crosses, "Diversity beside quality", _DISPERSION),
     ):
         if lines:
-            path = folder / f"{name}.png"
-            _write_csv(path.with_suffix(".csv"), lines)
-            picture = io.BytesIO()
-            _picture(lines, modes, panel, title, label).savefig(
-                picture, format="png", dpi=160, metadata={"Software": None}
-            )
-            write_bytes(path, picture.getvalue())
-            made += [path, path.with_suffix(".csv")]
+            figure = _picture(lines, modes, panel, title, label)
+            made += write_figure(folder / f"{name}.png", figure, _HEADER, lines)
     return made
 
 
@@ -135,91 +126,47 @@ def _entropies(arms: Sequence[Arm]) -> list[Line]:
     ]
 
 
-def _write_csv(path: Path, lines: Sequence[Line]) -> None:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_HEADER)
-    for line in lines:
-        writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in line)
-    write_text(path, out.getvalue())
-
-
 def _picture(
     lines: Sequence[Line], modes: Sequence[str], panel: Panel, title: str, label: str
 ) -> Figure:
     """One panel a task and, where metrics are not points of one curve, a metric."""
     panels = list(_panels(lines))
     free = panel in (_dots_on_docs, _crosses)
-    figure, axes = _grid(len(panels), sharey=not free)
-    for axis, (name, members) in zip(axes, panels, strict=True):
+    figure, axes = panel_grid(len(panels), label, sharey=not free)
+    for axis, (titles, members) in zip(axes, panels, strict=True):
         panel(axis, members, modes)
-        axis.set_title(name, fontsize=10)
-        axis.grid(axis="y", color="#dddddd", linewidth=0.7)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[::_COLUMNS]:
-        axis.set_ylabel(label)
+        finish_panel(axis, *titles)
     if not free:
         top = max(line[4] for line in lines) * 1.08 if panel is _strips else 1.02
         top = top or 1.0  # where every entropy is 0
         axes[0].set_ylim(-0.02 * top, top)
-    said = f"{title} ({_NOTES.get(panel, '95 % intervals over docs')})"
-    figure.suptitle(fill(said, round(_LETTERS_AN_INCH * figure.get_figwidth())), fontsize=11)
-    _add_legend(figure, axes)
+    set_heading(figure, f"{title} ({_NOTES.get(panel, '95 % intervals over docs')})")
+    add_legend(figure, axes)
     return figure
 
 
-def _grid(count: int, sharey: bool) -> tuple[Figure, list[Any]]:
-    columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
-    figure = Figure(figsize=(1.6 + 2.7 * columns, 0.5 + 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
-    for axis in axes[count:]:
-        axis.remove()
-    return figure, axes[:count]
-
-
-def _add_legend(figure: Figure, axes: Sequence[Any]) -> None:
-    """Name the modes of curves beside the panels; dots are named on their own axis."""
-    found: dict[str, Any] = {}
-    for axis in axes:
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    if found:
-        figure.legend(
-            list(found.values()),
-            list(found),
-            loc="outside right center",
-            frameon=False,
-            fontsize=9,
-            handlelength=3.2,
-        )
-
-
-def _panels(lines: Sequence[Line]) -> Iterator[tuple[str, list[Line]]]:
+def _panels(lines: Sequence[Line]) -> Iterator[tuple[list[str], list[Line]]]:
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        plain = line[2] in _PLAIN or line[2].startswith(_PASS_AT)
-        metric = "" if plain else line[2]
+        named = line[2] in _PLAIN or line[2].startswith(_PASS_AT)
+        metric = "" if named else line[2]
         groups.setdefault((line[0], metric), []).append(line)
     for (task, metric), members in groups.items():
-        yield f"{task}\n{metric}" if metric else task, members
-
-
-def _style(modes: Sequence[str], mode: str) -> dict[str, Any]:
-    number = modes.index(mode)
-    return {
-        "color": _COLOURS[number % len(_COLOURS)],
-        "marker": _MARKERS[number % len(_MARKERS)],
-        "linestyle": _LINES[number % len(_LINES)],
-    }
+        yield [task, metric] if metric else [task], members
 
 
 def _dots(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
     for line in lines:
-        style = _style(modes, line[1]) | {"linestyle": "none"}
+        style = mode_style(modes, line[1]) | {"linestyle": "none"}
         place = [modes.index(line[1])]
         axis.errorbar(
-            place, [line[4]], yerr=_bars([line]), capsize=4, markersize=7, zorder=4, **style
+            place,
+            [line[4]],
+            yerr=bar_lengths([_estimate(line)]),
+            capsize=4,
+            markersize=7,
+            zorder=4,
+            **style,
         )
     _mode_ticks(axis, modes)
 
@@ -236,7 +183,7 @@ def _dots_on_docs(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> Non
 def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
     """One point a mode among its docs: up is more diverse, to the right is better."""
     for mode in modes:
-        style = _style(modes, mode) | {"linestyle": "none"}
+        style = mode_style(modes, mode) | {"linestyle": "none"}
         of_mode = [line for line in lines if line[1] == mode]
         docs = [line for line in of_mode if line[7] == 1]
         faint = {"markersize": 4, "alpha": 0.25, "markeredgewidth": 0}
@@ -245,11 +192,11 @@ def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
             axis.errorbar(
                 [line[3]],
                 [line[4]],
-                yerr=_bars([line]),
+                yerr=bar_lengths([_estimate(line)]),
                 capsize=4,
                 markersize=8,
                 zorder=4,
-                label=mode,
+                label=legend_name(mode),
                 **style,
             )
     axis.set_xlabel("quality")
@@ -257,16 +204,15 @@ def _crosses(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
     axis.margins(y=0.1)
 
 
-def _bars(lines: Sequence[Line]) -> Any:
-    """Lengths below and above the points; 0 where the interval is undefined."""
-    below = [0.0 if math.isnan(line[5]) else line[4] - line[5] for line in lines]
-    above = [0.0 if math.isnan(line[6]) else line[6] - line[4] for line in lines]
-    return [below, above]
+def _estimate(line: Line) -> Estimate:
+    return Estimate(*line[4:])
 
 
 def _mode_ticks(axis: Any, modes: Sequence[str]) -> None:
     crowded = sum(map(len, modes)) > 16
-    axis.set_xticks(range(len(modes)), modes, rotation=30 if crowded else 0, fontsize=9)
+    axis.set_xticks(
+        range(len(modes)), list(map(plain, modes)), rotation=30 if crowded else 0, fontsize=9
+    )
     for text in axis.get_xticklabels():
         text.set_horizontalalignment("right" if crowded else "center")
     axis.set_xlim(-0.6, len(modes) - 0.4)
@@ -278,7 +224,9 @@ def _curves(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
         points = sorted((line for line in lines if line[1] == mode), key=lambda line: line[3])
         if points:
             marked = [place for place, line in enumerate(points) if line[3] in shown]
-            _curve(axis, points, mode, _style(modes, mode) | {"markevery": marked})
+            style = mode_style(modes, mode) | {"markevery": marked}
+            ks, estimates = [line[3] for line in points], list(map(_estimate, points))
+            draw_curve(axis, ks, estimates, legend_name(mode), style)
     if shown[-1] > _LINEAR_TO:
         axis.set_xscale("log", base=2)
     axis.set_xticks(shown, [str(k) for k in shown])
@@ -290,16 +238,6 @@ def _shown_ks(ks: Sequence[int]) -> Sequence[int]:
     if ks[-1] > _LINEAR_TO:
         return [k for k in ks if not k & (k - 1)]
     return ks[:: math.ceil(len(ks) / 8)]
-
-
-def _curve(axis: Any, points: Sequence[Line], mode: str, style: dict[str, Any]) -> None:
-    """A line in the band of its interval; a lone point has no width, so it gets a bar."""
-    x, y = [line[3] for line in points], [line[4] for line in points]
-    axis.plot(x, y, markersize=5, label=mode, zorder=3, **style)
-    if len(points) == 1:
-        axis.errorbar(x, y, yerr=_bars(points), capsize=4, color=style["color"])
-    low, high = [line[5] for line in points], [line[6] for line in points]
-    axis.fill_between(x, low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
 def _strips(axis: Any, lines: Sequence[Line], modes: Sequence[str]) -> None:
@@ -319,7 +257,7 @@ def _scatter(
     """Every value a point, spread sideways in a fixed pattern so that close ones stay apart."""
     place = modes.index(mode)
     spread = [place + 0.36 * ((7 * i % 11) / 10 - 0.5) for i in range(len(values))]
-    style = _style(modes, mode) | {"linestyle": "none"}
+    style = mode_style(modes, mode) | {"linestyle": "none"}
     axis.plot(spread, values, markersize=4, alpha=alpha, markeredgewidth=0, **style)
 
 

@@ -18,6 +18,7 @@ import jinja2
 
 from psplit_eval.arms import Arm, arm_values
 from psplit_eval.behaviour import Behaviour, Compared, read_behaviour
+from psplit_eval.behaviour_plots import draw_behaviour
 from psplit_eval.behaviour_tables import behaviour_tables
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
@@ -41,6 +42,12 @@ _CAPTIONS = {
     "entropy": "Entropy of the model's own next-token distribution, one point a doc",
     "tradeoff": "Difference in meaning (mean cosine distance of embeddings) against quality",
     "diversity": "Diversity among the samples of one doc, with 95 % intervals over docs",
+    "kl_by_position": "KL of one mode from another over the position in the response, at the "
+    "contexts of the first one's samples",
+    "entropy_by_position": "Entropy of each mode over the position in its own responses",
+    "modes_matrix": "KL of each mode (rows, whose samples give the contexts) from each other",
+    "beyond_placebos": "How far each mode exceeds neutral prompts of equal length; dashed: the "
+    "margin that a split needs",
 }
 
 
@@ -79,9 +86,9 @@ def write_report(
     write_json(folder / "divergence.json", behaviour.to_dict())
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
-        plots = [
-            path for path in draw(arms, folder / "plots", allow_missing) if path.suffix == ".png"
-        ]
+        drawn = draw(arms, folder / "plots", allow_missing)
+        drawn += draw_behaviour(behaviour, folder / "plots")
+        plots = [path for path in drawn if path.suffix == ".png"]
     made = [*behaviour_tables(behaviour), *run_tables(manifest, arms, values, comparisons)]
     tables = [table for table in made if table.rows]
     shown = list(_shown(store, arms, manifest["tasks"]))

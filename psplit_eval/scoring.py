@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from psplit_eval.accuracy import AnswerFormat, Grade, Votes, grade, pass_at_k
+from psplit_eval.accuracy import AnswerFormat, Grade, Votes, extract_answer, grade, pass_at_k
 from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = [
@@ -186,7 +186,10 @@ class AccuracyScorer:
     def score(
         self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
     ) -> Iterator[Metric]:
-        grades = self.grades(doc, samples)
+        grades = [
+            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
+            for sample in samples
+        ]
         for sample, found in zip(samples, grades, strict=True):
             yield of_sample(sample, "correct", float(found.correct))
         n, right = len(grades), sum(found.correct for found in grades)
@@ -198,12 +201,9 @@ class AccuracyScorer:
             yield of_doc(samples, f"accuracy_maj_at_{k}", votes.maj_at(k))
         yield truncated_share(samples)
 
-    def grades(self, doc: Doc, samples: Sequence[Sample]) -> list[Grade]:
-        """What every sample answers, and whether it is right; a truncated one has no answer."""
-        return [
-            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
-            for sample in samples
-        ]
+    def answer(self, sample: Sample) -> str | None:
+        """What a sample answers; a truncated one nothing."""
+        return None if sample.truncated else extract_answer(sample.text or "", self.answer_format)
 
     def _grade(self, text: str, target: str) -> Grade:
         return grade(text, target, self.answer_format)

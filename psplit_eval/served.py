@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from psplit_eval.asker import Asker, Needs
-from psplit_eval.backends import Completion, Messages, Result, Watch
+from psplit_eval.backends import Case, Completion, Crossed, Messages, Result, Watch
 from psplit_eval.chat import Form
 from psplit_eval.errors import PsplitError, TemplateError
+from psplit_eval.estimates import Estimates, Given, Question
 from psplit_eval.fleet import Fleet
 from psplit_eval.requests import Request, work_groups
 from psplit_eval.servers import shown_url
 from psplit_eval.thinking import Thinking
 
 __all__ = ["ServedBackend"]
+
+T = TypeVar("T")
+Work = Callable[[T], Awaitable[Any]]
+Done = list[tuple[T, Any]]
 
 _GROUP_REQUESTS = _MOST_TOGETHER = 64
 _SECONDS_TOGETHER = 1.0
@@ -37,7 +42,7 @@ _ALIKE = (
 class ServedBackend:
     """A model behind one or more servers."""
 
-    can_score = False
+    can_score = exact = False
     context_length = 2**31  # not known
 
     def __init__(
@@ -106,45 +111,125 @@ class ServedBackend:
         requests = list(chain.from_iterable(groups))
         if not requests:
             return
+        texts = _Texts()
+
+        def work(asker: Asker) -> Work[Request]:
+            async def sample(request: Request) -> Completion:
+                completion = await asker.sample(request)
+                texts.see(request, completion.text)
+                return completion
+
+            return sample
+
+        def heard(done: list[Result]) -> None:
+            tokens = sum(r.tokens or 0 for _, r in done if isinstance(r, Completion))
+            watch(tokens, len(done))
+
+        yield from self._asking(requests, Needs.of(requests), work, heard)
+        if texts.all_alike:
+            self._say(_ALIKE)
+
+    def token_text(self, token: int) -> str:
+        """Nothing: a server keeps its vocabulary to itself, and no stored sample has its ids."""
+        return ""
+
+    def cross_score(self, cases: Sequence[Case], watch: Watch) -> Iterator[tuple[int, Crossed]]:
+        """See `backends.CrossScoring`: estimates, by servers that can score a given response.
+
+        Only vLLM's can, as far as is known (`given`; it was never tried on a real one). A column is
+        a token that the server makes of a response's text, so there is none for an end token. A
+        response that no server scores, or that a template changes, has NaN rows; how many there
+        are is said at the end. Raises UsageError where a server cannot score at all.
+        """
+        estimates = Estimates(cases, by_text=True)
+        yield from estimates.unasked()
+        questions = list(estimates.questions())
+        if not questions:
+            return
+
+        def work(asker: Asker) -> Work[Question]:
+            return _Scoring(cases, asker).given
+
+        needs = Needs.of_scoring(cases[questions[0].case])
+        for done in self._asking(questions, needs, work, lambda _: None):
+            for question, found in done:
+                if whole := estimates.take(question, found):
+                    responses = cases[question.case].responses
+                    watch(sum(rows.shape[1] for rows in whole[1].rows), len(responses))
+                    yield whole
+        self._say_lost(estimates)
+
+    def _say_lost(self, estimates: Estimates) -> None:
+        for reason, number in estimates.lost.most_common(3):
+            self._say(f"{number} responses have no divergence: {reason}")
+        if estimates.recut:
+            self._say(
+                f"{estimates.recut} responses were drawn as other tokens than the server makes of "
+                "their text; they were scored as the latter"
+            )
+
+    def _asking(
+        self,
+        items: Sequence[T],
+        needs: Needs,
+        work: Callable[[Asker], Work[T]],
+        heard: Callable[[Done[T]], None],
+    ) -> Iterator[Done[T]]:
+        """Work on many items at once; yields what is done, each with a result or its error."""
         with asyncio.Runner() as runner:
-            work = runner.run(self._begun(requests))
-            ready: list[Result] = []
+            running = runner.run(self._begun(items, needs, work))
+            ready: Done[T] = []
             try:
-                runner.run(work.prepare())
-                while ready := runner.run(work.some()):
-                    tokens = sum(r.tokens or 0 for _, r in ready if isinstance(r, Completion))
-                    watch(tokens, len(ready))
+                runner.run(running.prepare())
+                while ready := runner.run(running.some()):
+                    heard(ready)
                     together, ready = ready, []
                     yield together
             except (KeyboardInterrupt, PsplitError):
-                ready += work.take()
+                ready += running.take()
                 if ready:
                     yield ready
                 raise
             finally:
-                self._form = work.asker.form
-                runner.run(work.end())
+                self._form = running.asker.form
+                runner.run(running.end())
 
-    async def _begun(self, requests: Sequence[Request]) -> _Work:
+    async def _begun(
+        self, items: Sequence[T], needs: Needs, work: Callable[[Asker], Work[T]]
+    ) -> _Working[T]:
         fleet = Fleet(self._urls, **self._limits)
-        needs = Needs.of(requests)
         asker = Asker(fleet, self._model, self._thinking, needs, self._say, self._form)
-        return _Work(requests, fleet, asker, self._say)
+        return _Working(items, fleet, asker, work(asker))
 
 
-class _Work:
-    """Requests on their way: as many workers as the servers have places pull them one by one."""
+class _Scoring:
+    """Scores responses; a prompt is asked for once, for all responses behind it."""
 
-    def __init__(
-        self, requests: Sequence[Request], fleet: Fleet, asker: Asker, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, cases: Sequence[Case], asker: Asker) -> None:
+        self._cases, self._asker = cases, asker
+        self._prompts: dict[tuple[int, str], asyncio.Task[tuple[int, ...]]] = {}
+
+    async def given(self, question: Question) -> Given:
+        case = self._cases[question.case]
+        messages = json.loads(case.prompt_texts[question.policy])
+        place = question.case, question.policy
+        if place not in self._prompts:
+            asking = self._asker.prompt_ids(messages)
+            self._prompts[place] = asyncio.get_running_loop().create_task(asking)
+        text, drawn = case.texts[question.response], case.responses[question.response]
+        return await self._asker.given(messages, await self._prompts[place], text, drawn)
+
+
+class _Working(Generic[T]):
+    """Items on their way: as many workers as the servers have places pull them one by one."""
+
+    def __init__(self, items: Sequence[T], fleet: Fleet, asker: Asker, work: Work[T]) -> None:
         self.asker = asker
-        self._left, self._size = iter(requests), len(requests)
-        self._fleet, self._say = fleet, say
+        self._left, self._size = iter(items), len(items)
+        self._fleet, self._work = fleet, work
         self._workers: set[asyncio.Task[None]] = set()
-        self._done: list[Result] = []
+        self._done: Done[T] = []
         self._more = asyncio.Event()
-        self._texts = _Texts()
 
     async def prepare(self) -> None:
         await self.asker.prepare()
@@ -155,21 +240,19 @@ class _Work:
         self._fleet.failure.add_done_callback(lambda _: self._more.set())
 
     async def _pull(self) -> None:
-        for request in self._left:
-            result = await self._result(request)
-            self._done.append((request, result))
+        for item in self._left:
+            result = await self._result(item)
+            self._done.append((item, result))  # not in one line: `take` renews the list meanwhile
             if len(self._done) >= _MOST_TOGETHER:
                 self._more.set()
 
-    async def _result(self, request: Request) -> Completion | Exception:
+    async def _result(self, item: T) -> Any:
         try:
-            completion = await self.asker.sample(request)
+            return await self._work(item)
         except PsplitError:
-            raise  # it would be so with every other request
+            raise  # it would be so with every other one
         except Exception as error:  # whatever it is, the neighbours go on
             return error
-        self._texts.see(request, completion.text)
-        return completion
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
         if worker.cancelled():
@@ -181,7 +264,7 @@ class _Work:
         if error is not None or not self._workers:
             self._more.set()
 
-    async def some(self) -> list[Result]:
+    async def some(self) -> Done[T]:
         """What has completed in a second, sooner where it is much or all; [] at the end.
 
         Raises what ended the work; `take` has the rest then.
@@ -196,12 +279,9 @@ class _Work:
                 self._fleet.failure.result()
             if self._done or not self._workers:
                 break
-        if not self._workers and self._texts.all_alike:
-            self._say(_ALIKE)
-            self._texts = _Texts()
         return self.take()
 
-    def take(self) -> list[Result]:
+    def take(self) -> Done[T]:
         """All that has completed and was not taken yet."""
         taken, self._done = self._done, []
         return taken

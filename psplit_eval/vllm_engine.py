@@ -13,13 +13,21 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import count
-from typing import Any
+from itertools import chain, count
+from typing import Any, TypeVar
 
 from psplit_eval.adapters import adapter_rank
-from psplit_eval.backends import Completion, EngineOptions, Messages, Result, Watch
+from psplit_eval.backends import (
+    Case,
+    Completion,
+    Crossed,
+    EngineOptions,
+    Messages,
+    Result,
+    Watch,
+)
 from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.errors import (
     CheckpointError,
@@ -27,11 +35,15 @@ from psplit_eval.errors import (
     UnknownNameError,
     UsageError,
 )
-from psplit_eval.logprobs import entropy_estimate_bits
+from psplit_eval.estimates import Estimates, Given, Question
+from psplit_eval.logprobs import TopTokens, entropy_estimate_bits
 from psplit_eval.requests import Request, Sampling, work_groups
 from psplit_eval.templates import ChatTemplate
 
 __all__ = ["VLLMBackend", "require_vllm"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _IN_FLIGHT = 2048  # a copy of the model: twice the requests that vLLM runs at once, at most
 _COMMIT_SECONDS = 1.0
@@ -64,6 +76,7 @@ class VLLMBackend:
     """
 
     can_score = True
+    exact = False
 
     def __init__(
         self, checkpoint: Checkpoint, options: EngineOptions, chat_template: str | None = None
@@ -119,11 +132,62 @@ class VLLMBackend:
 
     def run(self, groups: Sequence[Sequence[Request]], watch: Watch) -> Iterator[list[Result]]:
         """Groups are no barrier: their order is that in which requests are sent."""
-        waiting = deque(request for group in groups for request in group)
-        done: list[Result] = []
+
+        def work(request: Request) -> Awaitable[Completion]:
+            return self._complete(request) if request.answer is None else self._score(request)
+
+        def heard(result: Completion | Exception) -> None:
+            watch((result.tokens or 0) if isinstance(result, Completion) else 0, 1)
+
+        yield from self._asking(chain.from_iterable(groups), work, heard)
+
+    def token_text(self, token: int) -> str:
+        return self._template.decode([token])
+
+    def cross_score(self, cases: Sequence[Case], watch: Watch) -> Iterator[tuple[int, Crossed]]:
+        """See `backends.CrossScoring`: estimates, from the 20 most probable tokens.
+
+        A response that vLLM does not take under some policy (behind a longer prompt it may not fit
+        into the context) has NaN rows. Tried with vLLM's names only, not on a GPU.
+        """
+        estimates = Estimates(cases)
+        yield from estimates.unasked()
+
+        def work(question: Question) -> Awaitable[Given]:
+            case = cases[question.case]
+            return self._given(case.prompts[question.policy], case.responses[question.response])
+
+        for done in self._asking(estimates.questions(), work, lambda _: None):
+            for question, found in done:
+                if whole := estimates.take(question, found):
+                    case = cases[question.case]
+                    watch(sum(map(len, case.responses)), len(case.responses))
+                    yield whole
+
+    def _asking(
+        self,
+        items: Iterable[T],
+        work: Callable[[T], Awaitable[R]],
+        heard: Callable[[R | Exception], None],
+    ) -> Iterator[list[tuple[T, R | Exception]]]:
+        """Work on many items at once; yields once a second what is done. `heard` has each first."""
+        waiting = deque(items)
+        done: list[tuple[T, R | Exception]] = []
+
+        async def send() -> None:
+            while waiting:
+                item = waiting.popleft()
+                result: R | Exception
+                try:
+                    result = await work(item)
+                except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+                    result = error
+                done.append((item, result))
+                heard(result)
+
         senders = min(len(waiting), _IN_FLIGHT * self._options.data_parallel)
         loop = self._runner.get_loop()
-        tasks = [loop.create_task(self._send(waiting, done, watch)) for _ in range(senders)]
+        tasks = [loop.create_task(send()) for _ in range(senders)]
         running = set(tasks)
         stopped: BaseException | None = None
         try:
@@ -139,19 +203,6 @@ class VLLMBackend:
                 raise stopped
         finally:
             self._runner.run(_settled(tasks))
-
-    async def _send(self, waiting: deque[Request], done: list[Result], watch: Watch) -> None:
-        """Send one request after the other, as long as there are any."""
-        while waiting:
-            request = waiting.popleft()
-            work = self._complete if request.answer is None else self._score
-            result: Completion | Exception
-            try:
-                result = await work(request)
-            except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
-                result = error
-            done.append((request, result))
-            watch(getattr(result, "tokens", 0), 1)
 
     async def _complete(self, request: Request) -> Completion:
         """All that decides about a sample is said: no default of the checkpoint's is used."""
@@ -193,15 +244,8 @@ class VLLMBackend:
         vLLM's ranks would not do: of two equally probable tokens none is the first.
         """
         started, ids = time.monotonic(), request.answer_ids
-        output = await self._asked(
-            (*request.prompt_ids, *ids),
-            temperature=0.0,
-            max_tokens=1,
-            prompt_logprobs=1,
-            detokenize=False,
-        )
         nll, greedy = 0.0, True
-        answered = output.prompt_logprobs[len(request.prompt_ids) :]
+        answered = await self._prompt_logprobs(request.prompt_ids, ids, 1)
         for token, known in zip(ids, answered, strict=True):
             nll -= known[token].logprob
             greedy &= all(other.logprob <= known[token].logprob for other in known.values())
@@ -214,6 +258,28 @@ class VLLMBackend:
             seconds=time.monotonic() - started,
             is_greedy=greedy,
         )
+
+    async def _given(self, prompt_ids: Sequence[int], ids: tuple[int, ...]) -> Given:
+        known = await self._prompt_logprobs(prompt_ids, ids, _TOP)
+        listed = [{token: other.logprob for token, other in each.items()} for each in known]
+        return Given(ids, TopTokens.of(listed))
+
+    async def _prompt_logprobs(
+        self, prompt_ids: Sequence[int], ids: Sequence[int], top: int
+    ) -> Sequence[Mapping[int, Any]]:
+        """Of every token of `ids` behind the prompt: itself and the `top` most probable ones.
+
+        vLLM reads no prefix cache for such a request: it has no log-probabilities of cached tokens.
+        """
+        output = await self._asked(
+            (*prompt_ids, *ids),
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=top,
+            detokenize=False,
+        )
+        known: Sequence[Mapping[int, Any]] = output.prompt_logprobs[len(prompt_ids) :]
+        return known
 
     async def _asked(self, prompt_ids: Sequence[int], **settings: Any) -> Any:
         """What vLLM gives back for one request, when it is done.

@@ -73,6 +73,8 @@ class SamplingParams:
     skip_reading_prefix_cache: bool | None = None
 
     def __post_init__(self):
+        if self.skip_reading_prefix_cache is None:
+            self.skip_reading_prefix_cache = self.prompt_logprobs is not None
         if 0 < self.temperature < 0.01:
             self.temperature = 0.01
         if not 0.0 <= self.temperature <= 2.0:

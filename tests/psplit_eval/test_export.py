@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from psplit_eval.cli import main
 from psplit_eval.export import ENDINGS, TABLES, export_run
 from psplit_eval.glance import stored_rows
-from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
+from psplit_eval.store import CrossScore, Doc, Metric, Prompt, Sample, Store
 
+STORES = Path(__file__).parent / "stores"
 NASTY = 'null \0, quote ", newline \n, return \r\n, tab \t, \u2028, é, 😀, comma'
 SAMPLE = Sample(
     "normal", "sums", 0, 0, "dh", "rh", "ph", 2**63 - 1, 1, NASTY, None, (1, 2), "stop", 3, 2,
@@ -125,6 +126,21 @@ def test_metrics_and_prompts_are_tables_too(run, tmp_path, ending, capsys):
     high, normal = read(out)
     assert (high["mode"], normal["text"]) == ("high", f"normal: {NASTY}")
     assert json.loads(normal["token_ids"]) == [5, 6]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_cross_scores_are_a_table_and_none_in_a_store_of_before(run, tmp_path, ending):
+    numbers = {"entropy_sum_bits": 2.5, "nll_sum_bits": 3.0, "kl_back_sum_bits": 0.25}
+    score = CrossScore("high", "t", 0, 1, "normal", 4, kl_sum_bits=0.5, js_sum_bits=0.1, **numbers)
+    with Store(run / "samples.sqlite") as store:
+        store.add_cross_scores([score])
+    out = tmp_path / f"out{ending}"
+    assert export(run, out, "--what", "cross_scores") == 0
+    (row,) = read(out)
+    assert (row["policy"], int(row["tokens"]), float(row["kl_sum_bits"])) == ("normal", 4, 0.5)
+    (run / "samples.sqlite").write_bytes((STORES / "v4.sqlite").read_bytes())
+    assert export(run, out, "--what", "cross_scores", "--force") == 0
+    assert read(out) == []
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20).map(

@@ -59,6 +59,7 @@ def test_a_request_is_made_of_known_settings():
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
     assert (given.top_k, given.temperature) == (0, 0.7)
+    assert given.skip_reading_prefix_cache  # cached tokens would have no log-probabilities
     assert tokens_input([1, 2])["prompt_token_ids"] == [1, 2]
     assert LoRARequest("adapter", 1, "folder").lora_path == "folder"
 
@@ -74,6 +75,19 @@ def test_an_output_has_what_is_read():
     flat.append({5: Logprob(-0.5, 3), 7: Logprob(-0.1, 1)})
     assert [sorted(position) for position in flat] == [[], [5, 7]]
     assert flat[1][5].rank == 3
+    assert {token: known.logprob for token, known in flat[1:][0].items()} == {5: -0.5, 7: -0.1}
+
+
+def test_the_server_takes_and_gives_what_cross_scoring_needs():
+    from vllm.entrypoints.openai.chat_completion import protocol
+    from vllm.logprobs import Logprob
+
+    taken = set(protocol.ChatCompletionRequest.model_fields)
+    assert taken >= {"prompt_logprobs", "return_token_ids", "max_tokens", "chat_template_kwargs"}
+    assert taken >= {"add_generation_prompt", "continue_final_message"}
+    given = set(protocol.ChatCompletionResponse.model_fields)
+    assert given >= {"prompt_logprobs", "prompt_token_ids"}
+    assert {"logprob", "decoded_token"} <= {field.name for field in fields(Logprob)}
 
 
 @pytest.mark.slow

@@ -1,0 +1,194 @@
+"""What all plots share: grids of panels, a style for every mode, pictures and numbers as files.
+
+One style: colours of Okabe and Ito, which the colour-blind can tell apart, and a marker and line
+style of its own for every mode, so that a print in black and white reads as well. Drawn without a
+display.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from psplit_eval.files import write_bytes, write_text
+from psplit_eval.stats import Estimate
+
+__all__ = [
+    "LETTERS_AN_INCH",
+    "STYLES",
+    "add_legend",
+    "bar_lengths",
+    "blank_figure",
+    "draw_curve",
+    "finish_panel",
+    "fold",
+    "legend_name",
+    "mode_style",
+    "panel_grid",
+    "plain",
+    "set_heading",
+    "write_figure",
+]
+
+LETTERS_AN_INCH = 10
+"""Of a figure's heading, and of labels that are a little smaller, at least."""
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+STYLES = len(_COLOURS)
+"""So many modes have a colour of their own."""
+_COLUMNS = 4
+"""Panels in a row."""
+_TITLE_WIDTH = 30
+"""Letters in a line of a panel's title."""
+_LEGEND_WIDTH = 34
+
+
+def plain(text: str) -> str:
+    """`text` as a picture can show it: on one line, no letter of it read as mathematics.
+
+    A letter that the font lacks stands as its code, such as \\u9ad8, so that names stay apart.
+    """
+    shown = "".join(c if _in_font(c) else c.encode("unicode_escape").decode() for c in text)
+    return shown.replace("$", r"\$")
+
+
+def legend_name(text: str) -> str:
+    """`plain` for a curve's label; matplotlib keeps those that begin with '_' out of legends."""
+    return f" {plain(text)}" if text.startswith("_") else plain(text)
+
+
+@cache
+def _in_font(letter: str) -> bool:
+    return bool(get_font(findfont("DejaVu Sans")).get_char_index(ord(letter)))
+
+
+def fold(text: str, width: int) -> str:
+    """Every line of `text` on lines of `width` letters: after a space, '-' or '_' if possible."""
+    # textwrap breaks at white space, and drops it there; \\v marks the places after '_'
+    lines = (line.replace("_", "_\v") for line in text.split("\n"))
+    folded = (fill(line, max(1, width), replace_whitespace=False) for line in lines)
+    return "\n".join(folded).replace("\v", "")
+
+
+def mode_style(modes: Sequence[str], mode: str) -> dict[str, Any]:
+    """Colour, marker and line of a mode among `modes`; beyond STYLES, of other combinations."""
+    round_, number = divmod(modes.index(mode), STYLES)
+    return {
+        "color": _COLOURS[number],
+        "marker": _MARKERS[(number + round_) % len(_MARKERS)],
+        "linestyle": _LINES[(number + round_) % len(_LINES)],
+    }
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, for a file."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panel_grid(
+    count: int, label: str, sharey: bool, beside: float = 1.6
+) -> tuple[Figure, list[Any]]:
+    """`count` panels in rows; `label` is that of the y axes, `beside` the inches for a legend."""
+    columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
+    figure = blank_figure(beside + 2.7 * columns, 0.5 + 3.2 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+    for axis in axes[count:]:
+        axis.remove()
+    for axis in axes[:count:_COLUMNS]:
+        axis.set_ylabel(label)
+    return figure, axes[:count]
+
+
+def finish_panel(axis: Any, *titles: str) -> None:
+    """Titles, one below the other, and the lines that all panels have."""
+    folded = [fold(plain(title), _TITLE_WIDTH) for title in titles]
+    axis.set_title("\n".join(folded), fontsize=10)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def set_heading(figure: Figure, text: str) -> None:
+    """Above all panels, on as many lines as it takes."""
+    figure.suptitle(fold(text, round(LETTERS_AN_INCH * figure.get_figwidth())), fontsize=11)
+
+
+def add_legend(figure: Figure, axes: Sequence[Any]) -> None:
+    """Name the curves beside the panels, each once; dots are named on their own axis."""
+    found: dict[str, Any] = {}
+    for axis in axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        figure.legend(
+            list(found.values()),
+            [fold(name, _LEGEND_WIDTH) for name in found],
+            loc="outside right center",
+            frameon=False,
+            fontsize=9,
+            handlelength=3.2,
+        )
+
+
+def bar_lengths(estimates: Sequence[Estimate]) -> tuple[list[float], list[float]]:
+    """Lengths below and above the points; 0 where the interval is undefined."""
+    below = [0.0 if math.isnan(e.ci_low) else e.value - e.ci_low for e in estimates]
+    above = [0.0 if math.isnan(e.ci_high) else e.ci_high - e.value for e in estimates]
+    return below, above
+
+
+def draw_curve(
+    axis: Any, x: Sequence[float], estimates: Sequence[Estimate], label: str, style: dict[str, Any]
+) -> None:
+    """A line in the band of its interval; a point without neighbours in a band gets a bar.
+
+    Undefined values and limits are not drawn.
+    """
+    colour = style["color"]
+    axis.plot(x, [e.value for e in estimates], markersize=5, label=label, zorder=3, **style)
+    known = [False, *(math.isfinite(e.ci_low + e.ci_high) for e in estimates), False]
+    lone = [i for i in range(len(x)) if known[i : i + 3] == [False, True, False]]
+    if lone:
+        alone = [estimates[i] for i in lone]
+        axis.errorbar(
+            [x[i] for i in lone],
+            [e.value for e in alone],
+            yerr=bar_lengths(alone),
+            capsize=4,
+            color=colour,
+            linestyle="none",
+        )
+    low, high = [e.ci_low for e in estimates], [e.ci_high for e in estimates]
+    axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+
+
+def write_figure(
+    path: Path, figure: Figure, header: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> list[Path]:
+    """Write a picture to `path` and the numbers behind it beside it; returns both paths.
+
+    Undefined numbers are empty cells. The same figure gives the same bytes. Raises
+    InfrastructureError where a file cannot be written.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in row)
+    write_text(path.with_suffix(".csv"), table.getvalue())
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=160, metadata={"Software": None})
+    write_bytes(path, picture.getvalue())
+    return [path, path.with_suffix(".csv")]
