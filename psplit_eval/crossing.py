@@ -217,8 +217,8 @@ def _contrast(
 
 
 def fitting(case: Case, context: int) -> tuple[Case, list[int]]:
-    """The case with those responses alone that a context of so many tokens has room for behind every
-    prompt, and their numbers in the whole case."""
+    """The case with those responses alone that a context of so many tokens has room for, behind
+    every prompt; and their numbers in the whole case."""
     room = context - max(map(len, case.prompts.values()))
     numbers = [i for i, response in enumerate(case.responses) if len(response) <= room]
     return replace(case, responses=[case.responses[i] for i in numbers]), numbers

@@ -409,6 +409,8 @@ class HFBackend:
 
     def _crossed(self, left: dict[int, Case]) -> Iterator[tuple[int, Sequence[Numbers]]]:
         """Rows of every case by its number; where memory is short, with less at once."""
+        import torch
+
         from psplit_eval.crossing import cross, cross_whole
 
         while left:
@@ -424,8 +426,11 @@ class HFBackend:
                     del left[numbers[place]]
                     yield numbers[place], crossed.rows
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                short_of_memory = _is_out_of_memory(error)
+                if isinstance(error, torch.AcceleratorError) and not short_of_memory:
                     raise self._failed(error) from error
+                if not short_of_memory:
+                    raise
                 failed = f"{error.__class__.__name__}: {error}"
             else:
                 return
