@@ -22,7 +22,7 @@ from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.placebos import placebo_prompts
 from psplit_eval.rescoring import Yardsticks
 from psplit_eval.store import Store
-from psplit_eval.stored import RunResult, report_run
+from psplit_eval.stored import RunResult, baseline_pairs, report_run
 from psplit_eval.text import shortened
 from psplit_eval.textual import looked_at
 from psplit_eval.verdicts import Margins
@@ -98,6 +98,8 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
             f"run {str(options.folder)!r}: imported, its token ids are not known, so its samples "
             "cannot be scored again; sample it with psplit-eval run"
         )
+    if options.baseline:  # what cannot be compared is found out before anything is scored
+        baseline_pairs(options.baseline, options.folder, manifest)
     check_engine(engine)
     yardsticks = Yardsticks.named(
         {**manifest.get("yardsticks", {}), **options.measured_by}, screen.say

@@ -272,46 +272,6 @@ def test_rows_are_as_many_as_memory_has_room_for(tiny):
     assert tight.describe()["batch_memory"] == 2**20
 
 
-@pytest.fixture(scope="module")
-def other_models(tiny, tmp_path_factory):
-    """Random models of other families with the tiny one's tokenizer."""
-    from transformers import (
-        AutoTokenizer,
-        Gemma3ForCausalLM,
-        Gemma3TextConfig,
-        MambaConfig,
-        MambaForCausalLM,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    common = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    torch.manual_seed(0)
-    gemma = Gemma3TextConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, sliding_window=8, initializer_range=0.3,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"], **common,
-    )  # fmt: skip
-    mamba = MambaConfig(hidden_size=32, state_size=4, num_hidden_layers=2, **common)
-    t5 = T5Config(
-        d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0, **common
-    )
-    made = {
-        "sliding": Gemma3ForCausalLM(gemma),
-        "recurrent": MambaForCausalLM(mamba),
-        "encoder-decoder": T5ForConditionalGeneration(t5),
-    }
-    folders = {}
-    for name, model in made.items():
-        for weights in model.parameters():
-            torch.nn.init.normal_(weights, std=0.3)
-        folders[name] = tmp_path_factory.mktemp(name)
-        model.save_pretrained(folders[name])
-        tokenizer.save_pretrained(folders[name])
-    return folders
-
-
 @pytest.mark.parametrize("kind", ["sliding", "recurrent", "encoder-decoder"])
 def test_other_models_give_their_own_greedy_tokens(other_models, kind):
     said = []
