@@ -238,6 +238,8 @@ def _least(excesses: Sequence[Excess], measure: str) -> Excess:
 
 
 def _interval(found: Difference, sign: bool = False) -> str:
+    if math.isnan(found.difference):
+        return "undefined"
     plus = "+" if sign else ""
     low, high = found.spread.limits()
     limits = f" [{low:{plus}.3f}, {high:{plus}.3f}]" if math.isfinite(low + high) else ""

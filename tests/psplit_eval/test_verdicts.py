@@ -164,6 +164,7 @@ def test_docs_that_are_not_whole_say_nothing():
     found = split("normal", "mode", "high", {"t": made | {"mode": broken}}, ["p"], MARGINS)
     assert found.answer.verdict is OPEN
     assert found.excesses[0].to_dict()["excess"] is None
+    assert found.answer.evidence.startswith("KL undefined, undefined beyond p")
 
 
 def test_two_modes_of_one_prompt_are_one_policy():
