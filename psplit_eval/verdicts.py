@@ -133,7 +133,7 @@ def split(
     plain mean over tasks with MINIMUM_DOCS docs or more. A mode of role high is meant to have more
     entropy than the reference, one of role low less, any other to differ.
     """
-    tasks = [name for name, sums in by_task.items() if _enough(sums, [reference, mode, *placebos])]
+    tasks = [name for name, sums in by_task.items() if _enough(sums, reference, [mode, *placebos])]
     pairs = [Pair.of(by_task[name][reference], by_task[name][mode]) for name in tasks]
     if not tasks:
         why = (
@@ -164,8 +164,9 @@ def not_split(reference: str, mode: str) -> Split:
     return Split(answer, nothing, nothing, [], [])
 
 
-def _enough(sums: OfPolicies, names: Iterable[str]) -> bool:
-    docs = [set(sums.get(name, ())) for name in names]
+def _enough(sums: OfPolicies, reference: str, names: Iterable[str]) -> bool:
+    own = sums.get(reference, {})
+    docs = [set(Pair.of(own, sums.get(name, {})).docs) for name in names]
     return len(set.intersection(*docs)) >= MINIMUM_DOCS
 
 

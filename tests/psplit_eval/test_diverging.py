@@ -373,6 +373,15 @@ def test_a_changed_placebo_is_scored_again(run, calls):
     assert first[same].kl_sum_bits == pytest.approx(second[same].kl_sum_bits, rel=1e-6)
 
 
+def test_a_mode_that_is_tried_with_another_prompt_is_another_mode(run):
+    found = []
+    for prompt in ("Be bold.", "Be very bold and quick.", "Be bold."):
+        assert diverge(run, "--mode", f"mine={prompt}", "--placebos", "0") == 0
+        found.append(cross_scores(run)["normal", 0, 0, "mine"].kl_sum_bits)
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+    assert found[0] == pytest.approx(found[2], rel=1e-6)
+
+
 def test_scores_of_a_placebo_that_was_left_out_are_not_taken_for_anothers(run):
     """Fewer placebos, with other texts under the names that are left, and then as many again."""
     for placebos in (

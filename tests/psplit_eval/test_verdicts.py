@@ -160,8 +160,23 @@ def test_docs_that_are_not_whole_say_nothing():
     found = split("normal", "mode", "high", {"t": made}, ["p"], MARGINS)
     assert found.answer.verdict is YES
     assert {excess.difference.n for excess in found.excesses} == {18}
-    broken = {d: s._replace(entropy_sum_bits=math.nan) for d, s in made["mode"].items()}
-    found = split("normal", "mode", "high", {"t": made | {"mode": broken}}, ["p"], MARGINS)
+
+
+def test_a_task_of_few_whole_docs_does_not_spoil_the_others():
+    good = policies(mode=(0.5, 0.3), p=(0.0, 0.0))
+    few = policies(mode=(0.5, 0.3), p=(0.0, 0.0))
+    for doc in range(16):
+        few["p"][doc] = few["p"][doc]._replace(entropy_sum_bits=math.nan)
+    found = split("normal", "mode", "high", {"few": few, "good": good}, ["p"], MARGINS)
+    assert (found.answer.verdict, found.tasks) == (YES, ["good"])
+    assert split("normal", "mode", "high", {"few": few}, ["p"], MARGINS).answer.verdict is OPEN
+
+
+def test_texts_without_a_token_leave_everything_undefined():
+    silent = {
+        name: sums(name, np.zeros(6), np.zeros(6), tokens=0) for name in ("normal", "mode", "p")
+    }
+    found = split("normal", "mode", "high", {"t": silent}, ["p"], MARGINS)
     assert found.answer.verdict is OPEN
     assert found.excesses[0].to_dict()["excess"] is None
     assert found.answer.evidence.startswith("KL undefined, undefined beyond p")
