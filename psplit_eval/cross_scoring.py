@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from psplit_eval.backends import Backend, Case, Crossed, CrossScoring, Watch
-from psplit_eval.errors import TemplateError, UsageError
+from psplit_eval.errors import TemplateError
 from psplit_eval.modes import Mode
 from psplit_eval.requests import digest
 from psplit_eval.store import CrossScore, Prompt, Sample, Store
 
 __all__ = ["Policies", "Policy", "Work", "cross_score", "lacking", "open_tokens"]
 
+_MARK = "SYSTEM PROMPT"
 _CALL_TOKENS = 2**15
 """Tokens of responses that are handed to the engine together."""
 _SECONDS_TOGETHER = 2.0
@@ -112,7 +113,7 @@ def lacking(
         for doc in _docs(store, task, policies):
             for names, samples in _wanted(doc, policies, prompts.of_doc(doc.doc_id)):
                 known = {name: prompts.prompt(name, doc.doc_id) for name in names}
-                case = _case(samples, known, policies.reference)
+                case = _case(samples, known)
                 kind = case.policies, tuple(case.pairs)
                 part = parts.setdefault(kind, Work())
                 part.add(case, samples)
@@ -230,19 +231,28 @@ class _Prompts:
         assert prompt is not None
         put = str if prompt.token_ids else _in_json  # a server's messages have no token ids here
         own = put(self._texts[mode] or "")
-        if own in prompt.text:
-            return prompt.text.replace(own, put(system_prompt), 1)
+        head = self._head if prompt.text.startswith(self._head + own) else ""
+        before, found, after = prompt.text[len(head) :].partition(own)
+        if found:
+            return head + before + put(system_prompt) + after
         raise TemplateError(
             f"mode {mode!r}: its system prompt is not in the stored prompt, expected it there as "
             "it is; score under sampled modes only: --placebos 0"
         )
+
+    @cached_property
+    def _head(self) -> str:
+        """What a prompt has before its system prompt: a short one may stand in there, too."""
+        messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "?"}]
+        head, found, _ = self._backend.render(messages).partition(_MARK)
+        return head if found else ""
 
 
 def _in_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
-def _case(samples: Sequence[Sample], prompts: Mapping[str, Prompt], reference: str) -> Case:
+def _case(samples: Sequence[Sample], prompts: Mapping[str, Prompt]) -> Case:
     """Pairs are of a mode that has samples here and any other policy, each once."""
     modes = dict.fromkeys(sample.mode for sample in samples)
     pairs = dict.fromkeys(
@@ -261,26 +271,21 @@ def _case(samples: Sequence[Sample], prompts: Mapping[str, Prompt], reference: s
 
 
 def cross_score(
-    store: Store, backend: Backend, work: Iterable[Work], placebos: Iterable[str], watch: Watch
+    store: Store, backend: CrossScoring, work: Iterable[Work], placebos: Iterable[str], watch: Watch
 ) -> int:
     """Score and store; returns how many numbers of samples under a policy were added.
 
     Of `placebos` sums are kept, of other policies also the numbers of every token. What was found
-    is committed every few seconds, and when an error or an interruption ends the work. Raises
-    UsageError for an engine that cannot do it, and what it raises.
+    is committed every few seconds, and when an error or an interruption ends the work. Raises what
+    the engine raises.
     """
-    if not isinstance(backend, CrossScoring):
-        raise UsageError(
-            f"backend {backend.describe()['backend']}: cannot score given responses under other "
-            "prompts; give --backend hf, or --no-divergence"
-        )
-    keep_tokens_of, added = set(placebos), 0
+    sums_alone, added = set(placebos), 0
     ready: list[CrossScore] = []
     since = time.monotonic()
     try:
         for part in work:
             for number, found in backend.cross_score(part.cases, watch):
-                ready += _scores(part.owners[number], found, keep_tokens_of)
+                ready += _scores(part.owners[number], found, sums_alone)
                 if time.monotonic() - since > _SECONDS_TOGETHER:
                     store.add_cross_scores(ready)
                     added, since = added + len(ready), time.monotonic()

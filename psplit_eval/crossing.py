@@ -8,7 +8,7 @@ the same contexts are there together, are contrasted, and are gone before the ne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from psplit_eval.trees import PrefixTree, split
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Room", "cross", "cross_whole"]
+__all__ = ["Room", "cross", "cross_whole", "fitting", "with_unfitting"]
 
 Ids = tuple[int, ...]
 
@@ -214,6 +214,24 @@ def _contrast(
         ends = first + length, step + len(own)
         tree.keep(start, start + length, found, slice(first, ends[0]), slice(step, ends[1]))
         step = ends[1]
+
+
+def fitting(case: Case, context: int) -> tuple[Case, list[int]]:
+    """The case with those responses alone that a context of so many tokens has room for, behind
+    every prompt; and their numbers in the whole case."""
+    room = context - max(map(len, case.prompts.values()))
+    numbers = [i for i, response in enumerate(case.responses) if len(response) <= room]
+    return replace(case, responses=[case.responses[i] for i in numbers]), numbers
+
+
+def with_unfitting(case: Case, found: Sequence[Numbers], numbers: Sequence[int]) -> Crossed:
+    """What was found of the responses of these numbers; of others all is NaN: no model says what a
+    token is worth beyond its context."""
+    height = 2 * len(case.policies) + 3 * len(case.pairs)
+    rows = [np.full((height, len(response)), np.nan) for response in case.responses]
+    for number, known in zip(numbers, found, strict=True):
+        rows[number] = known
+    return Crossed(case.policies, case.pairs, rows)
 
 
 def cross_whole(model: Any, cases: Sequence[Case]) -> Iterator[tuple[int, Crossed]]:

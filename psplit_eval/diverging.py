@@ -22,7 +22,7 @@ from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
 from psplit_eval.placebos import placebo_prompts
 from psplit_eval.rescoring import Yardsticks
 from psplit_eval.store import Store
-from psplit_eval.stored import RunResult, report_run
+from psplit_eval.stored import RunResult, baseline_pairs, report_run
 from psplit_eval.text import shortened
 from psplit_eval.textual import looked_at
 from psplit_eval.verdicts import Margins
@@ -98,6 +98,8 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
             f"run {str(options.folder)!r}: imported, its token ids are not known, so its samples "
             "cannot be scored again; sample it with psplit-eval run"
         )
+    if options.baseline:  # what cannot be compared is found out before anything is scored
+        baseline_pairs(options.baseline, options.folder, manifest)
     check_engine(engine)
     yardsticks = Yardsticks.named(
         {**manifest.get("yardsticks", {}), **options.measured_by}, screen.say
@@ -185,34 +187,57 @@ def add_divergence(
     UsageError for an engine that cannot do it and modes that cannot be scored.
     """
     check_others(manifest, wanted)
+    engine = _scoring(backend)
     policies = _policies(manifest, backend, wanted)
-    known = {p["name"]: p for p in (manifest.get("divergence") or {}).get("policies", ())}
-    for policy in policies.every:
-        if known.get(policy.name, policy.to_dict())["system_prompt"] != policy.system_prompt:
-            store.forget_policy(policy.name)
     tasks = [name for name, task in manifest["tasks"].items() if task["sampling"]]
     placebos = [policy.name for policy in policies.placebos]
-    entry: dict[str, Any] = {
-        "policies": [policy.to_dict() for policy in policies.every],
-        "exact": getattr(backend, "exact", False),
-        "encoder": "",
-        "seconds": (manifest.get("divergence") or {}).get("seconds", 0.0),
-    }
+    entry = _begun(store, folder, manifest, policies, engine)
     started, total = time.monotonic(), open_tokens(store, policies, tasks)
     try:
         if total:
             screen.say("scoring all samples under all modes and placebos")
         with screen.scoring(total) as watch:
             work = lacking(store, policies, tasks, backend)
-            added = cross_score(store, backend, work, placebos, watch)
+            added = cross_score(store, engine, work, placebos, watch)
     finally:
         entry["seconds"] = round(entry["seconds"] + time.monotonic() - started, 2)
-        manifest["divergence"] = entry
         write_json(folder / "manifest.json", manifest)
     entry["encoder"] = yardsticks.embed(store, _texts(store, tasks))
-    entry["token_texts"] = _token_texts(store, policies, tasks, backend)
+    entry["token_texts"] = _token_texts(store, policies, tasks, engine)
     write_json(folder / "manifest.json", manifest)
     return added
+
+
+def _scoring(backend: Backend) -> CrossScoring:
+    if not isinstance(backend, CrossScoring):
+        raise UsageError(
+            f"backend {backend.describe()['backend']}: cannot score given responses under other "
+            "prompts; give --backend hf, or --no-divergence"
+        )
+    if backend.exact and not backend.can_score:
+        raise UsageError(
+            "an encoder-decoder's tokens cannot be scored under other prompts; expected a causal "
+            "model; give --no-divergence"
+        )
+    return backend
+
+
+def _begun(
+    store: Store, folder: Path, manifest: Manifest, policies: Policies, engine: CrossScoring
+) -> dict[str, Any]:
+    """The manifest's entry, written before the first score: so it tells of every score that the
+    store has under what prompt it is, whenever the work ends. Others are forgotten."""
+    before = manifest.get("divergence") or {}
+    known = {policy["name"]: policy["system_prompt"] for policy in before.get("policies", ())}
+    for policy in policies.every:
+        if policy.name not in known or known[policy.name] != policy.system_prompt:
+            store.forget_policy(policy.name)
+    entry = {"encoder": "", "seconds": 0.0, **before}
+    entry["policies"] = [policy.to_dict() for policy in policies.every]
+    entry["exact"] = engine.exact
+    manifest["divergence"] = entry
+    write_json(folder / "manifest.json", manifest)
+    return entry
 
 
 def _policies(manifest: Manifest, backend: Backend, wanted: Diverging) -> Policies:
@@ -264,11 +289,9 @@ def _texts(store: Store, tasks: Iterable[str]) -> Iterator[str]:
 
 
 def _token_texts(
-    store: Store, policies: Policies, tasks: Sequence[str], backend: Backend
+    store: Store, policies: Policies, tasks: Sequence[str], engine: CrossScoring
 ) -> Mapping[str, str]:
     """The texts of tokens that a report names: it has no tokenizer."""
-    if not isinstance(backend, CrossScoring):
-        return {}
     named = {
         carrier.token
         for task in tasks
@@ -277,4 +300,4 @@ def _token_texts(
         if policy.name != mode.name
         for carrier in carriers(store, task, mode.name, policy.name)
     }
-    return {str(token): backend.token_text(token) for token in sorted(named)}
+    return {str(token): engine.token_text(token) for token in sorted(named)}

@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import signature
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from psplit_eval.backends import Case, Completion, Crossed, Messages, Result, Watch
+from psplit_eval.backends import Case, Completion, Crossed, Messages, Numbers, Result, Watch
 from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.decoding import DRAWS
 from psplit_eval.errors import CheckpointError, InfrastructureError, UsageError
@@ -92,6 +93,7 @@ class HFBackend:
         self._most_rows: int | None = None  # found out by running out of memory
         self._beginnings: dict[Ids, Any] = {}
         self._starts: dict[str, dict[Ids, Any]] = {}  # the same by policy, of cross-scoring
+        self._halvings = 0  # of what is cross-scored at once, found out likewise
         self._look_at_cache(checkpoint.name)
 
     def _open(self, checkpoint: Checkpoint, dtype: Any, trust_remote_code: bool) -> None:
@@ -213,10 +215,7 @@ class HFBackend:
             watch(0, -finished)
             short_of_memory = _is_out_of_memory(error)
             if isinstance(error, torch.AcceleratorError) and not short_of_memory:
-                raise InfrastructureError(
-                    f"{self.device} failed ({' '.join(str(error).split())[:200]}); what was done "
-                    "is kept: give the same command again to go on"
-                ) from error
+                raise self._failed(error) from error
             if len(requests) == 1 and not short_of_memory:
                 watch(0, 1)
                 return [error]
@@ -231,6 +230,12 @@ class HFBackend:
             for part in (requests[:half], requests[half:])
             for result in self._attempted(work, part, watch)
         ]
+
+    def _failed(self, error: Exception) -> InfrastructureError:
+        return InfrastructureError(
+            f"{self.device} failed ({' '.join(str(error).split())[:200]}); what was done is kept: "
+            "give the same command again to go on"
+        )
 
     def _take_fewer_rows(self, requests: Sequence[Request], failed: str) -> None:
         import torch
@@ -389,33 +394,49 @@ class HFBackend:
 
     def cross_score(self, cases: Sequence[Case], watch: Watch) -> Iterator[tuple[int, Crossed]]:
         """See `backends.CrossScoring`. Raises UsageError for an encoder-decoder."""
-        from psplit_eval.crossing import cross, cross_whole
+        from psplit_eval.crossing import fitting, with_unfitting
 
         if not self.can_score:
             raise UsageError(
                 "an encoder-decoder's tokens cannot be scored under other prompts; expected a "
                 "causal model; give --no-divergence"
             )
-        if self._stock or not self._shares:
-            yield from cross_whole(self.model, cases)
-            return
-        left, room = dict(enumerate(cases)), self._room(cases)
+        parts = [fitting(case, self.context_length) for case in cases]
+        fit = {number: part for number, (part, some) in enumerate(parts) if some}
+        nothing = ((number, ()) for number in range(len(cases)) if number not in fit)
+        for number, rows in chain(nothing, self._crossed(fit)):
+            responses = cases[number].responses
+            watch(sum(map(len, responses)), len(responses))
+            yield number, with_unfitting(cases[number], rows, parts[number][1])
+
+    def _crossed(self, left: dict[int, Case]) -> Iterator[tuple[int, Sequence[Numbers]]]:
+        """Rows of every case by its number; where memory is short, with less at once."""
+        import torch
+
+        from psplit_eval.crossing import cross, cross_whole
+
         while left:
             numbers, asked = list(left), list(left.values())
+            room = self._room(asked)
             try:
-                for place, found in cross(
-                    self.model, self._padding_id(), asked, room, self._starts
-                ):
-                    case = left.pop(numbers[place])
-                    watch(sum(map(len, case.responses)), len(case.responses))
-                    yield numbers[place], found
+                found = (
+                    cross_whole(self.model, asked)
+                    if self._stock or not self._shares
+                    else cross(self.model, self._padding_id(), asked, room, self._starts)
+                )
+                for place, crossed in found:
+                    del left[numbers[place]]
+                    yield numbers[place], crossed.rows
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                short_of_memory = _is_out_of_memory(error)
+                if isinstance(error, torch.AcceleratorError) and not short_of_memory:
+                    raise self._failed(error) from error
+                if not short_of_memory:
                     raise
                 failed = f"{error.__class__.__name__}: {error}"
             else:
                 return
-            room = self._less(room, failed)
+            self._take_less(room, failed)
 
     def token_text(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))
@@ -429,21 +450,24 @@ class HFBackend:
         most = _PIECE if cpu else _PIECE_ELSEWHERE
         logits = max(_LEAST_PIECE, min(most, self._batch_memory // 4 // row))
         positions = self._batch_memory // (4 * self._position_bytes)
-        return Room(logits, positions, (8 if cpu else 32) * most)
+        less = self._halvings
+        contexts = (8 if cpu else 32) * most >> less
+        return Room(max(_LEAST_PIECE, logits >> less), positions >> less, max(1, contexts))
 
-    def _less(self, room: Room, failed: str) -> Room:
+    def _take_less(self, room: Room, failed: str) -> None:
         import torch
 
         self._starts.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if room.logits <= _LEAST_PIECE and room.contexts <= 1:
+        alone = self._stock or not self._shares  # every response by itself: there is no less
+        if alone or (room.logits <= _LEAST_PIECE and room.contexts <= 1):
             raise InfrastructureError(
                 f"out of memory on {self.device} ({failed[:200]}); take --dtype bfloat16 or fewer "
                 "modes at a time: what was done is kept"
             )
+        self._halvings += 1
         self._say("out of memory; going on with half as much at once")
-        return Room(max(_LEAST_PIECE, room.logits // 2), room.positions // 2, room.contexts // 2)
 
     def _padding_id(self) -> int:
         """Any token that the model has: padding is masked."""

@@ -117,7 +117,7 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         tally = _sample(store, folder, manifest, work, backend, tasks, screen)
         if options.shard:
             return _part_result(folder, options, options.shard, work, tally)
-        if options.divergence and _can_diverge(backend, modes):
+        if options.divergence and _can_diverge(backend, manifest):
             prompted = any(mode["system_prompt"] for mode in manifest["modes"])
             wanted = Diverging(placebos=PLACEBOS if prompted else 0)
             add_divergence(store, folder, manifest, backend, wanted, yardsticks, screen)
@@ -126,11 +126,11 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         return conclude(store, folder, manifest, options.allow_missing, scorers, yardsticks, tally)
 
 
-def _can_diverge(backend: Backend, modes: Sequence[Mode]) -> bool:
+def _can_diverge(backend: Backend, manifest: Manifest) -> bool:
     """Whether samples are scored under all modes without being asked: in full, and where there
     are several."""
     scores = isinstance(backend, CrossScoring) and backend.exact and backend.can_score
-    return scores and len(modes) > 1
+    return scores and len(manifest["modes"]) > 1
 
 
 def _as_before(engine: EngineOptions, before: Manifest | None, folder: Path) -> EngineOptions:

@@ -34,6 +34,7 @@ from psplit_eval.verdicts import Answer, Margins
 __all__ = [
     "RunResult",
     "RunsCompared",
+    "baseline_pairs",
     "compare_runs",
     "conclude",
     "import_run",
@@ -123,14 +124,14 @@ def report_run(
     there is no run, and as `compare_runs` for a baseline that cannot be compared.
     """
     manifest = open_run(folder)
-    pairs = _baseline_pairs(baseline, folder, manifest) if baseline else []
+    pairs = baseline_pairs(baseline, folder, manifest) if baseline else []
     compared = Compared(margins or Margins(), design or Design(), pairs)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         return _reported(store, folder, manifest, compared, Tally())
 
 
-def _baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tuple[Arm, Arm]]:
-    """Arms of the baseline and of this run in the reference mode."""
+def baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tuple[Arm, Arm]]:
+    """Arms of the baseline and of this run in the reference mode; raises as `compare_runs`."""
     mode = reference_mode(manifest["modes"])
     with _opened(baseline) as a, _opened(folder) as b:
         both = PairedRuns(a, b, [mode])

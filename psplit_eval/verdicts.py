@@ -133,7 +133,7 @@ def split(
     plain mean over tasks with MINIMUM_DOCS docs or more. A mode of role high is meant to have more
     entropy than the reference, one of role low less, any other to differ.
     """
-    tasks = [name for name, sums in by_task.items() if _enough(sums, [reference, mode, *placebos])]
+    tasks = [name for name, sums in by_task.items() if _enough(sums, reference, [mode, *placebos])]
     pairs = [Pair.of(by_task[name][reference], by_task[name][mode]) for name in tasks]
     if not tasks:
         why = (
@@ -164,8 +164,9 @@ def not_split(reference: str, mode: str) -> Split:
     return Split(answer, nothing, nothing, [], [])
 
 
-def _enough(sums: OfPolicies, names: Iterable[str]) -> bool:
-    docs = [set(sums.get(name, ())) for name in names]
+def _enough(sums: OfPolicies, reference: str, names: Iterable[str]) -> bool:
+    own = sums.get(reference, {})
+    docs = [set(Pair.of(own, sums.get(name, {})).docs) for name in names]
     return len(set.intersection(*docs)) >= MINIMUM_DOCS
 
 
@@ -238,6 +239,8 @@ def _least(excesses: Sequence[Excess], measure: str) -> Excess:
 
 
 def _interval(found: Difference, sign: bool = False) -> str:
+    if math.isnan(found.difference):
+        return "undefined"
     plus = "+" if sign else ""
     low, high = found.spread.limits()
     limits = f" [{low:{plus}.3f}, {high:{plus}.3f}]" if math.isfinite(low + high) else ""
@@ -249,7 +252,7 @@ def accuracy_kept(pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Desig
 
     Of accuracy tasks, one pair each (None without). Decided by the average of tasks where there is
     one, and 'no' if any task is worse; else by all tasks. One-sided, Holm-corrected over tasks and
-    average.
+    average. No 'yes' where a task is not tested.
     """
     graded = [pair for pair in pairs if pair[0].scorer.kind != "diversity"]
     if not graded:
@@ -258,13 +261,16 @@ def accuracy_kept(pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Desig
     found = [c for c in compare_pairs(graded, asked) if c.primary]
     a, b = graded[0][0].name, graded[0][1].name
     decided = [c for c in found if c.decision]
+    withheld = [c for c in found if c.withheld]
     if not decided:
-        why = found[0].withheld if found else "nothing is graded"
+        why = withheld[0].withheld if withheld else "no task is decided by a fraction"
         return Answer("accuracy kept", a, b, Verdict.INCONCLUSIVE, f"not tested: {why}")
     verdicts = {c.task: c.decision.verdict for c in decided if c.decision}
     whole = verdicts.get(AVERAGE, _all(list(verdicts.values())))
+    whole = Verdict.INCONCLUSIVE if withheld else whole
     verdict = Verdict.NO if Verdict.NO in verdicts.values() else whole
-    said = "; ".join(_accuracy(c) for c in decided)
+    untested = [f"{c.task} not tested ({c.withheld})" for c in withheld if c.task != AVERAGE]
+    said = "; ".join([*map(_accuracy, decided), *untested])
     return Answer("accuracy kept", a, b, verdict, f"{said}; may lose {margin:.3g}")
 
 

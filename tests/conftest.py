@@ -143,6 +143,55 @@ def adapter(tiny, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def other_models(tiny, tmp_path_factory) -> dict[str, Path]:
+    """Random models of other families with the tiny one's tokenizer."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        MambaConfig,
+        MambaForCausalLM,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    common = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    torch.manual_seed(0)
+    gemma = Gemma3TextConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, sliding_window=8, initializer_range=0.3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"], **common,
+    )  # fmt: skip
+    mamba = MambaConfig(hidden_size=32, state_size=4, num_hidden_layers=2, **common)
+    t5 = T5Config(
+        d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0, **common
+    )
+    made = {
+        "sliding": Gemma3ForCausalLM(gemma),
+        "recurrent": MambaForCausalLM(mamba),
+        "encoder-decoder": T5ForConditionalGeneration(t5),
+    }
+    folders = {}
+    for name, model in made.items():
+        for weights in model.parameters():
+            torch.nn.init.normal_(weights, std=0.3)
+        folders[name] = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folders[name])
+        tokenizer.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def split_model(tmp_path_factory) -> Path:
+    """A tiny model whose built-in modes are two policies; see `splitting`."""
+    from splitting import train
+
+    return train(tmp_path_factory.mktemp("split-model"), CHATML)
+
+
 @pytest.fixture
 def vllm(monkeypatch) -> Any:
     """A stand-in for vLLM, in its place."""

@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
+from psplit_eval.backends import Case, Crossed
 from psplit_eval.checkpoints import resolve_checkpoint
-from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError
+from psplit_eval.errors import CheckpointError, InfrastructureError, TemplateError, UsageError
 from psplit_eval.hf import HFBackend
 from psplit_eval.requests import Request, Sampling
 from psplit_eval.thinking import Thinking
@@ -272,46 +273,6 @@ def test_rows_are_as_many_as_memory_has_room_for(tiny):
     assert tight.describe()["batch_memory"] == 2**20
 
 
-@pytest.fixture(scope="module")
-def other_models(tiny, tmp_path_factory):
-    """Random models of other families with the tiny one's tokenizer."""
-    from transformers import (
-        AutoTokenizer,
-        Gemma3ForCausalLM,
-        Gemma3TextConfig,
-        MambaConfig,
-        MambaForCausalLM,
-        T5Config,
-        T5ForConditionalGeneration,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    common = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    torch.manual_seed(0)
-    gemma = Gemma3TextConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, sliding_window=8, initializer_range=0.3,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"], **common,
-    )  # fmt: skip
-    mamba = MambaConfig(hidden_size=32, state_size=4, num_hidden_layers=2, **common)
-    t5 = T5Config(
-        d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0, **common
-    )
-    made = {
-        "sliding": Gemma3ForCausalLM(gemma),
-        "recurrent": MambaForCausalLM(mamba),
-        "encoder-decoder": T5ForConditionalGeneration(t5),
-    }
-    folders = {}
-    for name, model in made.items():
-        for weights in model.parameters():
-            torch.nn.init.normal_(weights, std=0.3)
-        folders[name] = tmp_path_factory.mktemp(name)
-        model.save_pretrained(folders[name])
-        tokenizer.save_pretrained(folders[name])
-    return folders
-
-
 @pytest.mark.parametrize("kind", ["sliding", "recurrent", "encoder-decoder"])
 def test_other_models_give_their_own_greedy_tokens(other_models, kind):
     said = []
@@ -357,3 +318,160 @@ def test_a_recurrent_model_scores_answers(other_models):
 def test_an_encoder_decoder_cannot_score(other_models):
     folder = other_models["encoder-decoder"]
     assert not HFBackend(resolve_checkpoint(str(folder)), device="cpu").can_score
+
+
+# Cross-scoring: what `crossing` finds is tested there; here, what the engine makes of it
+
+
+@pytest.fixture(scope="module")
+def gpt2(tiny, tmp_path_factory):
+    """Learned positions, of which there are few."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=40, n_embd=32, n_layer=2, n_head=4,
+        bos_token_id=1, eos_token_id=2, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("gpt2")
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+CROSSED = [("a", "b")]
+
+
+def ids(length, seed):
+    numbers = torch.Generator().manual_seed(seed)
+    return tuple(torch.randint(3, 200, (length,), generator=numbers).tolist())
+
+
+def crossing_case(seed, *responses):
+    return Case(responses, {"a": ids(6, seed), "b": (*ids(4, 99), *ids(8, seed + 1))}, CROSSED)
+
+
+def cases():
+    return [
+        crossing_case(1, ids(9, 10), ids(9, 10)[:5], (5,)),
+        crossing_case(2, ids(20, 11), ids(12, 12)),
+        crossing_case(3, (2,), ids(3, 13)),
+    ]
+
+
+def check_crossed(backend, asked, found):
+    """Every number by one plain call with the whole sequence."""
+    found = dict(found)
+    assert sorted(found) == list(range(len(asked)))
+    for number, case in enumerate(asked):
+        for place, response in enumerate(case.responses):
+            logs = {}
+            for name, prompt in case.prompts.items():
+                with torch.inference_mode():
+                    logits = backend.model(torch.tensor([[*prompt, *response]])).logits
+                logs[name] = logits[0, len(prompt) - 1 : -1].double().log_softmax(-1) / math.log(2)
+            for name, log in logs.items():
+                entropy = -(log.exp2() * log).sum(-1)
+                surprisal = -log[range(len(response)), list(response)]
+                close = {"rtol": 1e-4, "atol": 1e-5}
+                np.testing.assert_allclose(found[number].entropy(place, name), entropy, **close)
+                np.testing.assert_allclose(found[number].surprisal(place, name), surprisal, **close)
+            kl, back, _ = found[number].between(place, ("a", "b"))
+            for one, other, given in (("a", "b", kl), ("b", "a", back)):
+                expected = (logs[one].exp2() * (logs[one] - logs[other])).sum(-1)
+                np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sliding", "recurrent", "gpt2", "llama"])
+def test_every_kind_of_model_is_cross_scored_as_it_speaks(kind, other_models, gpt2, tiny):
+    folder = {**other_models, "gpt2": gpt2, "llama": tiny}[kind]
+    backend = HFBackend(resolve_checkpoint(str(folder)), device="cpu")
+    heard = []
+    found = list(backend.cross_score(cases(), lambda *done: heard.append(done)))
+    check_crossed(backend, cases(), found)
+    assert np.sum(heard, axis=0).tolist() == [9 + 5 + 1 + 20 + 12 + 1 + 3, 7]
+
+
+def test_an_encoder_decoder_is_not_cross_scored(other_models):
+    backend = HFBackend(resolve_checkpoint(str(other_models["encoder-decoder"])), device="cpu")
+    with pytest.raises(UsageError, match="--no-divergence"):
+        next(backend.cross_score(cases(), lambda *_: None))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_beyond_the_context_nothing_is_known(kind, gpt2, tiny):
+    """Prompts of 6 and 12 tokens in a context of 40: of 29 tokens the last has no place behind the
+    longer one. gpt2 has no position for it at all."""
+    backend = HFBackend(resolve_checkpoint(str({"gpt2": gpt2, "llama": tiny}[kind])), device="cpu")
+    backend.context_length = 40
+    fitting = crossing_case(1, ids(28, 20), ids(4, 21))
+    mixed = crossing_case(2, ids(29, 22), ids(28, 20), ids(34, 23))
+    beyond = crossing_case(3, ids(29, 24), ids(33, 25))
+    heard = []
+    found = dict(backend.cross_score([beyond, fitting, mixed], lambda *done: heard.append(done)))
+    check_crossed(backend, [fitting], [(0, found[1])])
+    whole = Crossed(found[2].policies, found[2].pairs, [found[2].rows[1]])
+    check_crossed(backend, [crossing_case(2, ids(28, 20))], [(0, whole)])
+    for crossed, place, length in ((found[2], 0, 29), (found[2], 2, 34), (found[0], 1, 33)):
+        assert crossed.rows[place].shape == (2 * 2 + 3, length)
+        assert np.isnan(crossed.rows[place]).all()
+    assert np.sum(heard, axis=0).tolist() == [28 + 4 + 29 + 28 + 34 + 29 + 33, 7]
+
+
+def test_short_memory_halves_what_is_cross_scored_at_once(tiny, monkeypatch):
+    said, tried = [], []
+    backend = HFBackend(resolve_checkpoint(str(tiny)), device="cpu", say=said.append)
+    from psplit_eval import crossing
+
+    walk = crossing._walk
+
+    def small(model, padding, trees, asked, room, *rest):
+        tried.append(room)
+        if room.contexts > 1500 and len(tried) > 1:
+            raise torch.OutOfMemoryError("no room")
+        walk(model, padding, trees, asked, room, *rest)
+
+    monkeypatch.setattr(crossing, "_TREE", 8)
+    monkeypatch.setattr(crossing, "_walk", small)
+    monkeypatch.setattr(crossing, "_batches", lambda trees, *_: ([tree] for tree in trees))
+    found = list(backend.cross_score(cases(), lambda *_: None))
+    check_crossed(backend, cases(), found)
+    assert len(found) == 3, "nothing comes twice"
+    assert said == ["out of memory; going on with half as much at once"] * 2
+    assert [room.contexts for room in tried[:3]] == [4096, 4096, 2048]
+    tried.clear()
+    list(backend.cross_score(cases(), lambda *_: None))
+    assert tried[0].contexts == 1024, "it is known the next time"
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("kind", ["llama", "recurrent"])
+def test_no_memory_at_all_ends_the_work_with_one_line(kind, tiny, other_models, monkeypatch):
+    folder = {**other_models, "llama": tiny}[kind]
+    backend = HFBackend(resolve_checkpoint(str(folder)), device="cpu")
+
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(backend.model, "forward", full)
+    with pytest.raises(InfrastructureError, match=r"out of memory on cpu.*what was done is kept"):
+        list(backend.cross_score(cases(), lambda *_: None))
+
+
+def test_what_is_no_shortage_of_memory_is_not_taken_for_one(tiny, monkeypatch):
+    backend = HFBackend(resolve_checkpoint(str(tiny)), device="cpu")
+
+    def broken(*_, **__):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(backend.model, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        list(backend.cross_score(cases(), lambda *_: None))
+
+
+def test_broken_numbers_are_undefined_not_zero(tiny):
+    backend = HFBackend(resolve_checkpoint(str(tiny)), device="cpu")
+    backend.model.lm_head.weight.data.fill_(math.nan)
+    for _, found in backend.cross_score(cases(), lambda *_: None):
+        assert all(np.isnan(row).all() for row in found.rows)
