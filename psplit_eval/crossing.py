@@ -84,11 +84,11 @@ def cross(
     padding: int,
     cases: Sequence[Case],
     room: Room,
-    beginnings: dict[str, dict[Ids, Any]],
+    beginnings: dict[Ids, Any],
 ) -> Iterator[tuple[int, Crossed]]:
     """Score every case; yields its number and what was found, as soon as it is whole.
 
-    All cases have the same policies and pairs. `beginnings` keeps, by policy, what its prompts
+    All cases have the same policies and pairs. `beginnings` keeps what the prompts of a policy
     begin with. The model's cache must be plain, and its attention take any mask.
     """
     import torch
@@ -138,26 +138,27 @@ def _walk(
     cases: Sequence[Case],
     room: Room,
     starts: Mapping[str, Ids],
-    beginnings: dict[str, dict[Ids, Any]],
+    kept: dict[Ids, Any],
 ) -> None:
-    """Run the trees, longest first, under the prompts of every policy in step."""
-    batches = []
-    for name, beginning in starts.items():
-        kept = beginnings.setdefault(name, {})
-        for old in kept.keys() - {beginning}:
-            del kept[old]
-        batch = Batch(model, padding, len(trees), kept)
-        batch.admit([cases[tree.case].prompts[name] for tree in trees], [beginning] * len(trees))
-        batches.append(batch)
+    """Run the trees, longest first, under the prompts of all policies: one batch, of which every
+    policy has as many rows as there are trees."""
+    policies = len(starts)
+    for old in kept.keys() - set(starts.values()):
+        del kept[old]
+    batch = Batch(model, padding, policies * len(trees), kept)
+    asked = [(name, tree) for name in starts for tree in trees]
+    prompts = [cases[tree.case].prompts[name] for name, tree in asked]
+    batch.admit(prompts, [starts[name] for name, _ in asked])
     pairs = cases[trees[0].case].numbered_pairs
-    _contrast([batch.logits for batch in batches], trees, (0, 1), pairs)
+    _contrast(batch.logits.chunk(policies), trees, (0, 1), pairs)
     stop = 1
     while going := [tree for tree in trees if len(tree.tree) > stop]:
-        for batch in batches:
-            batch.keep(range(len(going)))
+        rows = len(batch.logits) // policies
+        batch.keep([row + i for row in range(0, policies * rows, rows) for i in range(len(going))])
         first, stop = stop, min(stop + max(1, room.logits // len(going)), len(going[0].tree))
-        piece = _Piece(going, first, stop, batches[0].logits.device)
-        logits = [piece.of_trees(batch.extend(*piece.inputs)) for batch in batches]
+        piece = _Piece(going, first, stop, batch.logits.device)
+        inputs = (part.repeat(policies, *[1] * (part.dim() - 1)) for part in piece.inputs)
+        logits = [piece.of_trees(part) for part in batch.extend(*inputs).chunk(policies)]
         _contrast(logits, going, (first, stop), pairs)
 
 

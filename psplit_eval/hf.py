@@ -92,7 +92,7 @@ class HFBackend:
         self._batch_memory = batch_memory or _batch_memory(self.device)
         self._most_rows: int | None = None  # found out by running out of memory
         self._beginnings: dict[Ids, Any] = {}
-        self._starts: dict[str, dict[Ids, Any]] = {}  # the same by policy, of cross-scoring
+        self._starts: dict[Ids, Any] = {}  # the same of cross-scoring
         self._halvings = 0  # of what is cross-scored at once, found out likewise
         self._look_at_cache(checkpoint.name)
 
