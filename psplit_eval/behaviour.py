@@ -102,11 +102,15 @@ class Behaviour:
                 for stretch in stretches
             ],
             "tokens": [
-                {**_cell(cell), "text": text, **carrier._asdict(), "share": defined(carrier.share)}
+                {**_cell(cell), "text": text, **_numbers(carrier._asdict())}
                 for cell, found in self.carriers.items()
                 for text, carrier in found
             ],
         }
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: defined(value) for name, value in entry.items()}
 
 
 def _cell(cell: tuple[str, str, str]) -> dict[str, str]:
@@ -127,7 +131,7 @@ def _of_split(found: Split) -> dict[str, Any]:
 def _of_difference(found: Difference) -> dict[str, Any]:
     low, high = found.spread.limits()
     entry = {"value": found.difference, "ci_low": low, "ci_high": high, "n_docs": found.n}
-    return {name: defined(value) for name, value in entry.items()}
+    return _numbers(entry)
 
 
 def _of_stretch(stretch: Stretch) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
@@ -352,8 +351,7 @@ def _print_result(
         content |= more or {}
         print(json.dumps(content))
         return
-    verdict = "\n".join(fill(line, 100) for line in result.verdict.split("\n"))
-    print(f"\n{result.summary}\n\n{verdict}\n")
+    print(f"\n{result.summary}\n\n{result.verdict}\n")
     if result.report:
         print(f"report: {result.folder / 'report.html'}")
 

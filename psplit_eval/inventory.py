@@ -39,13 +39,17 @@ _FILES = frozenset(
         *(f"{_STORE}{ending}" for ending in ("", "-journal", "-wal", "-shm")),
         "leaderboard.csv",
         "comparison.json",
+        "divergence.json",
         "report.md",
         "report.html",
     }
 )
 _PLOTS = frozenset(
     f"{name}{ending}"
-    for name in ("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff")
+    for name in (
+        *("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff", "kl_by_position"),
+        *("entropy_by_position", "modes_matrix", "beyond_placebos"),
+    )
     for ending in (".png", ".csv")
 )
 _NO_MANIFEST = "no manifest.json: killed before its first sample"

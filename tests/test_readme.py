@@ -17,7 +17,8 @@ from psplit_eval.suites import suite_named
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = README + (ROOT / "docs" / "statistics.md").read_text()
+DOCS = ("statistics", "divergence")
+PAGES = README + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in DOCS)
 FOUND = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", PAGES, flags=re.MULTILINE)
 COMMANDS = list(dict.fromkeys(FOUND))
 
@@ -61,6 +62,7 @@ def workplace(tiny, adapter, tmp_path_factory):
     """What a reader of the README has: files, task folders, runs, shards, logs of lm_eval."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "my_prompt.txt").write_text("Be bold.")
+    (folder / "my_neutral.txt").write_text("A user writes to you.")
     (folder / "my_prompts.txt").write_text("Name a river.\nName a tree.\n")
     (folder / "more.jsonl").write_text('{"prompt": "Name a bird."}\n')
     shutil.copytree(adapter, folder / "path/to/adapter")
