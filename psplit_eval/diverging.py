@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,11 +126,13 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
 
 
 def _engine(given: EngineOptions | None, manifest: Manifest) -> EngineOptions:
-    """As given; the run's own backend, adapter and servers where nothing is said."""
+    """As given; the run's own backend, precision, adapter and servers where nothing is said."""
     model, adapter = manifest["model"], manifest["checkpoint"].get("adapter")
     engine = given or EngineOptions(backend=model["backend"])
     if adapter and engine.adapter is None:
         engine = replace(engine, adapter=Path(adapter))
+    if model.get("dtype") and engine.dtype == "auto":
+        engine = replace(engine, dtype=model["dtype"])
     if engine.backend == "openai" and not engine.base_url:
         engine = replace(engine, base_url=tuple(model.get("urls", ())))
     return engine
@@ -252,7 +255,8 @@ def _policies(manifest: Manifest, backend: Backend, wanted: Diverging) -> Polici
     length = _length([*sampled, *rest], reference, backend)
     own = placebo_prompts(length, lambda text: _tokens(text, backend), wanted.placebos)
     texts = [*wanted.given, *own] if length or wanted.given else []
-    placebos = [Policy(f"{_PLACEBO}{i}", text, placebo=True) for i, text in enumerate(texts, 1)]
+    free = (name for i in count(1) if (name := f"{_PLACEBO}{i}") not in names)
+    placebos = [Policy(name, text, placebo=True) for name, text in zip(free, texts, strict=False)]
     return Policies(sampled, rest, placebos, reference)
 
 
