@@ -154,7 +154,7 @@ class Asker:
             raise UsageError(
                 f"{error.url} does not score given responses ({error}); expected prompt_logprobs "
                 "and prompt_token_ids, as a vLLM server gives them (where it refuses as many, give "
-                "fewer --top-logprobs); score with --backend hf or vllm, or give --no-divergence"
+                "fewer --top-logprobs); sample it with --backend hf, or do without divergence"
             ) from error
 
     def _body(self, messages: Messages, sampling: Sampling, seed: int | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -36,7 +36,7 @@ from psplit_eval.rescoring import stored_vectors
 from psplit_eval.scoring import AccuracyScorer, Scorer
 from psplit_eval.stats import MINIMUM_DOCS, Difference
 from psplit_eval.store import CrossSums, Sample, Store
-from psplit_eval.textual import TextDoc, looked_at, text_findings
+from psplit_eval.textual import SAMPLES_AT_MOST, TextDoc, looked_at, text_findings
 from psplit_eval.verdicts import (
     Answer,
     Margins,
@@ -209,7 +209,11 @@ def _splits(
             yield not_split(reference["name"], name)
         else:
             role = mode.get("role", "other")
-            yield split(reference["name"], name, role, by_task, placebos, margins)
+            drawn = _how_all_drawn(manifest, reference["name"])
+            exact = (manifest.get("divergence") or {}).get("exact", True)
+            yield split(
+                reference["name"], name, role, by_task, placebos, margins, drawn=drawn, exact=exact
+            )
 
 
 def _token_findings(
@@ -221,6 +225,12 @@ def _token_findings(
             pair = Pair.of(own[mode], own[policy])
             drawn = _how_drawn(manifest["tasks"][task], mode)
             yield from token_findings(task, mode, policy, pair, drawn, not exact)
+
+
+def _how_all_drawn(manifest: Manifest, mode: str) -> str:
+    """The ways in which the contexts of tasks were drawn, beside the plain one."""
+    ways = (_how_drawn(task, mode) for task in manifest["tasks"].values() if task["sampling"])
+    return " or ".join(way for way in dict.fromkeys(ways) if way)
 
 
 def _how_drawn(task: Mapping[str, Any], mode: str) -> str:
@@ -310,7 +320,7 @@ def _by_doc(
         if sample.error is None and sample.doc_id in chosen
     )
     for doc_id, samples in groupby(good, key=attrgetter("doc_id")):
-        yield doc_id, list(samples)
+        yield doc_id, list(islice(samples, SAMPLES_AT_MOST))
 
 
 def _text_doc(

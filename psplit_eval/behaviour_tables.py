@@ -32,9 +32,9 @@ def behaviour_tables(behaviour: Behaviour) -> list[Table]:
         _matrix(behaviour),
         _findings(
             "Divergence, token by token",
-            "At the contexts of the samples of `at`: KL(at‖policy) over the full vocabulary, its "
-            "estimate from the sampled tokens; Jensen-Shannon; entropy and surprisal of the policy "
-            "less those of `at`. Bits a token, pooled, with 95 % intervals over docs.",
+            "At the contexts of the samples of `at`: KL(at‖policy), of the full vocabulary if not "
+            "noted, and its estimate of the sampled tokens; Jensen-Shannon; entropy and surprisal "
+            "of the policy less those of `at`. Bits a token, pooled [95 % over docs].",
             tokens,
             ("task", "at", "policy"),
         ),
@@ -57,8 +57,7 @@ def _placebos(behaviour: Behaviour) -> Table:
             {"kl": "KL", "entropy": "entropy"}[excess.measure],
             excess.placebo,
             _interval(excess.difference, sign=True),
-            f"{'−' if excess.direction < 0 else '±' if not excess.direction else ''}"
-            f"{excess.margin:g}",
+            f"{'−' if excess.direction < 0 else ''}{excess.margin:g}",
             _number(excess.p),
             _number(excess.p_against),
         )

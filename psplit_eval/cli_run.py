@@ -198,7 +198,7 @@ def add_diverge_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=TEXT",
         help="a mode of your own to try without samples, or NAME=@FILE",
     )
-    add("--placebos", type=int, default=3, metavar="N", help="neutral prompts to exceed (3)")
+    add("--placebos", type=int, metavar="N", help="neutral prompts to exceed (those before, or 3)")
     add(
         "--placebo",
         action="append",

@@ -26,7 +26,8 @@ def verdict(
 
     `arms`: warned of where many answers were cut; `design`: whether a claim was to be decided.
     """
-    decided = any(a.question == "split" and a.verdict is not Verdict.INCONCLUSIVE for a in answers)
+    splits = [answer.verdict for answer in answers if answer.question == "split"]
+    decided = bool(splits) and Verdict.INCONCLUSIVE not in splits
     said = _conclusion(
         comparisons,
         design,

@@ -237,7 +237,7 @@ class _Prompts:
             return head + before + put(system_prompt) + after
         raise TemplateError(
             f"mode {mode!r}: its system prompt is not in the stored prompt, expected it there as "
-            "it is; score under sampled modes only: --placebos 0"
+            "it is; leave it out: psplit-eval diverge RUN --placebos 0, or run --no-divergence"
         )
 
     @cached_property
@@ -296,8 +296,11 @@ def cross_score(
 
 
 def _scores(owners: Sequence[Sample], found: Crossed, sums_alone: set[str]) -> Iterator[CrossScore]:
+    beside = sums_alone.intersection(found.policies)
     for i, sample in enumerate(owners):
         for policy in found.policies:
+            if beside and policy == sample.mode:  # it has its numbers from the case of all modes
+                continue
             kl, back, js = _between(found, i, sample.mode, policy)
             entropy, surprisal = found.entropy(i, policy), found.surprisal(i, policy)
             by_token = np.stack([kl, entropy]).astype(np.float32).tobytes()

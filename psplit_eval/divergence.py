@@ -124,20 +124,21 @@ def token_findings(
     """
     said = [f"contexts drawn at {drawn}"] if drawn else []
     bound = ["lower bound: of the most probable tokens"] if estimate else []
+    either = ["difference of two lower bounds: may err either way"] if estimate else []
 
-    def finding(measure: str, value: Estimate | Difference, bounded: bool) -> Finding:
-        note = "; ".join([*said, *(bound if bounded else [])])
+    def finding(measure: str, value: Estimate | Difference, more: Sequence[str] = ()) -> Finding:
+        note = "; ".join([*said, *more])
         if isinstance(value, Estimate):
             return Finding(task, mode, policy, measure, _UNIT, value, note=note)
         return Finding.of_difference(task, mode, policy, measure, _UNIT, value, note)
 
-    yield finding("kl_bits", pair.kl(), True)
+    yield finding("kl_bits", pair.kl(), bound)
     gap = pair.surprisal()
     if not drawn:
-        yield finding("kl_sampled_bits", _untested(gap), False)
-    yield finding("js_bits", pair.js(), True)
-    yield finding("entropy_gap_bits", pair.entropy(), True)
-    yield finding("surprisal_gap_bits", gap, False)
+        yield finding("kl_sampled_bits", _untested(gap))
+    yield finding("js_bits", pair.js(), bound)
+    yield finding("entropy_gap_bits", pair.entropy(), either)
+    yield finding("surprisal_gap_bits", gap)
 
 
 def _untested(gap: Difference) -> Estimate:
@@ -223,6 +224,8 @@ def _by_token(
         key = score.doc_id, score.sample_idx
         ours, sample = own.at(key), samples.at(key)
         if score.by_token is None or ours is None or ours.by_token is None or sample is None:
+            continue
+        if len(score.by_token) != len(ours.by_token):  # one of them could not be had
             continue
         (kl, theirs), (_, entropy) = _rows_of(score.by_token), _rows_of(ours.by_token)
         rows = np.stack([kl, entropy, theirs])

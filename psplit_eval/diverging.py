@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -25,7 +25,7 @@ from psplit_eval.rescoring import Yardsticks
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, baseline_pairs, report_run
 from psplit_eval.text import shortened
-from psplit_eval.textual import looked_at
+from psplit_eval.textual import SAMPLES_AT_MOST, looked_at
 from psplit_eval.verdicts import Margins
 
 __all__ = [
@@ -42,6 +42,7 @@ PLACEBOS = 3
 
 
 _PLACEBO = "placebo_"
+_UNKNOWN = object()
 
 
 class _Shown(Protocol):
@@ -57,11 +58,12 @@ class Diverging:
     """What samples are scored under beside their own modes.
 
     `others`: modes that no sample is drawn in. `placebos`: how many of psplit's own neutral
-    prompts; `given`: neutral prompts of the user's, used before those.
+    prompts (None: the placebos of before, or PLACEBOS); `given`: neutral prompts of the user's,
+    used before those.
     """
 
     others: Sequence[Mode] = ()
-    placebos: int = PLACEBOS
+    placebos: int | None = None
     given: Sequence[str] = ()
 
 
@@ -77,7 +79,7 @@ class DivergeOptions:
     model: str = ""
     names: Sequence[str] = ()
     given_modes: Sequence[Mode] = ()
-    placebos: int = PLACEBOS
+    placebos: int | None = None
     given_placebos: Sequence[str] = ()
     engine: EngineOptions | None = None
     measured_by: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +103,11 @@ def diverge_run(options: DivergeOptions, screen: _Shown) -> RunResult:
         )
     if options.baseline:  # what cannot be compared is found out before anything is scored
         baseline_pairs(options.baseline, options.folder, manifest)
+    if manifest["model"]["backend"] == "openai" != engine.backend:
+        raise UsageError(
+            f"run {str(options.folder)!r}: sampled from a server, so its token ids are not known "
+            f"and backend {engine.backend} cannot score it; give --backend openai"
+        )
     check_engine(engine)
     yardsticks = Yardsticks.named(
         {**manifest.get("yardsticks", {}), **options.measured_by}, screen.say
@@ -232,8 +239,9 @@ def _begun(
     store has under what prompt it is, whenever the work ends. Others are forgotten."""
     before = manifest.get("divergence") or {}
     known = {policy["name"]: policy["system_prompt"] for policy in before.get("policies", ())}
+    other_kind = before.get("exact", engine.exact) != engine.exact  # bounds beside exact numbers
     for policy in policies.every:
-        if policy.name not in known or known[policy.name] != policy.system_prompt:
+        if other_kind or known.get(policy.name, _UNKNOWN) != policy.system_prompt:
             store.forget_policy(policy.name)
     entry = {"encoder": "", "seconds": 0.0, **before}
     entry["policies"] = [policy.to_dict() for policy in policies.every]
@@ -253,11 +261,23 @@ def _policies(manifest: Manifest, backend: Backend, wanted: Diverging) -> Polici
     rest = [mode for name, mode in others.items() if name not in names]
     reference = reference_mode(manifest["modes"])
     length = _length([*sampled, *rest], reference, backend)
-    own = placebo_prompts(length, lambda text: _tokens(text, backend), wanted.placebos)
-    texts = [*wanted.given, *own] if length or wanted.given else []
+    texts = _placebo_texts(manifest, wanted, length, lambda text: _tokens(text, backend))
     free = (name for i in count(1) if (name := f"{_PLACEBO}{i}") not in names)
     placebos = [Policy(name, text, placebo=True) for name, text in zip(free, texts, strict=False)]
     return Policies(sampled, rest, placebos, reference)
+
+
+def _placebo_texts(
+    manifest: Manifest, wanted: Diverging, length: int, count_tokens: Callable[[str], int]
+) -> Sequence[str]:
+    """As asked for; unasked, those of before, or psplit's own."""
+    known = (manifest.get("divergence") or {}).get("policies", ())
+    before = [policy["system_prompt"] for policy in known if policy["placebo"]]
+    if wanted.placebos is None and not wanted.given and before:
+        return before
+    number = PLACEBOS if wanted.placebos is None else wanted.placebos
+    own = placebo_prompts(length, count_tokens, number) if length else []
+    return list(dict.fromkeys([*wanted.given, *own]))
 
 
 def _before(manifest: Manifest) -> Iterator[Mode]:
@@ -269,13 +289,9 @@ def _before(manifest: Manifest) -> Iterator[Mode]:
 
 def _length(modes: Iterable[Mode], reference: str, backend: Backend) -> int:
     """Tokens of the system prompt that placebos stand beside: the high mode's, or the first's."""
-    prompts = {
-        mode.role: mode.system_prompt
-        for mode in reversed(list(modes))
-        if mode.system_prompt and mode.name != reference
-    }
-    prompt = prompts.get("high") or next(reversed(prompts.values()), "")
-    return _tokens(prompt, backend) if prompt else 0
+    others = [mode for mode in modes if mode.system_prompt and mode.name != reference]
+    chosen = sorted(others, key=lambda mode: mode.role != "high")[:1]
+    return sum(_tokens(mode.system_prompt or "", backend) for mode in chosen)
 
 
 def _tokens(text: str, backend: Backend) -> int:
@@ -288,7 +304,8 @@ def _texts(store: Store, tasks: Iterable[str]) -> Iterator[str]:
     for task in tasks:
         docs = looked_at(doc.doc_id for doc in store.docs(task))
         for sample in store.samples(task, ids=False):
-            if sample.error is None and sample.doc_id in docs:
+            looked = sample.doc_id in docs and sample.sample_idx < SAMPLES_AT_MOST
+            if sample.error is None and looked:
                 yield response_text(sample)
 
 

@@ -18,8 +18,9 @@ from psplit_eval.backends import Backend, CrossScoring, EngineOptions, Watch
 from psplit_eval.catalog import TaskSource
 from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.choosing import chosen_tasks
-from psplit_eval.diverging import PLACEBOS, Diverging, add_divergence
+from psplit_eval.diverging import Diverging, add_divergence
 from psplit_eval.engines import check_engine, find_model, open_backend
+from psplit_eval.errors import PsplitError
 from psplit_eval.files import write_json
 from psplit_eval.harness import Task, load_task
 from psplit_eval.manifest import (
@@ -117,13 +118,17 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         tally = _sample(store, folder, manifest, work, backend, tasks, screen)
         if options.shard:
             return _part_result(folder, options, options.shard, work, tally)
+        notes = []
         if options.divergence and _can_diverge(backend, manifest):
-            prompted = any(mode["system_prompt"] for mode in manifest["modes"])
-            wanted = Diverging(placebos=PLACEBOS if prompted else 0)
-            add_divergence(store, folder, manifest, backend, wanted, yardsticks, screen)
+            try:
+                add_divergence(store, folder, manifest, backend, Diverging(), yardsticks, screen)
+            except PsplitError as error:  # nobody asked for it, and the samples are there
+                notes.append(f"the modes' divergence is not measured: {error}")
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
-        return conclude(store, folder, manifest, options.allow_missing, scorers, yardsticks, tally)
+        return conclude(
+            store, folder, manifest, options.allow_missing, scorers, yardsticks, tally, notes
+        )
 
 
 def _can_diverge(backend: Backend, manifest: Manifest) -> bool:

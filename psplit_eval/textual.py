@@ -15,7 +15,10 @@ from psplit_eval.findings import Finding
 from psplit_eval.markers import marker_findings
 from psplit_eval.twosample import DOCS_AT_MOST, bleu_findings, vector_findings
 
-__all__ = ["TextDoc", "looked_at", "text_findings"]
+__all__ = ["SAMPLES_AT_MOST", "TextDoc", "looked_at", "text_findings"]
+
+SAMPLES_AT_MOST = 16
+"""Samples of a doc in a mode that are read: the first ones."""
 
 Vectors = NDArray[Any]
 

@@ -20,6 +20,7 @@ from psplit_eval.stats import MINIMUM_DOCS, Difference, paired_mean_difference
 from psplit_eval.store import CrossSums
 
 __all__ = [
+    "LEAST_PLACEBOS",
     "Answer",
     "Excess",
     "Margins",
@@ -33,6 +34,8 @@ __all__ = [
 OfPolicies = Mapping[str, Mapping[int, CrossSums]]
 """Policy → doc → sums, of the reference's samples on one task."""
 
+LEAST_PLACEBOS = 3
+"""With fewer nothing is known of how neutral prompts differ among themselves."""
 _DIRECTIONS = {"high": 1, "low": -1}
 """By a mode's role: how its entropy is meant to differ from the reference's."""
 
@@ -71,8 +74,8 @@ class Answer:
 class Excess:
     """By how much a mode exceeds one placebo, both against the reference at the same contexts.
 
-    `difference` in bits a token, mean over tasks; in the direction in which the mode is meant to
-    differ, or that in which it does (`direction` 0: either would do). `p` is one-sided, of the
+    `placebo` may be the reference itself, whose own gap is 0. `difference` in bits a token, mean
+    over tasks; `direction`: 1 if the mode is meant to have more, −1 less. `p` is one-sided, of the
     hypothesis that it is the margin or less; `p_against` that it is more.
     """
 
@@ -124,6 +127,9 @@ def split(
     placebos: Sequence[str],
     margins: Margins,
     alpha: float = ALPHA,
+    *,
+    drawn: str = "",
+    exact: bool = True,
 ) -> Split:
     """Decide whether KL and entropy gap exceed every placebo's by more than a margin.
 
@@ -131,7 +137,11 @@ def split(
     of a false yes (intersection–union test, Berger 1982). 'No' where one of them does not, tested
     at α over their number (Bonferroni). At the contexts of the reference's samples, paired by doc;
     plain mean over tasks with MINIMUM_DOCS docs or more. A mode of role high is meant to have more
-    entropy than the reference, one of role low less, any other to differ.
+    entropy than the reference, one of role low less. Any other goes its own way: the sign of its
+    gap, which costs both p a factor of 2. The gap itself has to exceed the margin, too: the
+    reference is a placebo whose gap is 0. No yes with fewer than LEAST_PLACEBOS, nor anything but
+    inconclusive where numbers are not `exact`: differences of bounds bound nothing. `drawn`: how
+    contexts were drawn, where not at temperature 1 without truncation.
     """
     tasks = [name for name, sums in by_task.items() if _enough(sums, reference, [mode, *placebos])]
     pairs = [Pair.of(by_task[name][reference], by_task[name][mode]) for name in tasks]
@@ -143,15 +153,27 @@ def split(
         nothing = Pair.of({}, {}).entropy()
         answer = Answer("split", reference, mode, Verdict.INCONCLUSIVE, why)
         return Split(answer, nothing, nothing, [], [])
+    kl = mean_over_tasks([pair.divergence() for pair in pairs])
+    entropy = mean_over_tasks([pair.entropy() for pair in pairs])
+    meant = _DIRECTIONS.get(role, 0)
+    direction = meant or (1 if entropy.difference >= 0 else -1)
+    ways = 1 if meant else 2
     excesses = [
         excess
         for placebo in placebos
-        for excess in _excesses(placebo, mode, _DIRECTIONS.get(role, 0), by_task, tasks, margins)
+        for excess in _excesses(placebo, mode, direction, ways, by_task, tasks, margins)
     ]
-    kl = mean_over_tasks([pair.divergence() for pair in pairs])
-    entropy = mean_over_tasks([pair.entropy() for pair in pairs])
+    if placebos:
+        gap = _excess("entropy", reference, entropy, margins.entropy, direction, ways)
+        excesses.append(gap)
     evidence = _split_evidence(reference, kl, entropy, excesses, tasks)
     verdict = _of_excesses(excesses, alpha)
+    if verdict is Verdict.YES and len(placebos) < LEAST_PLACEBOS:
+        verdict = Verdict.INCONCLUSIVE
+    if not exact:
+        verdict = Verdict.INCONCLUSIVE
+        evidence += "; bounds from the most probable tokens, which decide nothing"
+    evidence += f"; contexts drawn at {drawn}" if drawn else ""
     answer = Answer("split", reference, mode, verdict, evidence)
     return Split(answer, kl, entropy, excesses, tasks)
 
@@ -174,6 +196,7 @@ def _excesses(
     placebo: str,
     mode: str,
     direction: int,
+    ways: int,
     by_task: Mapping[str, OfPolicies],
     tasks: Sequence[str],
     margins: Margins,
@@ -182,16 +205,18 @@ def _excesses(
     kl = mean_over_tasks([pair.divergence() for pair in pairs])
     yield _excess("kl", placebo, kl, margins.kl, 1)
     entropy = mean_over_tasks([pair.entropy() for pair in pairs])
-    yield _excess("entropy", placebo, entropy, margins.entropy, direction)
+    yield _excess("entropy", placebo, entropy, margins.entropy, direction, ways)
 
 
-def _excess(measure: str, placebo: str, found: Difference, margin: float, direction: int) -> Excess:
-    if direction:
-        decision = decide(found, Claim.SUPERIOR, margin, direction > 0)
-        return Excess(measure, placebo, found, margin, direction, decision.p, decision.p_against)
-    ways = [decide(found, Claim.SUPERIOR, margin, up) for up in (True, False)]
-    p = min(1.0, 2 * min(way.p for way in ways))
-    return Excess(measure, placebo, found, margin, 0, p, max(way.p_against for way in ways))
+def _excess(
+    measure: str, placebo: str, found: Difference, margin: float, direction: int, ways: int = 1
+) -> Excess:
+    """`ways`: how many directions there were to choose from."""
+    decision = decide(found, Claim.SUPERIOR, margin, direction > 0)
+    p, against = (
+        min(1.0, ways * p) if p == p else math.nan for p in (decision.p, decision.p_against)
+    )
+    return Excess(measure, placebo, found, margin, direction, p, against)
 
 
 def _of_excesses(excesses: Sequence[Excess], alpha: float) -> Verdict:
@@ -215,27 +240,25 @@ def _split_evidence(
             f"KL {_interval(kl)}, entropy {_interval(entropy, sign=True)}; no placebo says what "
             f"any other prompt would do; {where}"
         )
-    beyond = [_beyond(_least(excesses, measure)) for measure in ("kl", "entropy")]
+    number = sum(excess.measure == "kl" for excess in excesses)
+    beyond = [_beyond(_least(excesses, measure), number) for measure in ("kl", "entropy")]
     return (
         f"KL {_interval(kl)}, {beyond[0]}; entropy {_interval(entropy, sign=True)}, {beyond[1]}; "
         f"{where}"
     )
 
 
-def _beyond(excess: Excess) -> str:
-    least = {1: "more than ", -1: "less than -", 0: "more than ±"}[excess.direction]
+def _beyond(excess: Excess, number: int) -> str:
+    least = "more than " if excess.direction > 0 else "less than -"
     found = _interval(excess.difference, sign=True)
-    return f"{found} beyond {excess.placebo}, the nearest (needs {least}{excess.margin:g})"
+    of = f"the nearest of {number}" if number > 1 else "the only placebo"
+    return f"{found} beyond {excess.placebo}, {of} (needs {least}{excess.margin:g})"
 
 
 def _least(excesses: Sequence[Excess], measure: str) -> Excess:
-    """The placebo that the mode exceeds least."""
-
-    def reach(excess: Excess) -> float:
-        value = excess.difference.difference
-        return value * excess.direction if excess.direction else abs(value)
-
-    return min((e for e in excesses if e.measure == measure), key=reach)
+    """The placebo that the mode exceeds least; the reference where it is that."""
+    ours = (excess for excess in excesses if excess.measure == measure)
+    return min(ours, key=lambda e: e.difference.difference * e.direction)
 
 
 def _interval(found: Difference, sign: bool = False) -> str:

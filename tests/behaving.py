@@ -6,7 +6,9 @@ from psplit_eval.behaviour import Compared, read_behaviour
 from psplit_eval.store import CrossScore, Doc, Sample, Store
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 8}
-PROMPTS = {"normal": None, "high": "Be wild.", "low": "Be calm.", "placebo_1": "Sit."}
+PROMPTS = {"normal": None, "high": "Be wild.", "low": "Be calm."}
+PLACEBOS = {"placebo_1": "Sit.", "placebo_2": "Stand.", "placebo_3": "Lie."}
+PROMPTS |= PLACEBOS
 ROLES = {"normal": "normal", "high": "high", "low": "low"}
 
 
@@ -23,7 +25,7 @@ def policy(name, prompt="", role=None):
     return entry(name, prompt, role=role, placebo=name.startswith("placebo"))
 
 
-def manifest(modes=("normal", "high"), policies=("normal", "high", "placebo_1"), **more):
+def manifest(modes=("normal", "high"), policies=("normal", "high", *PLACEBOS), **more):
     """`policies` None: nothing was scored. Names or entries."""
     content = {
         "modes": [mode(m) if isinstance(m, str) else m for m in modes],
@@ -77,7 +79,7 @@ def opened(folder):
 SPLIT = {
     ("normal", "normal"): (0.0, 2.0),
     ("normal", "high"): (0.8, 2.6),
-    ("normal", "placebo_1"): (0.05, 2.0),
+    **{("normal", name): (0.05, 2.0) for name in PLACEBOS},
     ("high", "high"): (0.0, 2.6),
     ("high", "normal"): (0.5, 2.0),
 }

@@ -118,14 +118,17 @@ def test_margins_are_those_of_the_page():
 
 def test_every_placebo_has_to_be_exceeded_in_both():
     near, far = (0.02, 1.01), (0.4, 1.4)
-    assert verdict("high", mode=far, one=near, other=near) == "yes"
+    assert verdict("high", mode=far, one=near, other=near, third=near) == "yes"
+    assert verdict("high", mode=far, one=near, other=near) == "inconclusive"  # two are too few
     assert verdict("high", mode=far, one=near, other=far) == "no"
     assert verdict("high", mode=(0.4, 1.02), one=near, other=near) == "no"
 
 
 def test_the_role_gives_the_direction():
     near, lower = (0.02, 1.01), (0.4, 0.5)
-    verdicts = [verdict(role, mode=lower, one=near) for role in ("high", "low", "other")]
+    verdicts = [
+        verdict(role, mode=lower, a=near, bb=near, ccc=near) for role in ("high", "low", "other")
+    ]
     assert verdicts == ["no", "yes", "yes"]
 
 
@@ -136,7 +139,7 @@ def test_without_a_placebo_nothing_is_decided():
 def test_placebos_are_those_of_the_page():
     assert f"There are {PLACEBOS} by default" in FLAT
     assert f"(`--placebos N`, 0 to {MOST_PLACEBOS})" in FLAT
-    assert f"Bonferroni: {2 * PLACEBOS} with three placebos" in FLAT
+    assert f"Bonferroni: {2 * PLACEBOS + 1} with three placebos" in FLAT
     shown = dict(row[:2] for row in rows("Placebos")[2:])
     texts = placebo_prompts(40, lambda text: len(text.split()), PLACEBOS)
     names = [f"placebo_{i}" for i in range(1, PLACEBOS + 1)]

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from behaving import PLAIN, SPLIT, behaviour, fill, manifest, mode, opened, policy, sample
+from behaving import PLACEBOS, PLAIN, SPLIT, behaviour, fill, manifest, mode, opened, policy, sample
 
 from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.arms import Arm
@@ -46,7 +46,7 @@ def test_modes_far_apart_are_split(store):
     fill(store, SPLIT)
     found = behaviour(store, manifest())
     assert verdicts(found) == {("split", "normal", "high"): "yes"}
-    assert found.placebos == {"placebo_1": "Sit."}
+    assert found.placebos == PLACEBOS
     content = written(found)
     assert (content["format"], content["reference"]) == (1, "normal")
     assert content["splits"][0]["kl_bits"]["value"] == pytest.approx(0.8, abs=0.05)
@@ -74,7 +74,7 @@ def test_a_manifest_without_roles_is_read(store):
     for each in (*content["modes"], *content["divergence"]["policies"]):
         del each["role"]
     found = behaviour(store, content)
-    assert found.splits[0].excesses[1].direction == 0  # of no role: either direction will do
+    assert found.splits[0].excesses[1].direction == 1  # of no role: the one that it takes
 
 
 def test_one_mode_has_no_answers(store):
@@ -97,7 +97,7 @@ def test_two_modes_of_one_prompt_are_not_split_whatever_was_scored(store):
 def test_modes_that_were_tried_without_samples_are_answered_too(store):
     low = {("normal", "low"): (0.7, 1.2), ("high", "low"): (0.9, 1.2)}
     fill(store, SPLIT | low)
-    found = behaviour(store, manifest(policies=["normal", "high", "low", "placebo_1"]))
+    found = behaviour(store, manifest(policies=["normal", "high", "low", *PLACEBOS]))
     assert verdicts(found) == {
         ("split", "normal", "high"): "yes", ("split", "normal", "low"): "yes"
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Tables of how modes behave: what stands in which cell."""
 
 import pytest
-from behaving import SPLIT, behaviour, fill, manifest, mode, opened, policy
+from behaving import PLACEBOS, SPLIT, behaviour, fill, manifest, mode, opened, policy
 
 from psplit_eval.behaviour_tables import behaviour_tables
 
@@ -20,7 +20,7 @@ def tables(tmp_path):
 
 
 LOW = {("normal", "low"): (0.7, 1.2), ("normal", "mine"): (0.6, 2.9)}
-EVERY = ["normal", "high", "low", policy("mine", "Be odd."), "placebo_1"]
+EVERY = ["normal", "high", "low", policy("mine", "Be odd."), *PLACEBOS]
 
 
 def test_every_excess_has_a_row_with_its_margin_and_direction(tables):
@@ -29,7 +29,7 @@ def test_every_excess_has_a_row_with_its_margin_and_direction(tables):
     assert margins == {
         ("high", "KL"): "0.1", ("high", "entropy"): "0.05",
         ("low", "KL"): "0.1", ("low", "entropy"): "−0.05",
-        ("mine", "KL"): "0.1", ("mine", "entropy"): "±0.05",
+        ("mine", "KL"): "0.1", ("mine", "entropy"): "0.05",
     }  # fmt: skip
     high = next(row for row in table.rows if row[:2] == ("high", "KL"))
     assert high[2] == "placebo_1"

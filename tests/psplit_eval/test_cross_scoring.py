@@ -132,7 +132,7 @@ def worth(policy, doc=0):
 
 def test_every_sample_is_scored_under_every_mode_and_the_references_under_placebos(store):
     fill(store, grid())
-    assert score(store) == 12 * 3 + 6 * 3
+    assert score(store) == 12 * 3 + 6 * 2
     found = stored(store)
     assert {key[3] for key in found if key[0] == "normal"} == {
         "normal", "high", "low", "placebo_1", "placebo_2"

@@ -45,7 +45,7 @@ def policies(docs=20, spread=0.02, rng=RNG, **levels):
     return made
 
 
-PLACEBOS = {"p1": (0.02, 0.0), "p2": (0.05, 0.01)}
+PLACEBOS = {"p1": (0.02, 0.0), "p2": (0.05, 0.01), "p3": (0.03, 0.0)}
 
 
 def decided(role="high", margins=MARGINS, placebos=PLACEBOS, tasks=1, **mode):
@@ -59,11 +59,12 @@ def test_a_mode_beyond_every_placebo_is_a_policy_of_its_own():
     assert found.kl.difference == pytest.approx(0.5, abs=0.02)
     assert found.entropy.difference == pytest.approx(0.3, abs=0.02)
     assert {(e.measure, e.placebo) for e in found.excesses} == {
-        (measure, placebo) for measure in ("kl", "entropy") for placebo in PLACEBOS
+        ("entropy", "normal"),
+        *((measure, placebo) for measure in ("kl", "entropy") for placebo in PLACEBOS),
     }
     nearest = next(e for e in found.excesses if (e.measure, e.placebo) == ("kl", "p2"))
     assert nearest.difference.difference == pytest.approx(0.45, abs=0.02)
-    assert "beyond p2, the nearest (needs more than 0.1)" in found.answer.evidence
+    assert "beyond p2, the nearest of 3 (needs more than 0.1)" in found.answer.evidence
     assert found.tasks == ["t0"]
 
 
@@ -92,14 +93,44 @@ def test_entropy_differs_in_the_direction_of_the_role(role, gap, verdict):
 def test_other_margins_may_give_other_answers():
     assert decided(kl=0.5, gap=0.3, margins=Margins(kl=0.6)).answer.verdict is NO
     assert decided(kl=0.5, gap=0.3, margins=Margins(entropy=0.4)).answer.verdict is NO
-    assert decided(kl=0.14, gap=0.3, placebos={"p": (0.0, 0.0)}).answer.verdict is YES
+    nothing = dict.fromkeys(PLACEBOS, (0.0, 0.0))
+    assert decided(kl=0.14, gap=0.3, placebos=nothing).answer.verdict is YES
+
+
+def test_the_gap_itself_has_to_exceed_the_margin_too():
+    """A mode with less entropy than the reference, whose placebos have less still."""
+    cold = dict.fromkeys(PLACEBOS, (0.02, -0.4))
+    found = decided(kl=0.5, gap=-0.14, placebos=cold)
+    assert found.answer.verdict is NO
+    assert "beyond normal, the nearest" in found.answer.evidence
+
+
+def test_a_mode_amid_the_placebos_is_no_policy_of_its_own_whatever_its_role():
+    wide = {"p1": (0.02, -0.4), "p2": (0.02, 0.35), "p3": (0.02, -0.3)}
+    assert decided("other", kl=0.5, gap=0.01, placebos=wide).answer.verdict is NO
+
+
+def test_two_placebos_are_too_few_for_a_yes():
+    few = {name: PLACEBOS[name] for name in ("p1", "p2")}
+    assert decided(kl=0.5, gap=0.3, placebos=few).answer.verdict is OPEN
+    assert decided(kl=0.06, gap=0.3, placebos=few).answer.verdict is NO
+
+
+def test_bounds_decide_nothing_and_other_temperatures_are_said():
+    made = {"t": policies(mode=(0.5, 0.3), **PLACEBOS)}
+    found = split("normal", "mode", "high", made, list(PLACEBOS), MARGINS, exact=False)
+    assert found.answer.verdict is OPEN
+    assert "bounds from the most probable tokens" in found.answer.evidence
+    warm = split("normal", "mode", "high", made, list(PLACEBOS), MARGINS, drawn="temperature 0.6")
+    assert warm.answer.verdict is YES
+    assert warm.answer.evidence.endswith("; contexts drawn at temperature 0.6")
 
 
 def test_p_values_are_those_of_students_t():
     """One task, equal lengths: the excess is a mean of docs' differences in bits a token."""
     made = policies(mode=(0.2, 0.2), p=(0.05, 0.0))
-    found = split("normal", "mode", "high", {"t": made}, ["p"], MARGINS)
-    kl, entropy = found.excesses
+    found = split("normal", "mode", "high", {"t": made}, ["p"] * 3, MARGINS)
+    kl, entropy = found.excesses[:2]
     gaps = [(made["mode"][d].kl_sum_bits - made["p"][d].kl_sum_bits) / TOKENS for d in range(20)]
     assert kl.p == pytest.approx(
         scipy_stats.ttest_1samp(gaps, 0.1, alternative="greater").pvalue, rel=1e-6
@@ -110,9 +141,9 @@ def test_p_values_are_those_of_students_t():
     assert (entry["n_docs"], entry["margin"]) == (20, 0.05)
 
 
-@pytest.mark.parametrize(("p", "verdict"), [(0.02, OPEN), (0.013, OPEN), (0.012, NO)])
+@pytest.mark.parametrize(("p", "verdict"), [(0.02, OPEN), (0.0105, OPEN), (0.0095, NO)])
 def test_a_no_is_tested_at_its_share_of_alpha(p, verdict):
-    """Bonferroni: one of four excesses is below its margin with this p, and 0.05 / 4 = 0.0125."""
+    """Bonferroni: one of five excesses is below its margin with this p, and 0.05 / 5 = 0.01."""
     noise = np.random.default_rng(0).normal(0, 1, 20)
     noise = (noise - noise.mean()) / noise.std(ddof=1)
     level = 0.1 - float(scipy_stats.t.isf(p, 19)) * 0.01 / math.sqrt(20)
@@ -142,11 +173,11 @@ def test_tasks_weigh_the_same_and_those_of_few_docs_are_left_out():
         "big": policies(docs=90, mode=(0.5, 0.5), p=(0.0, 0.0)),
         "unscored": {"normal": policies()["normal"]},
     }
-    found = split("normal", "mode", "high", by_task, ["p"], MARGINS)
+    found = split("normal", "mode", "high", by_task, ["p"] * 3, MARGINS)
     assert found.tasks == ["small", "big"]
     assert found.kl.difference == pytest.approx(0.4, abs=0.02)
     assert found.answer.verdict is YES
-    nothing = split("normal", "mode", "high", {"few": by_task["few"]}, ["p"], MARGINS)
+    nothing = split("normal", "mode", "high", {"few": by_task["few"]}, ["p"] * 3, MARGINS)
     assert nothing.answer.verdict is OPEN
     assert "no task has 5 docs or more" in nothing.answer.evidence
     assert math.isnan(nothing.kl.difference)
@@ -157,9 +188,11 @@ def test_docs_that_are_not_whole_say_nothing():
     made = policies(mode=(0.5, 0.3), p=(0.0, 0.0))
     made["mode"][0] = made["mode"][0]._replace(kl_sum_bits=math.nan)
     made["p"][1] = made["p"][1]._replace(samples=3, tokens=40)
-    found = split("normal", "mode", "high", {"t": made}, ["p"], MARGINS)
+    found = split("normal", "mode", "high", {"t": made}, ["p"] * 3, MARGINS)
     assert found.answer.verdict is YES
-    assert {excess.difference.n for excess in found.excesses} == {18}
+    assert [excess.difference.n for excess in found.excesses] == [18] * 6 + [
+        19
+    ]  # the last: no placebo
 
 
 def test_a_task_of_few_whole_docs_does_not_spoil_the_others():
@@ -167,16 +200,16 @@ def test_a_task_of_few_whole_docs_does_not_spoil_the_others():
     few = policies(mode=(0.5, 0.3), p=(0.0, 0.0))
     for doc in range(16):
         few["p"][doc] = few["p"][doc]._replace(entropy_sum_bits=math.nan)
-    found = split("normal", "mode", "high", {"few": few, "good": good}, ["p"], MARGINS)
+    found = split("normal", "mode", "high", {"few": few, "good": good}, ["p"] * 3, MARGINS)
     assert (found.answer.verdict, found.tasks) == (YES, ["good"])
-    assert split("normal", "mode", "high", {"few": few}, ["p"], MARGINS).answer.verdict is OPEN
+    assert split("normal", "mode", "high", {"few": few}, ["p"] * 3, MARGINS).answer.verdict is OPEN
 
 
 def test_texts_without_a_token_leave_everything_undefined():
     silent = {
         name: sums(name, np.zeros(6), np.zeros(6), tokens=0) for name in ("normal", "mode", "p")
     }
-    found = split("normal", "mode", "high", {"t": silent}, ["p"], MARGINS)
+    found = split("normal", "mode", "high", {"t": silent}, ["p"] * 3, MARGINS)
     assert found.answer.verdict is OPEN
     assert found.excesses[0].to_dict()["excess"] is None
     assert found.answer.evidence.startswith("KL undefined, undefined beyond p")
@@ -196,7 +229,7 @@ def test_the_level_is_kept_where_the_excess_is_the_margin():
     said = {YES: 0, NO: 0, OPEN: 0}
     for _ in range(runs):
         made = policies(15, 0.1, rng, mode=(0.15, 0.9), p=(0.05, 0.0))
-        said[split("normal", "mode", "high", {"t": made}, ["p"], MARGINS).answer.verdict] += 1
+        said[split("normal", "mode", "high", {"t": made}, ["p"] * 3, MARGINS).answer.verdict] += 1
     assert 0.01 * runs < said[YES] < 0.083 * runs
     assert said[NO] < 0.083 * runs
 
