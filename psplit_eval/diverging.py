@@ -174,7 +174,7 @@ def check_others(manifest: Manifest, wanted: Diverging) -> None:
                 "prompts are not known; sample it with psplit-eval run"
             )
     if not any(mode["system_prompt"] for mode in sampled.values()) and (
-        wanted.others or wanted.placebos or wanted.given
+        wanted.others or wanted.placebos != 0 or wanted.given
     ):
         raise UsageError(
             "the run has no mode with a system prompt, in whose place another could be put; "

@@ -120,8 +120,10 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
             return _part_result(folder, options, options.shard, work, tally)
         notes = []
         if options.divergence and _can_diverge(backend, manifest):
+            prompted = any(mode["system_prompt"] for mode in manifest["modes"])
+            wanted = Diverging(placebos=None if prompted else 0)
             try:
-                add_divergence(store, folder, manifest, backend, Diverging(), yardsticks, screen)
+                add_divergence(store, folder, manifest, backend, wanted, yardsticks, screen)
             except PsplitError as error:  # nobody asked for it, and the samples are there
                 notes.append(f"the modes' divergence is not measured: {error}")
         screen.say("scoring and writing the report")

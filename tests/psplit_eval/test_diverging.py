@@ -154,7 +154,7 @@ def test_a_model_of_two_policies_is_split(split_run):
     assert split["tasks"] == ["psplit_sums"]
     assert split["kl_bits"]["ci_low"] > 1
     assert split["entropy_gap_bits"]["ci_low"] > 1
-    assert len(split["beyond_placebos"]) == 6
+    assert len(split["beyond_placebos"]) == 7  # two of each placebo, and the gap itself
     assert all(each["excess"] > 1 and each["p"] < 1e-3 for each in split["beyond_placebos"])
     check_entropies(split_run)
 
@@ -264,7 +264,7 @@ def test_diverge_scores_each_sample_once_and_no_more_the_next_time(run, calls, c
     assert diverge(run, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     # 24 samples under 2 modes, and 12 of normal under itself again and 3 placebos
-    assert said["scored"] == 24 * 2 + 12 * 4
+    assert said["scored"] == 24 * 2 + 12 * 3
     assert len(calls) == 24 + 12
     assert len(cross_scores(run)) == 24 * 2 + 12 * 3
     assert {a["question"] for a in said["answers"]} == {"split", "accuracy kept"}
