@@ -48,7 +48,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 
 figures: run
 	mkdir -p figures/quick
-	cp $(RUN_DIR)/plots/* $(RUN_DIR)/leaderboard.csv $(RUN_DIR)/comparison.json figures/quick/
+	cp $(RUN_DIR)/plots/* $(RUN_DIR)/leaderboard.csv $(RUN_DIR)/comparison.json $(RUN_DIR)/divergence.json figures/quick/
 
 clean:
 	rm -rf $(VENV) build dist

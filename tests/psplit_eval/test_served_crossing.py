@@ -139,7 +139,7 @@ def test_responses_drawn_as_other_tokens_are_counted(tiny, known, exact):
 def test_a_server_that_does_not_score_is_one_clear_line(options, words, tiny, known):
     with (
         FaultServer(judge=PromptScores(tiny, **options)) as server,
-        pytest.raises(UsageError, match="score with --backend hf or vllm") as raised,
+        pytest.raises(UsageError, match="sample it with --backend hf") as raised,
     ):
         scored(known, server)
     assert words in str(raised.value)
