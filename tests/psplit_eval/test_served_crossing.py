@@ -144,7 +144,6 @@ def test_a_server_that_does_not_score_is_one_clear_line(options, words, tiny, kn
         scored(known, server)
     assert words in str(raised.value)
     assert server.url in str(raised.value)
-    assert "--no-divergence" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
