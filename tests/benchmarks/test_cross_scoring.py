@@ -43,3 +43,11 @@ def test_the_tree_saves_a_quarter():
     quick = H100["without"]["quick float32"]
     assert 1 - quick["context_runs"] / (2 * quick["tokens"]) == pytest.approx(0.25, abs=0.02)
     assert "saves a quarter of the tokens" in PAGE
+
+
+def test_the_cpu_took_what_is_said():
+    found = json.loads((ROOT / "benchmarks" / "results" / "cross_scoring_cpu.json").read_text())
+    took, drawing = found["modes_and_three_placebos_seconds"], found["sampling_cpu_seconds"]
+    said = f"took {took:.0f} s, beside {drawing:.0f} processor seconds of\nsampling"
+    assert said in PAGE
+    assert f"{took / drawing:.1f} times as long" in PAGE
