@@ -345,8 +345,8 @@ def doc_solutions(
 
     `answer` says what a right sample answers, for tasks with several right answers to a question;
     answers that mean the same count once (`accuracy.answer_groups`), over both modes. Without it
-    `answers` is None. psplit's accuracy tasks need none: a sample is right where it means the one
-    reference answer, so there the number of distinct right answers is 0 or 1.
+    `answers` is None, but of psplit's accuracy tasks: there a sample is right where it means the
+    one reference answer, so all right samples are one class.
     """
     metric = "correct" if scorer.kind == "accuracy" else scorer.primary
     graded = [_graded(store, scorer, task, mode, metric) for mode in (mode_a, mode_b)]
@@ -357,6 +357,8 @@ def doc_solutions(
     def side(arm: int, doc_id: int) -> Solutions:
         samples, right = graded[arm][doc_id]
         known = classes.get(doc_id, ((), ()))[arm] if answer else None
+        if answer is None and scorer.kind == "accuracy":
+            known = (right,)  # right samples mean the one reference answer
         return Solutions(samples, right, known, tokens[arm].get(doc_id, math.nan))
 
     return [DocSolutions(doc_id, side(0, doc_id), side(1, doc_id)) for doc_id in shared]

@@ -318,9 +318,12 @@ def store(tmp_path):
 
 
 def test_solutions_are_read_from_what_the_store_has_graded(store):
-    """A truncated sample is wrong, a failed one is none, a doc of one mode is left out."""
+    """A truncated sample is wrong, a failed one is none, a doc of one mode is left out. Right
+    samples mean the one reference answer: different right answers among k are pass@k."""
     (found,) = doc_solutions(store, BOXED, "t", "normal", "high")
-    assert found == DocSolutions(0, Solutions(3, 1, None, 7.0), Solutions(1, 1, None, 5.0))
+    assert found == DocSolutions(0, Solutions(3, 1, (1,), 7.0), Solutions(1, 1, (1,), 5.0))
+    numbers = values([found])
+    assert numbers["distinct_right_a_at_1"] == pytest.approx(1 / 3)
 
 
 def test_right_answers_that_mean_the_same_are_one_over_both_modes(store):
