@@ -1,0 +1,364 @@
+"""Rubrics: what a judge is asked, as YAML in judges/ or a user's file, and the questions they make.
+
+A rubric has dimensions with anchored levels on one scale of whole numbers, and one question that
+compares two texts. A bad file gets an error that names the line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from psplit_eval.errors import DataError, UnknownNameError
+from psplit_eval.fencing import UNTRUSTED, fence_code, fenced, neutralised
+from psplit_eval.files import disk_errors
+from psplit_eval.replies import LABELS, Choice, Form, Scores
+from psplit_eval.requests import digest
+from psplit_eval.suites import shipped_folder
+from psplit_eval.text import shortened
+
+__all__ = ["Dimension", "Question", "Rubric", "find_rubric", "read_rubric", "rubric_names"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FIELDS: Mapping[str, tuple[str, bool]] = {
+    "name": ("a name of lower-case letters, digits and _", True),
+    "version": ("a whole number from 1 on", True),
+    "about": ("a text", True),
+    "tasks": ("a list of task names or patterns", False),
+    "text": ("what the judged text is called", False),
+    "prompt": ("what the text answers is called", False),
+    "scale": ("{low: 0, high: 10}, whole numbers, low below high", True),
+    "instructions": ("a text", True),
+    "reason": ("true or false", False),
+    "primary": ("one of the dimensions", True),
+    "dimensions": ("dimensions by name", True),
+    "comparison": ("a question about two texts", True),
+}
+"""Field → what is expected, and whether it must be there."""
+_WIDEST = 100
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a judge is asked: system and user message, and the form of its answer.
+
+    `about` names it for judges whose answers were recorded; no other judge sees it.
+    """
+
+    system: str
+    user: str
+    form: Form
+    about: str = ""
+
+    def content_hash(self, judge: str) -> str:
+        """SHA-256 of all that the judge's answer depends on."""
+        return digest(judge, self.system, self.user, self.form.schema())
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One thing that is scored; `levels`: score → what a text of that score is like."""
+
+    name: str
+    question: str
+    levels: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """What texts are judged by.
+
+    `low` and `high`: ends of the scale. `primary`: the dimension that decides. `tasks`: patterns of
+    the tasks that it is for. `text` and `prompt`: what the judged text is called, and what it
+    answers. `reason`: a judge that writes gives a reason first.
+    """
+
+    name: str
+    version: int
+    about: str
+    tasks: tuple[str, ...]
+    text: str
+    prompt: str
+    low: int
+    high: int
+    instructions: str
+    reason: bool
+    primary: str
+    dimensions: tuple[Dimension, ...]
+    comparison: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the dimensions."""
+        return tuple(dimension.name for dimension in self.dimensions)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over everything that a judge is asked with; names and tasks are no part of it."""
+        parts = (self.scores(), self._system(self.scores()), self._system(self.choice()))
+        return digest(*map(str, parts), self.primary)
+
+    def is_for(self, task: str) -> bool:
+        """Whether one of its patterns fits to a task's name."""
+        return any(fnmatchcase(task, pattern) for pattern in self.tasks)
+
+    def scores(self, writes: bool = True) -> Scores:
+        """The form of scores; `writes`: with a reason, where the rubric wants one."""
+        return Scores(self.names, self.low, self.high, self.reason and writes)
+
+    def choice(self, writes: bool = True) -> Choice:
+        """The form of a comparison."""
+        return Choice(reason=self.reason and writes)
+
+    def score_question(
+        self,
+        prompt: str,
+        text: str,
+        *,
+        writes: bool = True,
+        repeat: int = 0,
+        special: tuple[str, ...] = (),
+        about: str = "",
+    ) -> Question:
+        """Score one text. `repeat`: the same question with other codes; `special`: the judge's own
+        control tokens."""
+        form = self.scores(writes)
+        code = fence_code(f"{prompt}\0{text}", repeat)
+        parts = [(self.prompt, prompt)] if prompt else []
+        user = self._user([*parts, (self.text, text)], code, special)
+        ask = f"Score the {self.text} on every dimension."
+        return Question(self._system(form), f"{user}\n\n{ask}", form, about)
+
+    def choice_question(
+        self,
+        prompt: str,
+        texts: tuple[str, str],
+        *,
+        writes: bool = True,
+        repeat: int = 0,
+        special: tuple[str, ...] = (),
+        about: str = "",
+    ) -> Question:
+        """Compare two texts, shown in their order."""
+        form = self.choice(writes)
+        code = fence_code("\0".join([prompt, *texts]), repeat)
+        named = [(f"{self.text} {label}", text) for label, text in zip(LABELS, texts, strict=True)]
+        parts = [(self.prompt, prompt)] if prompt else []
+        user = self._user([*parts, *named], code, special)
+        return Question(self._system(form), f"{user}\n\n{self.comparison}", form, about)
+
+    def _user(self, parts: list[tuple[str, str]], code: str, special: tuple[str, ...]) -> str:
+        return "\n\n".join(fenced(name, neutralised(text, special), code) for name, text in parts)
+
+    def _system(self, form: Form) -> str:
+        scored = isinstance(form, Scores)
+        lines = [f"You judge a {self.text}. {self.about}", self.instructions.strip(), UNTRUSTED]
+        if scored:
+            lines += [f"Scores are whole numbers from {self.low} to {self.high}."]
+            lines += map(_anchored, self.dimensions)
+        else:
+            criteria = "\n".join(f"- {d.name}: {d.question}" for d in self.dimensions)
+            lines += [
+                f"You compare two texts, called {LABELS[0]} and {LABELS[1]}. Which of them comes "
+                f"first says nothing. What counts:\n{criteria}",
+                self.comparison.strip(),
+            ]
+        lines.append(f"Answer with one JSON object and nothing else: {form.example()}")
+        return "\n\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of the YAML."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "about": self.about,
+            "tasks": list(self.tasks),
+            "text": self.text,
+            "prompt": self.prompt,
+            "scale": {"low": self.low, "high": self.high},
+            "instructions": self.instructions,
+            "reason": self.reason,
+            "primary": self.primary,
+            "dimensions": {
+                d.name: {"question": d.question, "levels": dict(d.levels)} for d in self.dimensions
+            },
+            "comparison": self.comparison,
+        }
+
+
+def _anchored(dimension: Dimension) -> str:
+    levels = "\n".join(f"  {score}: {text}" for score, text in sorted(dimension.levels.items()))
+    return f"{dimension.name}: {dimension.question}\n{levels}"
+
+
+def rubric_names() -> list[str]:
+    """Of the rubrics that psplit ships."""
+    return sorted(path.stem for path in _shipped())
+
+
+def _shipped() -> Iterator[Path]:
+    for path in sorted(shipped_folder("judges").glob("*.yaml")):
+        if "dimensions:" in path.read_text(encoding="utf-8"):
+            yield path
+
+
+def find_rubric(name: str) -> Rubric:
+    """A shipped rubric by its name, or a file. Raises UnknownNameError or DataError."""
+    if name in rubric_names():
+        return read_rubric(shipped_folder("judges") / f"{name}.yaml")
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return read_rubric(path)
+    raise UnknownNameError("rubric (or a .yaml file)", name, rubric_names())
+
+
+def read_rubric(path: Path) -> Rubric:
+    """The rubric in a YAML file. Raises DataError that names the line."""
+    if not path.is_file():
+        raise DataError(f"rubric {str(path)!r}: no such file; give a YAML file or a shipped name")
+    with disk_errors(path):
+        content = path.read_bytes()
+    try:
+        root = yaml.compose(content.decode("utf-8"), yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: {error.reason}, expected UTF-8; save it as such") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or "no YAML"
+        raise DataError(f"{path}, line {line}: {problem}; correct it") from error
+    return _Reader(path).rubric(root)
+
+
+class _Reader:
+    """Reads a composed file; every complaint names the line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def rubric(self, root: yaml.Node | None) -> Rubric:
+        if root is None:
+            self._fail(None, "an empty file", "a rubric (judges/story.yaml is an example)")
+        nodes = self._mapping(root, "a rubric")
+        for name, (key, _) in nodes.items():
+            if name not in _FIELDS:
+                self._fail(key, f"field {name!r}", f"one of {', '.join(_FIELDS)}")
+        for name, (what, needed) in _FIELDS.items():
+            if needed and name not in nodes:
+                self._fail(root, f"no field {name!r}", what)
+        values = {name: node for name, (_, node) in nodes.items()}
+        low, high = self._scale(values["scale"])
+        dimensions = self._dimensions(values["dimensions"], low, high)
+        primary = self._text(values["primary"], "primary")
+        if primary not in [d.name for d in dimensions]:
+            known = ", ".join(d.name for d in dimensions)
+            self._fail(values["primary"], f"primary {primary!r}", f"one of {known}")
+        name = self._text(values["name"], "name")
+        if not _NAME.fullmatch(name):
+            self._fail(values["name"], f"name {name!r}", _FIELDS["name"][0])
+        return Rubric(
+            name=name,
+            version=self._whole(values["version"], "version", 1, 10**6),
+            about=self._text(values["about"], "about"),
+            tasks=self._texts(values["tasks"]) if "tasks" in values else (),
+            text=self._word(values, "text", "text"),
+            prompt=self._word(values, "prompt", "prompt"),
+            low=low,
+            high=high,
+            instructions=self._text(values["instructions"], "instructions"),
+            reason=self._flag(values["reason"]) if "reason" in values else True,
+            primary=primary,
+            dimensions=dimensions,
+            comparison=self._text(values["comparison"], "comparison"),
+        )
+
+    def _dimensions(self, node: yaml.Node, low: int, high: int) -> tuple[Dimension, ...]:
+        found = []
+        for name, (key, inner) in self._mapping(node, _FIELDS["dimensions"][0]).items():
+            if not _NAME.fullmatch(name) or name == "reason":
+                self._fail(key, f"dimension {name!r}", _FIELDS["name"][0] + ", not 'reason'")
+            parts = self._mapping(inner, "question and levels")
+            for part, (place, _) in parts.items():
+                if part not in ("question", "levels"):
+                    self._fail(place, f"field {part!r} of {name}", "question and levels")
+            for part in ("question", "levels"):
+                if part not in parts:
+                    self._fail(inner, f"{name} without {part!r}", "question and levels")
+            question = self._text(parts["question"][1], f"question of {name}")
+            levels = self._levels(parts["levels"][1], name, low, high)
+            found.append(Dimension(name, question, levels))
+        if not found:
+            self._fail(node, "no dimension", "one at least")
+        return tuple(found)
+
+    def _levels(self, node: yaml.Node, name: str, low: int, high: int) -> dict[int, str]:
+        expected = f"score from {low} to {high} → text, with both ends"
+        levels = {}
+        for score, (key, text) in self._mapping(node, expected).items():
+            number = self._whole(key, f"level {score!r} of {name}", low, high)
+            levels[number] = self._text(text, f"level {number} of {name}")
+        for end in (low, high):
+            if end not in levels:
+                self._fail(node, f"{name} without level {end}", expected)
+        return levels
+
+    def _scale(self, node: yaml.Node) -> tuple[int, int]:
+        ends = self._mapping(node, _FIELDS["scale"][0])
+        if set(ends) != {"low", "high"}:
+            self._fail(node, f"scale with {', '.join(ends) or 'nothing'}", _FIELDS["scale"][0])
+        low, high = (self._whole(ends[end][1], end, -999, 999) for end in ("low", "high"))
+        if not 1 <= high - low <= _WIDEST:
+            self._fail(node, f"scale from {low} to {high}", f"1 to {_WIDEST} steps")
+        return low, high
+
+    def _mapping(self, node: yaml.Node, expected: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if not isinstance(node, yaml.MappingNode):
+            self._fail(node, _shown(node), expected)
+        found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            name = str(key.value)
+            if name in found:
+                self._fail(key, f"{name!r} a second time", "every name once")
+            found[name] = (key, value)
+        return found
+
+    def _word(self, values: Mapping[str, yaml.Node], name: str, otherwise: str) -> str:
+        return self._text(values[name], name) if name in values else otherwise
+
+    def _text(self, node: yaml.Node, what: str) -> str:
+        if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+            self._fail(node, f"{what} {_shown(node)}", "a text")
+        return str(node.value).strip()
+
+    def _texts(self, node: yaml.Node) -> tuple[str, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            self._fail(node, _shown(node), _FIELDS["tasks"][0])
+        return tuple(self._text(item, "task") for item in node.value)
+
+    def _whole(self, node: yaml.Node, what: str, low: int, high: int) -> int:
+        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not re.fullmatch(r"[+-]?\d{1,9}", text) or not low <= int(text) <= high:
+            self._fail(node, f"{what}: {_shown(node)}", f"a whole number from {low} to {high}")
+        return int(text)
+
+    def _flag(self, node: yaml.Node) -> bool:
+        if node.tag != "tag:yaml.org,2002:bool":
+            self._fail(node, f"reason {_shown(node)}", "true or false")
+        return str(node.value).casefold() in ("true", "yes", "on")
+
+    def _fail(self, node: yaml.Node | None, found: str, expected: str) -> NoReturn:
+        line = node.start_mark.line + 1 if node else 1
+        raise DataError(f"{self._path}, line {line}: {found}, expected {expected}; correct it")
+
+
+def _shown(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return repr(shortened(node.value, 40))
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
