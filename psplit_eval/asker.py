@@ -111,7 +111,7 @@ class Asker:
         def body() -> dict[str, Any]:
             nonlocal stops_sent
             stops_sent = not self._thinks and self.form.takes("stop")
-            return self._body(messages, request.sampling, request.seed)
+            return self.body(messages, request.sampling, request.seed)
 
         def read(answer: Mapping[str, Any]) -> Completion:
             try:
@@ -122,6 +122,15 @@ class Asker:
         completion: Completion
         completion, seconds = await self._ask(body, read)
         return replace(completion, seconds=seconds)
+
+    async def answer(
+        self, messages: Messages, sampling: Sampling, seed: int, more: Mapping[str, Any], read: Read
+    ) -> tuple[Any, float]:
+        """What `read` makes of an answer, and seconds; `more` goes along with the question.
+
+        Raises as `sample`.
+        """
+        return await self._ask(lambda: {**self.body(messages, sampling, seed), **more}, read)
 
     async def prompt_ids(self, messages: Messages) -> tuple[int, ...]:
         """Tokens of a prompt as it is for sampling. Raises as `given`."""
@@ -143,7 +152,7 @@ class Asker:
         return given
 
     def _plain(self, messages: Messages) -> dict[str, Any]:
-        return prompt_body(self._body(messages, _ONE_TOKEN, None))
+        return prompt_body(self.body(messages, _ONE_TOKEN, None))
 
     async def _scored(self, body: Body, read: Read) -> Any:
         try:
@@ -157,7 +166,8 @@ class Asker:
                 "fewer --top-logprobs); sample it with --backend hf, or do without divergence"
             ) from error
 
-    def _body(self, messages: Messages, sampling: Sampling, seed: int | None) -> dict[str, Any]:
+    def body(self, messages: Messages, sampling: Sampling, seed: int | None) -> dict[str, Any]:
+        """The JSON of a question, in the form that the servers are known to take."""
         stops = not self._thinks  # a stop string could cut the thought
         return self.form.body(
             self._model, messages, sampling, seed, stops=stops, thinking=self._thinking
@@ -312,7 +322,7 @@ class Asker:
         )
 
     async def _prompt_tokens(self, messages: Messages, sampling: Sampling) -> int | None:
-        sign, _ = await self._ask(lambda: self._body(messages, sampling, 1), self._sign)
+        sign, _ = await self._ask(lambda: self.body(messages, sampling, 1), self._sign)
         tokens: int | None = sign.prompt_tokens
         return tokens
 
@@ -349,7 +359,7 @@ class Asker:
         async def ask(body: Body, read: Read) -> Any:
             return read(await server.ask(body()))
 
-        await ask(lambda: self._body(self._messages(), Sampling(max_tokens=1), 1), self._sign)
+        await ask(lambda: self.body(self._messages(), Sampling(max_tokens=1), 1), self._sign)
         if self._needs.seeded and server.url not in self._examined:
             await self._check_seeds(server, ask)
 
@@ -374,7 +384,7 @@ class Asker:
         def body() -> dict[str, Any]:
             heat = self._heat.get(server.url, _HOT)
             sampling = Sampling(temperature=heat, max_tokens=_STORY_TOKENS)
-            body = self._body(self._messages(), sampling, seed)
+            body = self.body(self._messages(), sampling, seed)
             return {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
 
         while True:

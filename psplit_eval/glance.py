@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from psplit_eval.database import damaged, store_errors
 from psplit_eval.errors import CorruptStoreError, InfrastructureError
-from psplit_eval.store import MIGRATIONS, damaged, store_errors, unpack_ids
+from psplit_eval.store import MIGRATIONS, unpack_ids
 
 __all__ = ["SampleCount", "count_samples", "sample_metrics", "stored_rows"]
 

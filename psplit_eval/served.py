@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from psplit_eval.asker import Asker, Needs
 from psplit_eval.backends import Case, Completion, Crossed, Messages, Result, Watch
 from psplit_eval.chat import Form
-from psplit_eval.errors import PsplitError, TemplateError
+from psplit_eval.errors import TemplateError
 from psplit_eval.estimates import Estimates, Given, Question
 from psplit_eval.fleet import Fleet
+from psplit_eval.inflight import Done, InFlight, Work, flowing
 from psplit_eval.requests import Request, work_groups
 from psplit_eval.servers import shown_url
 from psplit_eval.thinking import Thinking
@@ -27,11 +27,7 @@ from psplit_eval.thinking import Thinking
 __all__ = ["ServedBackend"]
 
 T = TypeVar("T")
-Work = Callable[[T], Awaitable[Any]]
-Done = list[tuple[T, Any]]
-
-_GROUP_REQUESTS = _MOST_TOGETHER = 64
-_SECONDS_TOGETHER = 1.0
+_GROUP_REQUESTS = 64
 _DOCS_ALIKE = 3
 _ALIKE = (
     "every doc with several samples got the same text each time: a very sharp policy, or a server "
@@ -176,30 +172,18 @@ class ServedBackend:
         heard: Callable[[Done[T]], None],
     ) -> Iterator[Done[T]]:
         """Work on many items at once; yields what is done, each with a result or its error."""
-        with asyncio.Runner() as runner:
-            running = runner.run(self._begun(items, needs, work))
-            ready: Done[T] = []
-            try:
-                runner.run(running.prepare())
-                while ready := runner.run(running.some()):
-                    heard(ready)
-                    together, ready = ready, []
-                    yield together
-            except (KeyboardInterrupt, PsplitError):
-                ready += running.take()
-                if ready:
-                    yield ready
-                raise
-            finally:
-                self._form = running.asker.form
-                runner.run(running.end())
+        asked: list[Asker] = []
 
-    async def _begun(
-        self, items: Sequence[T], needs: Needs, work: Callable[[Asker], Work[T]]
-    ) -> _Working[T]:
-        fleet = Fleet(self._urls, **self._limits)
-        asker = Asker(fleet, self._model, self._thinking, needs, self._say, self._form)
-        return _Working(items, fleet, asker, work(asker))
+        async def begin() -> InFlight[T]:
+            fleet = Fleet(self._urls, **self._limits)
+            asker = Asker(fleet, self._model, self._thinking, needs, self._say, self._form)
+            asked.append(asker)
+            return InFlight(items, fleet, asker.prepare, work(asker))
+
+        try:
+            yield from flowing(begin, heard)
+        finally:
+            self._form = asked[0].form if asked else self._form
 
 
 class _Scoring:
@@ -218,80 +202,6 @@ class _Scoring:
             self._prompts[place] = asyncio.get_running_loop().create_task(asking)
         text, drawn = case.texts[question.response], case.responses[question.response]
         return await self._asker.given(messages, await self._prompts[place], text, drawn)
-
-
-class _Working(Generic[T]):
-    """Items on their way: as many workers as the servers have places pull them one by one."""
-
-    def __init__(self, items: Sequence[T], fleet: Fleet, asker: Asker, work: Work[T]) -> None:
-        self.asker = asker
-        self._left, self._size = iter(items), len(items)
-        self._fleet, self._work = fleet, work
-        self._workers: set[asyncio.Task[None]] = set()
-        self._done: Done[T] = []
-        self._more = asyncio.Event()
-
-    async def prepare(self) -> None:
-        await self.asker.prepare()
-        for _ in range(min(self._fleet.places, self._size)):
-            worker = asyncio.get_running_loop().create_task(self._pull())
-            self._workers.add(worker)
-            worker.add_done_callback(self._ended)
-        self._fleet.failure.add_done_callback(lambda _: self._more.set())
-
-    async def _pull(self) -> None:
-        for item in self._left:
-            result = await self._result(item)
-            self._done.append((item, result))  # not in one line: `take` renews the list meanwhile
-            if len(self._done) >= _MOST_TOGETHER:
-                self._more.set()
-
-    async def _result(self, item: T) -> Any:
-        try:
-            return await self._work(item)
-        except PsplitError:
-            raise  # it would be so with every other one
-        except Exception as error:  # whatever it is, the neighbours go on
-            return error
-
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        if worker.cancelled():
-            return
-        error = worker.exception()
-        if error is not None and not self._fleet.failure.done():
-            self._fleet.failure.set_exception(error)
-        self._workers.discard(worker)
-        if error is not None or not self._workers:
-            self._more.set()
-
-    async def some(self) -> Done[T]:
-        """What has completed in a second, sooner where it is much or all; [] at the end.
-
-        Raises what ended the work; `take` has the rest then.
-        """
-        while True:
-            if len(self._done) < _MOST_TOGETHER and self._workers:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_SECONDS_TOGETHER):
-                        await self._more.wait()
-            self._more.clear()
-            if self._fleet.failure.done():
-                self._fleet.failure.result()
-            if self._done or not self._workers:
-                break
-        return self.take()
-
-    def take(self) -> Done[T]:
-        """All that has completed and was not taken yet."""
-        taken, self._done = self._done, []
-        return taken
-
-    async def end(self) -> None:
-        """Cancel what is on its way."""
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
-        await self._fleet.close()
 
 
 class _Texts:

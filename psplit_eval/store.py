@@ -12,14 +12,14 @@ import sqlite3
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from psplit_eval.errors import CorruptStoreError, InfrastructureError, RunMismatchError
+from psplit_eval.database import Database, store_errors
+from psplit_eval.errors import RunMismatchError
 from psplit_eval.text import wellformed
 
 __all__ = [
@@ -34,8 +34,6 @@ __all__ = [
     "Sample",
     "SampleKey",
     "Store",
-    "damaged",
-    "store_errors",
     "unpack_ids",
 ]
 
@@ -113,6 +111,8 @@ MIGRATIONS: tuple[str, ...] = (
         kl_back_sum_bits REAL, js_sum_bits REAL, by_token BLOB,
         PRIMARY KEY (mode, task, doc_id, sample_idx, policy));
     """,
+    # 6: what judges say lies in a ledger of its own; the table made for it was never used
+    "DROP TABLE judgements;",
 )
 
 
@@ -274,65 +274,10 @@ _IDS_COLUMN, _GREEDY_COLUMN = (
 )
 
 
-class Store:
-    """An open store. Use as a context manager; raises CorruptStoreError or InfrastructureError."""
+class Store(Database):
+    """An open store, created or migrated to the newest version."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, creating or migrating it to the newest version."""
-        self.path = path
-        with store_errors(path):
-            self._db = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._migrate()
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._db.close()
-
-    @property
-    def version(self) -> int:
-        """Number of migrations the file has seen."""
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-
-    def _migrate(self) -> None:
-        with store_errors(self.path):
-            (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-            if state != "ok":
-                raise CorruptStoreError(damaged(self.path, state))
-            if self.version > len(MIGRATIONS):
-                raise CorruptStoreError(
-                    f"store {self.path}: version {self.version}, expected at most "
-                    f"{len(MIGRATIONS)}; open it with a newer psplit"
-                )
-            for number in range(self.version, len(MIGRATIONS)):
-                self._db.executescript(
-                    f"BEGIN; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;"
-                )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with store_errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        with store_errors(self.path):
-            # through map, since 'yield from' closes a cursor, and a closed store's cannot be
-            yield from map(tuple, self._db.execute(query, values))
+    migrations = MIGRATIONS
 
     def add_plan(self, prompts: Iterable[Prompt], docs: Iterable[Doc]) -> None:
         """Record prompts and docs; those already there stay as they are."""
@@ -642,27 +587,3 @@ def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
 
 def _to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-
-
-def damaged(path: Path, reason: object) -> str:
-    """What is said of a store that cannot be read."""
-    return (
-        f"store {path}: damaged or not a psplit store ({reason}); "
-        "restore it from a copy, or delete the run folder and run again"
-    )
-
-
-@contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into one line that says what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise InfrastructureError(
-            f"store {path}: {error}; free disk space or fix permissions, then give the same "
-            "command again: what was done is kept"
-        ) from error
-    except sqlite3.IntegrityError:  # psplit's own mistake: the file is as good as before
-        raise
-    except (sqlite3.DatabaseError, zlib.error) as error:
-        raise CorruptStoreError(damaged(path, error)) from error
