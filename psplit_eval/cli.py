@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
 from psplit_eval.cli_design import add_answers, add_design, design, margins
+from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
     add_diverge_options,
@@ -82,6 +83,9 @@ def _parser() -> _Parser:
     diverging = commands.add_parser("diverge", help="are the modes two policies? score and report")
     diverging.set_defaults(command=_diverge)
     add_diverge_options(diverging)
+    judging = commands.add_parser("judge", help="have judges score or compare a run's samples")
+    judging.set_defaults(command=_judge)
+    add_judge_options(judging)
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
@@ -252,6 +256,19 @@ def _diverge(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     _print_result(result)
     print(f"{result.sampled} numbers of a sample under a prompt were added")
+    return 0
+
+
+def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
+    request = judge_options(options)
+    _prepare()
+    from psplit_eval.judging import judge_run
+
+    judged = judge_run(request, _screen())
+    if options.json:
+        print(json.dumps({"run": str(options.run), "judges": bill_json(judged)}, indent=1))
+    else:
+        print(bill_text(judged, options.dry_run))
     return 0
 
 
@@ -519,6 +536,11 @@ def _screen() -> Any:
             with _bar(total, "scoring", "tokens") as watch:
                 yield watch
 
+        @contextmanager
+        def judging(self, total: int) -> Iterator[Callable[[int], None]]:
+            with _bar(total, "judging", "questions") as watch:
+                yield lambda questions: watch(0, questions)
+
     return Terminal()
 
 
@@ -535,8 +557,9 @@ def _bar(total: int, what: str, unit: str) -> Iterator[Callable[[int, int], None
             nonlocal tokens
             tokens += new_tokens
             rate = tokens / max(time.monotonic() - started, 1e-9)
-            shown.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
-            shown.update(samples if unit == "samples" else new_tokens)
+            if tokens:
+                shown.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
+            shown.update(new_tokens if unit == "tokens" else samples)
 
         yield watch
 

@@ -131,7 +131,7 @@ class CreativityScorer:
 
     def wanted(self, doc: Doc, by_mode: Mapping[str, Sequence[Sample]]) -> Wanted:
         of_list = FORMS[self.form].of_list
-        found = wanted_of_samples(self._prompt(doc), by_mode, answers=of_list is None)
+        found = wanted_of_samples(self.asked(doc), by_mode, answers=of_list is None)
         if of_list is None:
             return found
         texts = [sample.text or "" for samples in by_mode.values() for sample in samples]
@@ -147,7 +147,7 @@ class CreativityScorer:
     ) -> Iterator[Metric]:
         form = FORMS[self.form]
         answers = SampleSet(
-            self._prompt(doc), samples, evidence, form.without, listed=form.of_list is not None
+            self.asked(doc), samples, evidence, form.without, listed=form.of_list is not None
         )
         for sample, found in zip(samples, answers.qualities, strict=False):
             yield of_sample(sample, "quality", found.value)
@@ -160,8 +160,11 @@ class CreativityScorer:
             yield of_doc(samples, name, value)
         yield truncated_share(samples)
 
-    def _prompt(self, doc: Doc) -> str:
-        """Empty where it is not known: a task may make it by code, an import may lack fields."""
+    def asked(self, doc: Doc) -> str:
+        """The message that asks a doc; empty where it is not known.
+
+        A task may make it by code, an import may lack fields.
+        """
         try:
             return str(_template(self.prompt).render(doc.doc))
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError):

@@ -106,7 +106,8 @@ class RecordedJudge:
     a missing verdict.
     """
 
-    writes, special = True, ()
+    writes = True
+    special: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         """Read the file. Raises DataError."""

@@ -28,7 +28,7 @@ from psplit_eval.store import Sample, Store
 from psplit_eval.wordvectors import WordVectors
 from psplit_eval.workers import scoring_by
 
-__all__ = ["NONE", "Yardsticks", "score_store", "stored_vectors"]
+__all__ = ["NONE", "Yardsticks", "answers_by_doc", "score_store", "stored_vectors"]
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ def score_store(
         measured.note_unusual()
     with scoring_by(scorers, sum(store.counts().values())) as score:
         for task, scorer in scorers.items():
-            answers = _answers(store, task)
+            answers = answers_by_doc(store, task)
             if isinstance(scorer, Witnessed):
                 measured.look_for_words()
                 _make_evidence(store, task, scorer, measured)
@@ -213,7 +213,7 @@ def score_store(
 
 def _make_evidence(store: Store, task: str, scorer: Witnessed, yardsticks: Yardsticks) -> None:
     """A few docs at a time; words at the end, since a file of word vectors is read as a whole."""
-    answers = _answers(store, task)
+    answers = answers_by_doc(store, task)
     words: set[str] = set()
     done, docs = 0, sum(1 for _ in store.docs(task))
     while some := list(islice(answers, _AT_ONCE)):
@@ -234,7 +234,7 @@ def _with_evidence(
     return replace(answers, evidence=yardsticks.evidence(store, wanted))
 
 
-def _answers(store: Store, task: str) -> Iterator[Answers]:
+def answers_by_doc(store: Store, task: str) -> Iterator[Answers]:
     """Doc by doc, with the samples of all modes, so that a task of any size fits into memory."""
     modes = [mode for mode, of_task in store.counts() if of_task == task]
     streams = [_good(store, task, mode) for mode in modes]

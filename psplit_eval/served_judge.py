@@ -49,7 +49,8 @@ class ServedOptions:
 class ServedJudge:
     """Asks one model behind one or more servers (`urls`; None: those of its name)."""
 
-    writes, special = True, ()
+    writes = True
+    special: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -86,8 +86,8 @@ LAYERS = (
     ("batch", "fleet", "given", "responses"),
     ("asker", "crossing", "inflight", "stock"),
     ("sampling", "arms", "cross_scoring", "hf", "served", "served_judge", "vllm_engine"),
-    ("choosing", "comparison", "engines", "local_judge"),
-    ("leaderboard", "plots", "tables", "verdicts"),
+    ("choosing", "comparison", "engines", "inquiry", "local_judge"),
+    ("judging", "leaderboard", "plots", "tables", "verdicts"),
     ("conclusions",),
     ("behaviour", "importing"),
     ("behaviour_plots", "behaviour_tables"),
@@ -98,7 +98,7 @@ LAYERS = (
     ("merging", "planning", "run"),
     ("cli_design",),
     ("cli_run",),
-    ("cli_plan",),
+    ("cli_judge", "cli_plan"),
     ("cli",),
 )
 

@@ -1,0 +1,260 @@
+"""Judging is a step of its own on a stored run: which samples a judge is asked about, and how.
+
+A judge sees the question that the task asked and the answer, without any thought, and never the
+mode or its system prompt. Samples are only read; verdicts lie in the run's ledger.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from psplit_eval.backends import EngineOptions
+from psplit_eval.creativity import CreativityScorer
+from psplit_eval.engines import check_engine, find_model, open_backend
+from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.hf import HFBackend
+from psplit_eval.inquiry import Bill, Inquiry, Price, price_of
+from psplit_eval.judges import Judge, JudgeName, RecordedJudge
+from psplit_eval.ledger import LEDGER, Call, Judgement, Ledger
+from psplit_eval.local_judge import LocalJudge
+from psplit_eval.manifest import Manifest, locked, open_run
+from psplit_eval.measures import stored_scorer
+from psplit_eval.rescoring import answers_by_doc
+from psplit_eval.rubrics import Question, Rubric
+from psplit_eval.scoring import Answers
+from psplit_eval.served_judge import ServedJudge, ServedOptions
+from psplit_eval.store import Sample, Store
+
+__all__ = [
+    "CHOICE",
+    "SCORES",
+    "Item",
+    "JudgeOptions",
+    "Judged",
+    "Screen",
+    "judge_run",
+    "judged_tasks",
+    "open_judge",
+    "questions_of",
+]
+
+SCORES, CHOICE = "scores", "choice"
+KINDS = (SCORES, CHOICE)
+
+
+class Screen(Protocol):
+    """Where progress is shown."""
+
+    def say(self, text: str) -> None: ...
+
+    def judging(self, total: int) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """What the command line says.
+
+    `kinds`: SCORES, CHOICE or both. `tasks` (): those that the rubric is for. `samples`: of every
+    doc and mode at most so many, the first ones; None: all. `served`, `urls` and `engine`: how
+    judges of either kind are asked; `urls` () are those in their names.
+    """
+
+    folder: Path
+    judges: Sequence[JudgeName]
+    rubric: Rubric
+    kinds: Sequence[str] = (SCORES,)
+    tasks: Sequence[str] = ()
+    samples: int | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    max_cost: float | None = None
+    dry_run: bool = False
+    served: ServedOptions = field(default_factory=ServedOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one judge was asked, and what it took; `price` None: not known."""
+
+    judge: str
+    items: int
+    bill: Bill
+    price: Price | None
+
+
+class Item(NamedTuple):
+    """What a question is about; see `ledger.Judgement`."""
+
+    kind: str
+    task: str
+    doc_id: int
+    mode: str
+    sample_idx: int
+    other_mode: str = ""
+    other_idx: int = -1
+
+
+def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
+    """Ask every judge about the run's samples, as far as the ledger lacks answers.
+
+    Nothing is asked with `dry_run`. Raises UsageError where there is no run, or no task that the
+    rubric is for; as `Judge.ask` where a judge cannot be asked: what was done is kept.
+    """
+    manifest = open_run(options.folder)
+    tasks = judged_tasks(manifest, options.rubric, options.tasks)
+    if options.samples is not None and options.samples < 1:
+        raise UsageError(f"--samples {options.samples}: expected 1 or more")
+    if CHOICE in options.kinds and len(manifest["modes"]) < 2 and len(options.kinds) == 1:
+        raise UsageError(
+            f"run {str(options.folder)!r}: one mode, so there is nothing to compare; leave out "
+            "--pairwise"
+        )
+    prices = [price_of(options.prices, str(name), name.model) for name in options.judges]
+    found = []
+    with (
+        locked(options.folder),
+        Store(options.folder / "samples.sqlite") as store,
+        Ledger(options.folder / LEDGER) as ledger,
+    ):
+        for name, price in zip(options.judges, prices, strict=True):
+            judge = open_judge(name, options.served, options.engine, screen.say)
+            inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
+
+            def items(judge: Judge = judge) -> Iterator[tuple[Item, Question]]:
+                for task in tasks:
+                    yield from questions_of(store, manifest, task, options, judge)
+
+            total = sum(1 for _ in items())
+            if options.dry_run:
+                found.append(Judged(judge.name, total, inquiry.expected(items()), price))
+                continue
+            _introduce(ledger, judge, options.rubric)
+            with screen.judging(total) as heard:
+                for settled in inquiry.settle(items(), heard):
+                    ledger.add((), [_judgement(item, call) for item, call in settled])
+            _introduce(ledger, judge, options.rubric)
+            found.append(Judged(judge.name, total, inquiry.bill, price))
+    return found
+
+
+def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> None:
+    ledger.introduce(judge.name, judge.describe(), rubric.hash, rubric.to_dict())
+
+
+def _judgement(item: Item, call: Call) -> Judgement:
+    return Judgement(call.judge, call.rubric_hash, *item, call.call_hash)
+
+
+def open_judge(
+    name: JudgeName, served: ServedOptions, engine: EngineOptions, say: Callable[[str], None]
+) -> Judge:
+    """A judge by its name. Raises UsageError, CheckpointError or DataError."""
+    if name.kind == "recorded":
+        return RecordedJudge(Path(name.model))
+    if name.kind == "openai":
+        return ServedJudge(name, served, say)
+    check_engine(engine)
+    checkpoint = find_model(name.model, engine, say)
+    backend = open_backend(checkpoint, engine, say)
+    assert isinstance(backend, HFBackend)
+    return LocalJudge(f"hf:{checkpoint.name}", checkpoint, backend)
+
+
+def judged_tasks(manifest: Manifest, rubric: Rubric, asked: Sequence[str] = ()) -> list[str]:
+    """The tasks of a run that a rubric is for, or those that are asked for.
+
+    Raises UnknownNameError for one that is not in the run, UsageError where there is none.
+    """
+    for name in asked:
+        if name not in manifest["tasks"]:
+            raise UnknownNameError("task (of this run)", name, manifest["tasks"])
+    found = list(asked) or [name for name in manifest["tasks"] if rubric.is_for(name)]
+    if not found:
+        raise UsageError(
+            f"rubric {rubric.name!r}: for {', '.join(rubric.tasks) or 'no task'}, and the run has "
+            f"{', '.join(manifest['tasks'])}; give --tasks, or another --rubric"
+        )
+    return found
+
+
+def questions_of(
+    store: Store, manifest: Manifest, task: str, options: JudgeOptions, judge: Judge
+) -> Iterator[tuple[Item, Question]]:
+    """Every question about a task's samples, doc by doc.
+
+    Of two modes, sample i of the one is compared with sample i of the other, in both orders.
+    """
+    modes = [mode["name"] for mode in manifest["modes"]]
+    for answers in answers_by_doc(store, task):
+        prompt = _asked(store, manifest, answers, modes)
+        by_mode = {
+            mode: [s for s in answers.by_mode[mode] if s.finish_reason != "scored"][
+                : options.samples
+            ]
+            for mode in modes
+            if mode in answers.by_mode
+        }
+        if SCORES in options.kinds:
+            yield from _score_questions(prompt, by_mode, options.rubric, judge)
+        if CHOICE in options.kinds:
+            yield from _choice_questions(prompt, by_mode, options.rubric, judge)
+
+
+def _score_questions(
+    prompt: str, by_mode: Mapping[str, Sequence[Sample]], rubric: Rubric, judge: Judge
+) -> Iterator[tuple[Item, Question]]:
+    for sample in (sample for samples in by_mode.values() for sample in samples):
+        question = rubric.score_question(
+            prompt, sample.text or "", writes=judge.writes, special=judge.special
+        )
+        yield Item(SCORES, sample.task, sample.doc_id, sample.mode, sample.sample_idx), question
+
+
+def _choice_questions(
+    prompt: str, by_mode: Mapping[str, Sequence[Sample]], rubric: Rubric, judge: Judge
+) -> Iterator[tuple[Item, Question]]:
+    for a, b in combinations(by_mode, 2):
+        others = {sample.sample_idx: sample for sample in by_mode[b]}
+        for sample in by_mode[a]:
+            other = others.get(sample.sample_idx)
+            if other is None:
+                continue
+            for one, two in ((sample, other), (other, sample)):
+                question = rubric.choice_question(
+                    prompt,
+                    (one.text or "", two.text or ""),
+                    writes=judge.writes,
+                    special=judge.special,
+                )
+                about = (one.mode, one.sample_idx, two.mode, two.sample_idx)
+                yield Item(CHOICE, one.task, one.doc_id, *about), question
+
+
+def _asked(store: Store, manifest: Manifest, answers: Answers, modes: Sequence[str]) -> str:
+    """What the task asked, without a mode's system prompt.
+
+    A creative task's own message; of other tasks the prompt of the mode with the shortest system
+    prompt, which is taken out.
+    """
+    scorer = stored_scorer(manifest["tasks"][answers.doc.task]["scorer"])
+    if isinstance(scorer, CreativityScorer) and (asked := scorer.asked(answers.doc)):
+        return asked
+    known = {mode["name"]: mode["system_prompt"] or "" for mode in manifest["modes"]}
+    mode = min((name for name in modes if answers.by_mode.get(name)), key=lambda m: len(known[m]))
+    prompt = store.prompt(answers.by_mode[mode][0].prompt_hash, mode)
+    return _without_system(prompt.text if prompt else "", known[mode])
+
+
+def _without_system(text: str, system: str) -> str:
+    """A rendered prompt, or a server's messages as JSON, without the system message."""
+    try:
+        messages: Any = json.loads(text)
+        return "\n\n".join(m["content"] for m in messages if m["role"] != "system")
+    except (ValueError, TypeError, KeyError):
+        return text.replace(system, "", 1) if system else text
