@@ -73,7 +73,7 @@ LAYERS = (
         "reference",
         "rows",
     ),
-    ("agreement", "complementarity", "markers", "twosample"),
+    ("agreement", "complementarity", "goldset", "markers", "twosample"),
     ("textual",),
     ("contrasts", "prompts", "sampleset"),
     ("creativity", "workers"),
