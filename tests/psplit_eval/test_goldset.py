@@ -62,7 +62,8 @@ def test_a_rubric_has_its_form(name):
     texts = {"name", "about", "text", "prompt", "instructions", "primary", "comparison"}
     assert set(content) == texts | {"version", "tasks", "scale", "reason", "dimensions"}
     assert all(isinstance(content[field], str) and content[field].strip() for field in texts)
-    assert (content["name"], content["version"], content["reason"]) == (name, 1, True)
+    assert (content["name"], content["reason"]) == (name, True)
+    assert isinstance(content["version"], int)
     assert content["primary"] in content["dimensions"]
     assert content["comparison"].strip().endswith("neither better than the other?")
     assert content["scale"] == {"low": 0, "high": 10}
