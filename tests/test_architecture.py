@@ -76,7 +76,7 @@ LAYERS = (
         "reference",
         "rows",
     ),
-    ("agreement", "complementarity", "markers", "rubrics", "twosample"),
+    ("agreement", "complementarity", "goldset", "markers", "rubrics", "twosample"),
     ("judges", "textual"),
     ("contrasts", "prompts", "sampleset"),
     ("creativity", "workers"),

@@ -67,6 +67,8 @@ def test_a_wheel_carries_its_tasks(tmp_path):
     assert path.parent == folder / "psplit_eval" / "_shipped" / "tasks"
     assert docs == 64
     assert (folder / "psplit_eval" / "py.typed").is_file()
+    judges = {path.name for path in path.parent.with_name("judges").rglob("*")}
+    assert judges >= {path.name for path in (ROOT / "judges").rglob("*")} >= {"gold", "story.jsonl"}
 
 
 def test_a_wheel_made_from_an_sdist_carries_them_too(sdist, tmp_path):
