@@ -10,22 +10,27 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
 from psplit_eval.replies import Verdict
+from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question
 from psplit_eval.servers import check_url, shown_url
 from psplit_eval.text import shortened
 
-__all__ = ["KINDS", "Judge", "JudgeName", "RecordedJudge", "Reply"]
+__all__ = ["KINDS", "UNRECORDED", "Judge", "JudgeName", "RecordedJudge", "Reply"]
 
 T = TypeVar("T")
 
 KINDS = ("openai", "hf", "recorded")
+UNRECORDED = "not recorded"
+"""Why a recorded judge has no verdict on what it was never asked."""
 _OPENAI = "https://api.openai.com/v1"
+_TOGETHER = 64
 _FORM = "openai:MODEL, openai:MODEL@URL, hf:NAME or recorded:FILE"
 
 
@@ -98,6 +103,9 @@ class Judge(Protocol):
     def expected_tokens(self, question: Question) -> tuple[float, float]:
         """About how many tokens are read and written; nothing is asked."""
 
+    def most_tokens(self, question: Question) -> tuple[float, float]:
+        """What is read and written at most, all tries together."""
+
 
 class RecordedJudge:
     """Verdicts that were recorded: JSON Lines of {"about": NAME, "verdict": {…} or null}.
@@ -112,26 +120,39 @@ class RecordedJudge:
     def __init__(self, path: Path) -> None:
         """Read the file. Raises DataError."""
         self.name = f"recorded:{path.name}"
-        self._verdicts = dict(_recorded(path))
+        self._verdicts: dict[str, Verdict | None] = {}
+        for about, verdict in _recorded(path):
+            if self._verdicts.setdefault(about, verdict) != verdict:
+                raise DataError(f"{path}: two verdicts about {about!r}; take one out")
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "recorded", "verdicts": len(self._verdicts)}
+        """Another file under the same name is another judge."""
+        identity = digest(self._verdicts)
+        return {"kind": "recorded", "verdicts": len(self._verdicts), "identity": identity}
 
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
-        for key, question in questions:
-            yield [(key, self._reply(question))]
+        items = iter(questions)
+        while some := list(islice(items, _TOGETHER)):
+            yield [(key, self._reply(question)) for key, question in some]
 
     def _reply(self, question: Question) -> Reply:
         if question.about not in self._verdicts:
-            return Reply(None, unreadable="not recorded")
+            return Reply(None, unreadable=UNRECORDED)
         verdict = self._verdicts[question.about]
         if verdict is None:
             return Reply(None, unreadable="recorded without a verdict")
         if set(verdict) != set(question.form.dimensions):
             return Reply(None, unreadable=f"recorded with {', '.join(verdict) or 'nothing'}")
+        low, high = question.form.ends
+        for name, value in verdict.items():
+            if not low <= value <= high:
+                return Reply(None, unreadable=f"{name} {value:g} is not from {low} to {high}")
         return Reply(verdict)
 
     def expected_tokens(self, question: Question) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def most_tokens(self, question: Question) -> tuple[float, float]:
         return 0.0, 0.0
 
 

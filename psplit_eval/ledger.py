@@ -108,6 +108,10 @@ class Ledger(Database):
     """An open ledger, created or migrated to the newest version."""
 
     migrations = _MIGRATIONS
+    remedy = (
+        "restore it from a copy, or move it away and judge again: samples are in another file, but "
+        "every answer is paid for anew"
+    )
 
     def introduce(
         self,
@@ -119,9 +123,8 @@ class Ledger(Database):
         """Record who is asked by what; newer settings of a judge take the place of older ones."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO judges VALUES (?, ?)", (judge, _json(settings)))
-            db.execute(
-                "INSERT OR REPLACE INTO rubrics VALUES (?, ?)", (rubric_hash, _json(content))
-            )
+            in_order = json.dumps(content, ensure_ascii=False)
+            db.execute("INSERT OR REPLACE INTO rubrics VALUES (?, ?)", (rubric_hash, in_order))
 
     def add(self, calls: Iterable[Call], judgements: Iterable[Judgement] = ()) -> None:
         """Commit calls and what they are about, all or nothing.
@@ -133,7 +136,10 @@ class Ledger(Database):
             for field in fields(Call)[1:]
             if field.name not in _SUMMED
         )
-        sums = ", ".join(f"{name} = ifnull(calls.{name}, 0) + excluded.{name}" for name in _SUMMED)
+        sums = ", ".join(  # null only where both are
+            f"{name} = coalesce(calls.{name} + excluded.{name}, calls.{name}, excluded.{name})"
+            for name in _SUMMED
+        )
         with self._transaction() as db:
             db.executemany(
                 f"INSERT INTO calls ({_CALL_COLUMNS}) VALUES ({_CALL_SLOTS}) "
@@ -222,4 +228,4 @@ def _call(row: Sequence[Any]) -> Call:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return wellformed(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))
