@@ -33,12 +33,13 @@ def add_judge_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="a run's folder")
     add_judges(parser)
-    add(
+    either = parser.add_mutually_exclusive_group().add_argument
+    either(
         "--pairwise",
         action="store_true",
         help="compare the samples of two modes, in both orders, instead of scoring each",
     )
-    add("--both", action="store_true", help="score, and compare pairwise, too")
+    either("--both", action="store_true", help="score, and compare pairwise, too")
     add("--tasks", default="", help="task names (default: those that the rubric is for)")
     add("--samples", type=int, metavar="N", help="of every doc and mode at most the first N")
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
@@ -126,9 +127,13 @@ def served_options(options: argparse.Namespace) -> ServedOptions:
 def engine_of_judge(options: argparse.Namespace) -> EngineOptions:
     """How a checkpoint is opened."""
     from psplit_eval.backends import EngineOptions
+    from psplit_eval.thinking import Thinking
 
     return EngineOptions(
-        dtype=options.dtype, device=options.device, trust_remote_code=options.trust_remote_code
+        dtype=options.dtype,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+        thinking=Thinking(enabled=False),
     )
 
 
@@ -167,5 +172,6 @@ def _bill_line(one: Judged, dry: bool) -> str:
     if bill.failed:
         parts.append(f"{bill.failed} failed: give the same command again to try them again")
     if bill.left:
-        parts.append(f"{bill.left:,} not asked, as --max-cost is reached")
+        most = f": one may cost up to {one.price.shown(bill.dearest)}" if one.price else ""
+        parts.append(f"{bill.left:,} not asked, as --max-cost is reached{most}")
     return "; ".join(parts)

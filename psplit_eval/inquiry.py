@@ -118,7 +118,8 @@ def judge_key(judge: Judge) -> str:
 class Bill:
     """What an inquiry has taken so far, beside what earlier ones of the same judge took.
 
-    `known`: questions whose answer was there. `left`: questions that the budget did not allow.
+    `known`: questions whose answer was there. `left`: questions that the budget did not allow, the
+    dearest of which could cost `dearest`, whatever their answers take.
     `cost` and `earlier` are NaN without a price; `estimated`: some tokens were not told.
     """
 
@@ -127,6 +128,7 @@ class Bill:
     unreadable: int = 0
     failed: int = 0
     left: int = 0
+    dearest: float = 0.0
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
     cost: float = 0.0
@@ -270,6 +272,8 @@ class Inquiry:
         going = sum(most for most, _ in self._on_their_way.values())
         spent = self.bill.earlier + self.bill.cost
         if self._max_cost is not None and spent + going + most > self._max_cost:
+            if not going:
+                self.bill.dearest = max(self.bill.dearest, most)
             return False
         self._on_their_way[content] = most, likely
         return True

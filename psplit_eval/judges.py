@@ -57,7 +57,7 @@ class JudgeName:
         if not model or "@http" in url:
             raise UsageError(f"--judge {text!r}: expected {_FORM}")
         check_url(url)
-        return cls(kind, model, url)
+        return cls(kind, model, url.rstrip("/"))
 
     def __str__(self) -> str:
         """Without anything that a URL hides."""

@@ -18,6 +18,7 @@ from psplit_eval.checkpoints import Checkpoint
 from psplit_eval.errors import TemplateError
 from psplit_eval.judges import Reply
 from psplit_eval.rubrics import Question
+from psplit_eval.thinking import Thinking
 
 if TYPE_CHECKING:
     from psplit_eval.hf import HFBackend
@@ -107,7 +108,9 @@ class LocalJudge:
         if question.system.strip()[:200] not in text:
             both = f"{question.system}\n\n{question.user}"
             text = self._backend.render([{"role": "user", "content": both}])
-        return self._backend.encode(text)
+        thinking = Thinking()
+        ended = f"\n{thinking.end}\n\n" if thinking.opens(text) else ""  # answers are no thoughts
+        return self._backend.encode(text + ended)
 
 
 def _common(sequences: Sequence[tuple[int, ...]]) -> int:

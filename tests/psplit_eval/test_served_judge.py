@@ -4,63 +4,20 @@ import json
 import threading
 
 import pytest
-from faultserver import FaultServer
+from judgeserver import GOOD, SEVENS, STORY, Server, said, way
 from serving import free_port
 
 from psplit_eval.errors import InfrastructureError, UsageError
 from psplit_eval.inquiry import Inquiry
 from psplit_eval.judges import JudgeName
 from psplit_eval.ledger import Ledger
-from psplit_eval.rubrics import find_rubric
 from psplit_eval.served_judge import ServedJudge, ServedOptions
-
-STORY = find_rubric("story")
-SEVENS = dict.fromkeys(STORY.names, 7)
-GOOD = json.dumps({"reason": "Fine."} | SEVENS)
-USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
     for name in ("OPENAI_API_KEY", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-def said(content, finish="stop", usage=USAGE, **more):
-    message = {"role": "assistant", "content": content, **more}
-    return 200, {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
-
-
-def is_question(body):
-    return "writing prompt" in body["messages"][0]["content"]
-
-
-def way(body):
-    """How a server is told the form of an answer."""
-    form = body.get("response_format", {})
-    return form.get("type", "words") + (" with schema" if "schema" in form else "")
-
-
-class Server(FaultServer):
-    """Questions are answered by `say(body, number)`, all else as usual; `takes` ways of asking."""
-
-    def __init__(self, say=lambda body, number: said(GOOD), takes=None, refusal=None, **more):
-        super().__init__(judge=self.said, **more)
-        self.say, self.ways, self.refusal = say, takes, refusal
-        self.number, self.counting = 0, threading.Lock()
-
-    def said(self, body):
-        if not is_question(body):
-            return None
-        if self.ways is not None and way(body) not in self.ways:
-            return self.refusal or (400, {"error": {"message": "unknown response_format"}})
-        with self.counting:
-            self.number += 1
-        return self.say(body, self.number)
-
-    @property
-    def questions(self):
-        return [seen.body for seen in self.seen if is_question(seen.body)]
 
 
 def judge_at(server, **options):
