@@ -19,6 +19,14 @@ MODES: dict[str, str | None] = {"normal": None, "high": SECRET}
 SCORERS = {
     "psplit_story": {"kind": "diversity", "form": "story", "prompt": "Write about {{about}}."},
     "sums": AccuracyScorer(AnswerFormat()).to_dict(),
+    "stock": {
+        "kind": "lm-eval",
+        "name": "stock",
+        "definition": "0",
+        "overrides": {},
+        "primary": "exact_match",
+        "higher_is_better": {"exact_match": True},
+    },
 }
 DOCS = 2
 SAMPLES = 2

@@ -97,15 +97,16 @@ def test_a_budget_stops_in_good_order(run, capsys, prices):
     """A question takes 2 EUR, and could take hundreds: a byte a token, asked in every way."""
     with Server() as server:
         judge(run, server, *prices, "--max-cost", "100")
-        assert "asked 0" in (out := capsys.readouterr().out)
+        out = capsys.readouterr().out
+        assert "asked 0" in out
         assert "8 not asked, as --max-cost is reached: one may cost up to " in out
         assert server.seen == []
         most = float(out.rpartition("up to ")[2].split()[0].replace(",", ""))
         judge(run, server, *prices, "--max-cost", str(most + 3))
         asked = len(server.questions)
-        assert asked >= 1
+        assert asked
         judge(run, server, *prices)
-        assert (f"EUR (earlier: {2 * asked}.00 EUR)" in capsys.readouterr().out) == (asked < 8)
+        assert f"EUR (earlier: {2 * asked}.00 EUR)" in capsys.readouterr().out
     assert verdicts(run) == [SEVENS] * 8
 
 

@@ -100,6 +100,22 @@ def test_a_system_prompt_that_every_mode_has_is_taken_out(served, only, tmp_path
     assert "What is 0 + 0?" in shown(judge)
 
 
+def test_stock_tasks_and_imports_are_judged_too(tmp_path, ask):
+    run = make_run(tmp_path / "run", tasks=("stock",))
+    _, judge = ask(run, rubric=SOLVE, tasks=["stock"])
+    assert "What is 1 + 1?" in shown(judge)
+    more = tuple(
+        sample(mode, "stock", doc, index, "not stored")
+        for mode in MODES
+        for doc in (0, 1)
+        for index in (0, 1)
+    )
+    run = make_run(tmp_path / "import", tasks=("stock",), more=more)
+    (found,), judge = ask(run, rubric=SOLVE, tasks=["stock"])
+    assert found.items == 8
+    assert f"=== {SOLVE.prompt} " not in shown(judge)
+
+
 def test_a_question_asked_of_both_modes_is_the_same_question(run, ask):
     _, judge = ask(run)
     prompts = {
