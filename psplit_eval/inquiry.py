@@ -18,8 +18,8 @@ import yaml
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
-from psplit_eval.judges import Judge, Reply
-from psplit_eval.ledger import Call, Ledger
+from psplit_eval.judges import Judge, RecordedJudge, Reply
+from psplit_eval.ledger import ESTIMATED, Call, Ledger
 from psplit_eval.replies import Choice
 from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question, Rubric
@@ -146,7 +146,7 @@ class _Pass(Generic[Key]):
         self.items, self.paused = items, False
         self.ready: list[tuple[Key, Call]] = []
         self.waiting: dict[str, list[Key]] = {}
-        self.kinds: dict[str, str] = {}
+        self.asked: dict[str, Question] = {}
         self.settled: dict[str, Call] = {}
 
     def settle(self, call: Call) -> None:
@@ -177,10 +177,13 @@ class Inquiry:
         self.bill = Bill()
         spent = ledger.spent(judge.name)
         if price:
-            self.bill.earlier = price.of(spent.prompt_tokens, spent.completion_tokens)
+            self.bill.earlier = price.of(
+                spent.prompt_tokens + spent.estimated_read,
+                spent.completion_tokens + spent.estimated_written,
+            )
         self._written = spent.completion_tokens / spent.counted if spent.counted else None
-        self._on_their_way: dict[str, tuple[float, float]] = {}
-        """Content → what its answer may cost at most, and is expected to."""
+        self._on_their_way: dict[str, float] = {}
+        """Content → what its answer may cost at most."""
 
     def settle(
         self, items: Iterable[tuple[Key, Question]], heard: Heard = lambda _: None
@@ -205,7 +208,7 @@ class Inquiry:
         self, replies: Iterable[tuple[str, Reply]], going: _Pass[Key]
     ) -> list[tuple[Key, Call]]:
         """Keep what came of some questions; the items that have a call now."""
-        calls = [self._call(content, going.kinds.pop(content), reply) for content, reply in replies]
+        calls = [self._call(content, going.asked.pop(content), reply) for content, reply in replies]
         self._ledger.add(calls)
         for call in calls:
             self._count(call)
@@ -224,7 +227,7 @@ class Inquiry:
                 going.waiting[content].append(key)
             elif self._allowed(content, question):
                 going.waiting[content] = [key]
-                going.kinds[content] = _kind(question)
+                going.asked[content] = question
                 yield content, question
             elif self._on_their_way:
                 going.items = chain([(known, key, question, content)], going.items)
@@ -239,7 +242,8 @@ class Inquiry:
         """Every item with its call, as far as the ledger has it, and the hash of its content."""
         left = iter(items)
         while some := list(islice(left, _PORTION)):
-            hashes = [question.content_hash(self._key) for _, question in some]
+            named = isinstance(self.judge, RecordedJudge)
+            hashes = [question.content_hash(self._key, named) for _, question in some]
             known = self._ledger.answered(hashes)
             for (key, question), content in zip(some, hashes, strict=True):
                 yield known.get(content), key, question, content
@@ -269,26 +273,31 @@ class Inquiry:
             return True
         likely = self._price.of(*self._tokens(question))
         most = max(likely, self._price.of(*self.judge.most_tokens(question)))
-        going = sum(most for most, _ in self._on_their_way.values())
+        going = sum(self._on_their_way.values())
         spent = self.bill.earlier + self.bill.cost
         if self._max_cost is not None and spent + going + most > self._max_cost:
             if not going:
                 self.bill.dearest = max(self.bill.dearest, most)
             return False
-        self._on_their_way[content] = most, likely
+        self._on_their_way[content] = most
         return True
 
-    def _call(self, content: str, kind: str, reply: Reply) -> Call:
+    def _call(self, content: str, question: Question, reply: Reply) -> Call:
+        detail = reply.detail
+        if reply.error is None and None in (reply.prompt_tokens, reply.completion_tokens):
+            read, written = self._tokens(question)
+            guess = [read * reply.tries, written * reply.tries]
+            detail = {**(detail or {}), ESTIMATED: guess}
         return Call(
             call_hash=content,
             judge=self.judge.name,
             rubric_hash=self.rubric.hash,
-            kind=kind,
+            kind=_kind(question),
             verdict=reply.verdict,
             unreadable=reply.unreadable,
             error=reply.error,
             reply=reply.text,
-            detail=reply.detail,
+            detail=detail,
             tries=reply.tries,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
@@ -301,15 +310,14 @@ class Inquiry:
         bill.asked += 1
         bill.unreadable += call.unreadable is not None
         bill.failed += call.error is not None
-        _, likely = self._on_their_way.pop(call.call_hash, (0.0, 0.0))
-        read, written = call.prompt_tokens, call.completion_tokens
-        if read is not None and written is not None:
-            bill.prompt_tokens += read
-            bill.completion_tokens += written
-            bill.cost += self._price.of(read, written) if self._price else 0.0
-        elif call.error is None:  # what was not answered is not paid for
-            bill.estimated = True
-            bill.cost += likely * call.tries
+        self._on_their_way.pop(call.call_hash, None)
+        guess = (call.detail or {}).get(ESTIMATED)
+        bill.estimated = bill.estimated or guess is not None
+        # what was not answered is not paid for
+        read, written = guess or (call.prompt_tokens or 0, call.completion_tokens or 0)
+        bill.prompt_tokens += read
+        bill.completion_tokens += written
+        bill.cost += self._price.of(read, written) if self._price else 0.0
 
 
 def _kind(question: Question) -> str:

@@ -212,7 +212,8 @@ def judged_tasks(manifest: Manifest, rubric: Rubric, asked: Sequence[str] = ()) 
 def questions_of(
     store: Store, manifest: Manifest, task: str, options: JudgeOptions, judge: Judge
 ) -> Iterator[tuple[Item, Question]]:
-    """Every question about a task's samples, doc by doc.
+    """Every question about a task's samples, doc by doc, named TASK/DOC/MODE/SAMPLE for judges
+    whose verdicts were recorded, of two samples with a further /MODE/SAMPLE.
 
     Of two modes, sample i of the one is compared with sample i of the other, in both orders.
     """
@@ -239,10 +240,15 @@ def _score_questions(
     prompt: str, by_mode: Mapping[str, Sequence[Sample]], rubric: Rubric, judge: Judge
 ) -> Iterator[tuple[Item, Question]]:
     for sample in (sample for samples in by_mode.values() for sample in samples):
+        item = Item(SCORES, sample.task, sample.doc_id, sample.mode, sample.sample_idx)
         question = rubric.score_question(
-            prompt, sample.text or "", writes=judge.writes, special=judge.special
+            prompt,
+            sample.text or "",
+            writes=judge.writes,
+            special=judge.special,
+            about="/".join(map(str, item[1:5])),
         )
-        yield Item(SCORES, sample.task, sample.doc_id, sample.mode, sample.sample_idx), question
+        yield item, question
 
 
 def _choice_questions(
@@ -255,14 +261,16 @@ def _choice_questions(
             if other is None:
                 continue
             for one, two in ((sample, other), (other, sample)):
+                about = (one.mode, one.sample_idx, two.mode, two.sample_idx)
+                item = Item(CHOICE, one.task, one.doc_id, *about)
                 question = rubric.choice_question(
                     prompt,
                     (one.text or "", two.text or ""),
                     writes=judge.writes,
                     special=judge.special,
+                    about="/".join(map(str, item[1:])),
                 )
-                about = (one.mode, one.sample_idx, two.mode, two.sample_idx)
-                yield Item(CHOICE, one.task, one.doc_id, *about), question
+                yield item, question
 
 
 def _asked(store: Store, manifest: Manifest, answers: Answers, modes: Sequence[str]) -> str:

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 from psplit_eval.database import Database
 from psplit_eval.text import wellformed
 
-__all__ = ["LEDGER", "Call", "Judgement", "Ledger", "Spent"]
+__all__ = ["ESTIMATED", "LEDGER", "Call", "Judgement", "Ledger", "Spent"]
 
 LEDGER = "judgements.sqlite"
 """Name of the file in a run's folder."""
+ESTIMATED = "estimated_tokens"
+"""Where a call's `detail` has about how many tokens were read and written, if it was not told."""
 
 # Migration n takes a ledger from version n to version n + 1; released ones never change.
 _MIGRATIONS: tuple[str, ...] = (
@@ -86,7 +88,8 @@ class Judgement:
 
 
 class Spent(NamedTuple):
-    """What the calls of a judge have taken. Tokens as far as they are known: `counted` calls."""
+    """What the calls of a judge have taken. Tokens as far as they are known, of `counted` calls;
+    those of the others are estimated."""
 
     calls: int
     tries: int
@@ -95,6 +98,8 @@ class Spent(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     counted: int
+    estimated_read: float
+    estimated_written: float
 
 
 _SUMMED = ("tries", "prompt_tokens", "completion_tokens")
@@ -202,8 +207,9 @@ class Ledger(Database):
         (row,) = self._rows(
             "SELECT count(*), ifnull(sum(tries), 0), count(unreadable), count(error), "
             "ifnull(sum(prompt_tokens), 0), ifnull(sum(completion_tokens), 0), "
-            "count(prompt_tokens) FROM calls WHERE judge = ?",
-            (judge,),
+            "count(prompt_tokens), ifnull(sum(json_extract(detail, ?)), 0), "
+            "ifnull(sum(json_extract(detail, ?)), 0) FROM calls WHERE judge = ?",
+            (f"$.{ESTIMATED}[0]", f"$.{ESTIMATED}[1]", judge),
         )
         return Spent(*row)
 

@@ -58,9 +58,10 @@ class Question:
     form: Form
     about: str = ""
 
-    def content_hash(self, judge: str) -> str:
-        """SHA-256 of all that the judge's answer depends on."""
-        return digest(judge, self.system, self.user, self.form.schema())
+    def content_hash(self, judge: str, named: bool = False) -> str:
+        """SHA-256 of all that the judge's answer depends on; `named`: of its name, too."""
+        parts = (judge, self.system, self.user, self.form.schema())
+        return digest(*parts, self.about) if named else digest(*parts)
 
 
 @dataclass(frozen=True)

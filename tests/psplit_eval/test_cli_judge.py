@@ -6,7 +6,7 @@ import signal
 import threading
 
 import pytest
-from judgeable import make_run
+from judgeable import make_run, sample
 from judgeserver import GOOD, SEVENS, STORY, Server, said
 
 from psplit_eval.cli import main
@@ -115,6 +115,19 @@ def test_recorded_verdicts_are_a_judge_too(run, tmp_path, capsys):
     path.write_text('{"about": "x", "verdict": null}\n')
     assert main(["judge", str(run), "--judge", f"recorded:{path}"]) == 0
     assert "8 verdicts could not be read and are missing" in capsys.readouterr().out
+
+
+def test_recorded_verdicts_are_found_by_their_names(tmp_path, capsys):
+    same = tuple(sample("high", "psplit_story", 0, i, "p", text="The same.") for i in (0, 1))
+    run = make_run(tmp_path / "run", more=same)
+    path = tmp_path / "v.jsonl"
+    rows = [(f"psplit_story/0/high/{i}", dict.fromkeys(STORY.names, 3 + i)) for i in (0, 1)]
+    rows.append(("psplit_story/1/normal/0/high/0", {"first": 0.5}))
+    path.write_text("".join(json.dumps({"about": a, "verdict": v}) + "\n" for a, v in rows))
+    assert main(["judge", str(run), "--judge", f"recorded:{path}", "--both"]) == 0
+    assert "13 verdicts could not be read" in capsys.readouterr().out
+    assert [v["creativity"] for v in verdicts(run) if v] == [3, 4]
+    assert [v for v in verdicts(run, "choice") if v] == [{"first": 0.5}]
 
 
 def test_a_panel_is_one_command(run, capsys, prices):

@@ -111,7 +111,11 @@ def test_tokens_that_a_server_does_not_tell_are_estimated(ledger):
     settled(inquiry, items("ab"))
     assert inquiry.bill.estimated
     assert inquiry.bill.cost == pytest.approx(2.0)
-    assert inquiry.bill.prompt_tokens == 0
+    assert inquiry.bill.prompt_tokens == 100
+    assert ledger.spent(judge.name)[4:] == (0, 0, 0, 100, 10)
+    again = Inquiry(PretendJudge(), ledger, STORY, PRICE, 2.5)  # the budget is used up
+    assert again.bill.earlier == pytest.approx(2.0)
+    assert len(settled(again, items("abc"))) == 2
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InfrastructureError("gone")])

@@ -82,8 +82,8 @@ def test_what_was_answered_is_final(final, ledger):
 def test_spending_counts_what_came_to_nothing(ledger):
     ledger.add([call(), call("c2", unreadable="x", tries=2), call("c3", error="y"), call("c4")])
     ledger.add([call("c5", prompt_tokens=None, completion_tokens=None), call("c6", judge="k")])
-    assert ledger.spent("j") == (5, 6, 1, 1, 400, 40, 4)
-    assert ledger.spent("nobody") == (0, 0, 0, 0, 0, 0, 0)
+    assert ledger.spent("j") == (5, 6, 1, 1, 400, 40, 4, 0, 0)
+    assert ledger.spent("nobody") == (0,) * 9
 
 
 def test_judgements_come_in_order_with_their_calls(ledger):
