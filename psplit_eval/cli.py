@@ -263,12 +263,21 @@ def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
     request = judge_options(options)
     _prepare()
     from psplit_eval.judging import judge_run
+    from psplit_eval.stored import judged_report
 
     judged = judge_run(request, _screen())
+    if request.dry_run:
+        _print(options, {"judges": bill_json(judged)}, bill_text(judged, dry=True))
+        return 0
+    result, taken = judged_report(options.run, options.audits, options.allow_missing)
     if options.json:
-        print(json.dumps({"run": str(options.run), "judges": bill_json(judged)}, indent=1))
-    else:
-        print(bill_text(judged, options.dry_run))
+        _print_result(result, as_json=True, more={"judges": bill_json(judged)})
+        return 0
+    print(f"\n{result.judges}\n\n{bill_text(judged, dry=False)}")
+    unknown = [one.judge for one in judged if one.judge not in taken]
+    for judge in unknown:
+        print(f"{judge} is not audited: psplit-eval audit --judge … --rubric {options.rubric}")
+    print(f"\nreport: {options.run / 'report.html'}")
     return 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 
@@ -25,7 +25,7 @@ from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question, Rubric
 from psplit_eval.text import shortened
 
-__all__ = ["Bill", "Inquiry", "Price", "judge_key", "price_of", "read_prices"]
+__all__ = ["Bill", "Inquiry", "Price", "asked_as", "judge_key", "price_of", "read_prices"]
 
 Key = TypeVar("Key")
 Heard = Callable[[int], None]
@@ -98,7 +98,12 @@ def price_of(prices: Mapping[str, Price], name: str, model: str) -> Price | None
 
 def judge_key(judge: Judge) -> str:
     """What of a judge its answers depend on: its name, and what it calls its identity."""
-    return digest(judge.name, judge.describe().get("identity"))
+    return asked_as(judge.name, judge.describe())
+
+
+def asked_as(name: str, settings: Mapping[str, Any]) -> str:
+    """The same of a judge that was asked with these settings."""
+    return digest(name, settings.get("identity"))
 
 
 @dataclass

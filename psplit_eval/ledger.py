@@ -119,9 +119,8 @@ class Ledger(Database):
         """Record who is asked by what; newer settings of a judge take the place of older ones."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO judges VALUES (?, ?)", (judge, _json(settings)))
-            db.execute(
-                "INSERT OR REPLACE INTO rubrics VALUES (?, ?)", (rubric_hash, _json(content))
-            )
+            in_order = json.dumps(content, ensure_ascii=False)
+            db.execute("INSERT OR REPLACE INTO rubrics VALUES (?, ?)", (rubric_hash, in_order))
 
     def add(self, calls: Iterable[Call], judgements: Iterable[Judgement] = ()) -> None:
         """Commit calls and what they are about, all or nothing.

@@ -59,7 +59,7 @@ class Shares:
         """Whether a column says nothing that the others do not say."""
         if not len(self.design):
             return True
-        return int(np.linalg.matrix_rank(self.design)) < self.design.shape[1]
+        return bool(np.linalg.matrix_rank(self.design) < self.design.shape[1])
 
     def separated(self) -> bool:
         """Whether a plane parts all shares above 0 from all below 1: coefficients have no end then.
@@ -71,8 +71,7 @@ class Shares:
 
         sides = np.concatenate([self.design[self.share > 0], -self.design[self.share < 1]])
         best = linprog(-sides.sum(axis=0), A_ub=-sides, b_ub=np.zeros(len(sides)), bounds=(-1, 1))
-        least: float = best.fun
-        return least < -1e-7
+        return bool(best.fun < -1e-7)
 
     def unfitted(self) -> Coefficients:
         """NaN, of what is collinear or separated."""

@@ -1,0 +1,169 @@
+"""What a report says in tables of what judges said, and whether they can be believed."""
+
+from __future__ import annotations
+
+import math
+
+from psplit_eval.judged import PANEL, JudgedRun, Preferred, Scored
+from psplit_eval.stats import Estimate
+from psplit_eval.tables import Table
+
+__all__ = ["UNBELIEVED", "judge_tables", "unbelieved"]
+
+UNBELIEVED = ("not usable", "not audited", "not measured")
+"""Words of a belief that make what a judge says no evidence."""
+
+
+def unbelieved(belief: str) -> bool:
+    """Whether what a judge says is to be shown in grey."""
+    return belief in UNBELIEVED
+
+
+def judge_tables(judged: JudgedRun) -> list[Table]:
+    """Scores, preferences, strengths and agreement; a table without rows is for the caller to
+    leave out."""
+    return [_scores(judged), _preferences(judged), _strengths(judged), _agreement(judged)]
+
+
+def _scores(judged: JudgedRun) -> Table:
+    modes = list(dict.fromkeys(mode for scored in judged.scored for mode in scored.by_mode))
+    rows = [
+        (
+            scored.task,
+            f"{scored.rubric} {scored.dimension}{' *' if scored.primary else ''}",
+            scored.judge,
+            _belief(scored.belief, scored.judge),
+            *(_of_mode(scored, mode) for mode in modes),
+            *(_difference(scored, mode) for mode in modes[1:]),
+            _missing(sum(scored.missing.values()), sum(scored.asked.values())),
+        )
+        for scored in judged.scored
+    ]
+    scales = dict.fromkeys(f"{s.rubric} {s.scale[0]} to {s.scale[1]}" for s in judged.scored)
+    return Table(
+        "Judges: scores",
+        f"Points of the rubric's scale ({', '.join(scales)}), mean over docs [95 % over docs]; "
+        "differences are paired by doc, p Benjamini-Hochberg-corrected over all that judges say. "
+        "*: the dimension that decides. Grey, or not audited and not usable: no evidence, "
+        "whatever the interval says (psplit-eval audit). Missing verdicts are left out.",
+        (
+            *("task", "dimension", "judge", "audit"),
+            *modes,
+            *(f"{mode} − {modes[0]}" for mode in modes[1:]),
+            "missing",
+        ),
+        tuple(rows),
+        grey=frozenset(i for i, s in enumerate(judged.scored) if unbelieved(s.belief)),
+    )
+
+
+def _of_mode(scored: Scored, mode: str) -> str:
+    return _interval(scored.by_mode[mode]) if mode in scored.by_mode else "–"
+
+
+def _difference(scored: Scored, mode: str) -> str:
+    for finding in scored.findings:
+        if finding.mode_b == mode:
+            p = "" if math.isnan(finding.p_adjusted) else f", p {finding.p_adjusted:.2g}"
+            return f"{_interval(finding.estimate, sign=True)}{p}"
+    return "–"
+
+
+def _preferences(judged: JudgedRun) -> Table:
+    return Table(
+        "Judges: which mode is preferred",
+        "Share of pairs in which b is preferred, both orders, ties half, mean over docs "
+        "[95 % over docs]; at equal length: if both texts were as long (logistic regression). "
+        "First: share of verdicts for the text shown first, 50 without position bias; flips: pairs "
+        "whose winner changes with the order. p as above. Shares are shown times 100.",
+        (
+            *("task", "judge", "audit", "a", "b", "b preferred", "p", "at equal length"),
+            *("first", "flips", "ties", "missing"),
+        ),
+        tuple(map(_preferred, judged.preferred)),
+        grey=frozenset(i for i, p in enumerate(judged.preferred) if unbelieved(p.belief)),
+    )
+
+
+def _preferred(one: Preferred) -> tuple[str, ...]:
+    found, fair = one.found, one.equal_length.strengths
+    note = f" ({fair.note})" if fair.note else ""
+    return (
+        one.task,
+        f"{one.judge}, {one.rubric}",
+        _belief(one.belief, one.judge),
+        found.a,
+        found.b,
+        _share(found.rate),
+        "–" if math.isnan(one.p_adjusted) else f"{one.p_adjusted:.2g}",
+        f"{_share(fair.win_rates[found.b])}{note}",
+        f"{100 * found.shown_first.value:.1f}",
+        _missing(found.flips, found.pairs - found.missing),
+        _missing(found.ties, found.pairs - found.missing),
+        _missing(found.missing, found.pairs),
+    )
+
+
+def _strengths(judged: JudgedRun) -> Table:
+    rows = [
+        (
+            ranked.task,
+            f"{ranked.judge}, {ranked.rubric}",
+            _belief(ranked.belief, ranked.judge),
+            mode,
+            _interval(estimate, sign=True),
+            _interval(ranked.equal_length.strengths.log_odds[mode], sign=True),
+            ranked.raw.note or ranked.equal_length.strengths.note,
+        )
+        for ranked in judged.ranked
+        for mode, estimate in ranked.raw.log_odds.items()
+    ]
+    grey = [unbelieved(r.belief) for r in judged.ranked for _ in r.raw.log_odds]
+    return Table(
+        "Judges: strengths of modes",
+        "Bradley-Terry strengths in log-odds, their mean being 0: the chance that a mode is "
+        "preferred to another is the logistic function of the difference [95 % over docs].",
+        ("task", "judge", "audit", "mode", "strength", "at equal length", "note"),
+        tuple(rows),
+        grey=frozenset(i for i, is_grey in enumerate(grey) if is_grey),
+    )
+
+
+def _agreement(judged: JudgedRun) -> Table:
+    rows = [
+        (task, rubric, name, _interval(alpha), f"{alpha.n}")
+        for (rubric, task, name), alpha in judged.agreement.items()
+    ]
+    return Table(
+        "Judges: agreement of the panel",
+        "Krippendorff's alpha of all judges' scores of the same samples, interval distances: 1 is "
+        "agreement, 0 what chance gives [95 % over samples].",
+        ("task", "rubric", "dimension", "alpha", "samples"),
+        tuple(rows),
+    )
+
+
+def _belief(belief: str, judge: str) -> str:
+    return "those that have not failed" if judge == PANEL else belief
+
+
+def _missing(number: int, of: int) -> str:
+    return f"{number} of {of}" if number else "0"
+
+
+def _interval(estimate: Estimate, sign: bool = False) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    plus = "+" if sign else ""
+    if math.isnan(estimate.ci_low):
+        return f"{estimate.value:{plus}.2f}"
+    return f"{estimate.value:{plus}.2f} [{estimate.ci_low:{plus}.2f}, {estimate.ci_high:{plus}.2f}]"
+
+
+def _share(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    if math.isnan(estimate.ci_low):
+        return f"{100 * estimate.value:.1f}"
+    low, high = 100 * estimate.ci_low, 100 * estimate.ci_high
+    return f"{100 * estimate.value:.1f} [{low:.1f}, {high:.1f}]"
