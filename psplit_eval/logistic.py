@@ -14,6 +14,8 @@ from psplit_eval.stats import MINIMUM_DOCS, Estimate
 
 __all__ = ["Coefficients", "Shares"]
 
+_ROUNDING = 1e-24
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -35,14 +37,15 @@ class Coefficients:
     def p(self, combination: Array) -> float:
         """Two-sided, of a weighted sum that is 0; NaN where there are no limits."""
         spread = self._spread(combination)
-        return min(1.0, 2 * min(spread.p_below(0.0), spread.p_above(0.0)))
+        return 2 * min(spread.p_below(0.0), spread.p_above(0.0))
 
     def _spread(self, combination: Array) -> Spread:
         centre, freedom = float(combination @ self.values), self.docs - len(combination)
         if self.docs < MINIMUM_DOCS or freedom < 1:
             return Spread(centre, math.nan, math.nan, self.docs)
         variance = float(combination @ self.covariance @ combination) * self.docs / freedom
-        return Spread(centre, math.sqrt(max(0.0, variance)), freedom, self.docs)
+        error = math.sqrt(variance) if variance > _ROUNDING or math.isnan(variance) else 0.0
+        return Spread(centre, error, freedom, self.docs)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,8 @@ class Shares:
 
     def collinear(self) -> bool:
         """Whether a column says nothing that the others do not say."""
-        if not len(self.design):
-            return True
-        return bool(np.linalg.matrix_rank(self.design) < self.design.shape[1])
+        columns: int = self.design.shape[1]
+        return not len(self.design) or int(np.linalg.matrix_rank(self.design)) < columns
 
     def separated(self) -> bool:
         """Whether a plane parts all shares above 0 from all below 1: coefficients have no end then.
@@ -71,7 +73,8 @@ class Shares:
 
         sides = np.concatenate([self.design[self.share > 0], -self.design[self.share < 1]])
         best = linprog(-sides.sum(axis=0), A_ub=-sides, b_ub=np.zeros(len(sides)), bounds=(-1, 1))
-        return bool(best.fun < -1e-7)
+        least: float = best.fun
+        return least < -1e-7
 
     def unfitted(self) -> Coefficients:
         """NaN, of what is collinear or separated."""

@@ -68,7 +68,10 @@ class GoldAccuracy:
 
 
 def gold_accuracy(
-    first: Sequence[Hashable | None], swapped: Sequence[Hashable | None], gold: Sequence[Hashable]
+    first: Sequence[Hashable | None],
+    swapped: Sequence[Hashable | None],
+    gold: Sequence[Hashable],
+    resamples: int = RESAMPLES,
 ) -> GoldAccuracy:
     """Verdicts of one judge against `gold`, one an item in each order; all (items,).
 
@@ -81,18 +84,18 @@ def gold_accuracy(
             f"expected one verdict an item in both orders, got {len(first)} and {len(swapped)} for "
             f"{len(gold)} gold labels"
         )
-    gone = np.array([[x is None, y is None] for x, y in zip(first, swapped, strict=True)])
-    gone = gone.reshape(-1, 2)
-    right = np.array([[x == g, y == g] for x, y, g in zip(first, swapped, gold, strict=True)])
-    right = right.reshape(-1, 2) & ~gone
-    said = [(x, y) for x, y in zip(first, swapped, strict=True) if x is not None and y is not None]
+    pairs = list(zip(first, swapped, strict=True))
+    gone = np.array([(x is None, y is None) for x, y in pairs], dtype=bool).reshape(-1, 2)
+    hits = [(x == g, y == g) for (x, y), g in zip(pairs, gold, strict=True)]
+    right = np.array(hits, dtype=bool).reshape(-1, 2) & ~gone
+    said = [(x, y) for x, y in pairs if x is not None and y is not None]
     return GoldAccuracy(
         first=_share(right[:, 0]),
         swapped=_share(right[:, 1]),
         average=_share(right.mean(axis=1)),
         both=_share(right.all(axis=1)),
         same=_share([x == y for x, y in said]),
-        kappa=cohen_kappa(first, swapped),
+        kappa=cohen_kappa(first, swapped, resamples),
         missing_first=int(gone[:, 0].sum()),
         missing_swapped=int(gone[:, 1].sum()),
         missing_both=int(gone.all(axis=1).sum()),
