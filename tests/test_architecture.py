@@ -28,6 +28,7 @@ LAYERS = (
         "association",
         "checkpoints",
         "equivalence",
+        "labels",
         "logprobs",
         "manifest",
         "modes",
@@ -48,6 +49,7 @@ LAYERS = (
     ),
     (
         "adapters",
+        "calibration",
         "catalog",
         "content",
         "doctor",
