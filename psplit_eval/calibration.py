@@ -300,10 +300,10 @@ class _Influence:
 
 
 def _influence(arm: _Arm) -> _Influence:
-    n, total = len(arm.judge), float(arm.weight.sum())
+    n, total = np.float64(len(arm.judge)), arm.weight.sum()
     with np.errstate(divide="ignore", invalid="ignore"):  # no label, one doc: undefined
-        human_mean, judged = (np.sum(x) / total for x in (arm.human_sum, arm.judge_sum))
-        mean = arm.judge.sum() / n if n else math.nan
+        human_mean, judged = (x.sum() / total for x in (arm.human_sum, arm.judge_sum))
+        mean = arm.judge.sum() / n
         inflated = 1 / np.sqrt(1 - arm.weight / total)
         human = (arm.human_sum - human_mean * arm.weight) / total * inflated
         on_judged = (arm.judge_sum - judged * arm.weight) / total * inflated
@@ -312,7 +312,7 @@ def _influence(arm: _Arm) -> _Influence:
         every = every / np.sqrt(1 - 1 / n)
     slope = every - on_judged
     if slope @ slope <= _NOTHING**2 * (every @ every + on_judged @ on_judged):
-        slope, gap = np.zeros(n), np.zeros(n)  # all labelled, up to rounding
+        slope, gap = np.zeros_like(slope), np.zeros_like(gap)  # all labelled, up to rounding
     offsets = arm.human_offset, arm.judge_offset - arm.human_offset
     bias = float(judged - human_mean) + offsets[1]
     return _Influence(float(human_mean) + offsets[0], bias, gap, slope, human, on_judged - human)
