@@ -42,7 +42,7 @@ SEED, REPETITIONS = 20261126, 2_000
 DOCS, SAMPLES, LABELS = 100, 4, (10, 20, 50, 100)
 PROMPTS, STORIES, HANNA_LABELS = 96, 11, (20, 50, 100)
 CALIBRATED, HUMAN, JUDGE = "calibrated", "labels alone", "judge alone"
-NAIVE = "calibrated, samples as docs"
+NAIVE, SAME = "calibrated, samples as docs", "λ from the same labels"
 
 Rng = np.random.Generator
 Row = dict[str, str]
@@ -139,6 +139,19 @@ def once_simulated(population: Population, labels: int, together: bool, rng: Rng
     if not together:
         return found
     return _mean_outcome(arms[0], population.means[0]) | found
+
+
+def once_tuned(population: Population, labels: int, rng: Rng) -> Outcome:
+    """λ of the other docs for every doc, and one λ of all labels for all docs."""
+    human, judge = population.draw(rng)
+    scores = _scores(judge[0], human[0], labels, _seed(rng))
+    crossed = calibrated_mean(scores)
+    same = calibrated_mean(scores, judge_weight=crossed.judge_weight)
+    truth = population.means[0]
+    return {
+        f"mean: {name}": _seen(each.estimate, truth, each.judge_weight, each.equivalent_labels)
+        for name, each in ((CALIBRATED, crossed), (SAME, same))
+    }
 
 
 def _scores(judge: Array, human: Array, labels: int, seed: int) -> Scores:
@@ -297,6 +310,14 @@ def apart_cells() -> Iterator[Cell]:
                 yield Cell("apart", population.name, labels, once)
 
 
+def tuning_cells() -> Iterator[Cell]:
+    for population in POPULATIONS:
+        if population.name in ("biased judge", "skewed, 0 to 10"):
+            for labels in LABELS:
+                once = partial(once_tuned, population, labels)
+                yield Cell("tuning", population.name, labels, once)
+
+
 def hanna_cells() -> Iterator[Cell]:
     for best in (True, False):
         for dimension in recorded().human:
@@ -313,6 +334,7 @@ def hanna_cells() -> Iterator[Cell]:
 PARTS: Mapping[str, Callable[[], Iterator[Cell]]] = {
     "simulated": simulated_cells,
     "apart": apart_cells,
+    "tuning": tuning_cells,
     "hanna": hanna_cells,
 }
 FIELDS = (
@@ -379,12 +401,12 @@ def write_results(rows: Sequence[Row]) -> None:
 
 def study(parts: Sequence[str]) -> None:
     cells = [cell for part in parts for cell in PARTS[part]()]
-    again = {cell.part for cell in cells}
-    kept = [row for row in read_results() if row["part"] not in again] if RESULTS.exists() else []
     found: list[Row] = []
     for number, cell in enumerate(cells, 1):
         found += run_cell(cell)
         print(f"{number}/{len(cells)} {cell.part}: {cell.data}, {cell.labels} labels", flush=True)
+    again = {cell.part for cell in cells}
+    kept = [row for row in read_results() if row["part"] not in again] if RESULTS.exists() else []
     write_results([*kept, *found])
 
 
@@ -392,29 +414,46 @@ def study(parts: Sequence[str]) -> None:
 
 
 def tables(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """Simulated means, simulated differences, labels drawn apart, recorded judges, two systems."""
-    simulated, apart, hanna, systems = (
+    """Simulated means and differences, labels apart, λ, recorded judges, two systems."""
+    simulated, apart, tuning, hanna, given, systems = (
         [row for row in rows if row["part"] == part]
-        for part in ("simulated", "apart", "hanna", "systems")
+        for part in ("simulated", "apart", "tuning", "hanna", "given", "systems")
     )
     yield list(_coverage(simulated, "mean", (CALIBRATED, HUMAN, JUDGE, NAIVE)))
     yield list(_coverage(simulated, "difference", (CALIBRATED, HUMAN, JUDGE)))
     yield list(_coverage(apart, "difference", (CALIBRATED, HUMAN, JUDGE)))
+    yield list(_tuning(tuning))
     yield list(_coverage(hanna, "mean", (CALIBRATED, HUMAN, JUDGE)))
+    yield list(_coverage(given, "mean", (CALIBRATED, HUMAN, JUDGE)))
     yield list(_coverage(systems, "difference", (CALIBRATED, HUMAN, JUDGE)))
 
 
+def _tuning(rows: Sequence[Row]) -> Iterator[str]:
+    """Coverage in per cent, bias in standard deviations of the estimate."""
+    kinds = (CALIBRATED, SAME)
+    yield _line(("data", "labels", *kinds, *(f"bias: {kind}" for kind in kinds)))
+    yield "|---" * 6 + "|"
+    for row, same in zip(rows[::2], rows[1::2], strict=True):
+        both = (row, same)
+        shown = (f"{100 * float(each['coverage']):.1f}" for each in both)
+        biases = (f"{float(each['bias']) / float(each['sd']):+.2f}" for each in both)
+        yield _line((row["data"], row["labels"], *shown, *biases))
+
+
 def _coverage(rows: Sequence[Row], kind: str, asked: Sequence[str]) -> Iterator[str]:
-    """Coverage in per cent, then what the judge saved."""
-    yield _line(("data", "labels", *asked, "width", "as good as"))
-    yield "|---" * (len(asked) + 4) + "|"
+    """A line of each data: coverage in per cent by labels, then what the judge saved."""
+    labels = list(dict.fromkeys(row["labels"] for row in rows))
+    shown = f"data; {' / '.join(labels)} labels"
+    yield _line((shown, *(f"{name} (%)" for name in asked), "width", "as good as"))
+    yield "|---" * (len(asked) + 3) + "|"
     found = {(row["data"], row["labels"], row["asked"]): row for row in rows}
-    for data, labels in dict.fromkeys((row["data"], row["labels"]) for row in rows):
-        of = [found[data, labels, f"{kind}: {name}"] for name in asked]
-        width = float(of[0]["width"]) / float(of[1]["width"])
-        saved = f"{float(of[0]['equivalent_labels']):.0f}"
-        shown = (f"{100 * float(row['coverage']):.1f}" for row in of)
-        yield _line((data, labels, *shown, f"{width:.2f}", saved))
+    for data in dict.fromkeys(row["data"] for row in rows):
+        of = [[found[data, n, f"{kind}: {name}"] for n in labels] for name in asked]
+        rates = [[f"{100 * float(row['coverage']):.1f}" for row in each] for each in of]
+        pairs = list(zip(of[0], of[1], strict=True))
+        widths = [f"{float(row['width']) / float(alone['width']):.2f}" for row, alone in pairs]
+        saved = [f"{float(row['equivalent_labels']):.0f}" for row, _ in pairs]
+        yield _line((data, *(" / ".join(each) for each in (*rates, widths, saved))))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -68,8 +68,9 @@ __all__ = [
     "draw_to_label",
 ]
 
-FEW_LABELLED = 20
-"""With fewer labelled docs a result says that its interval is too short if scores are skewed."""
+FEW_LABELLED = 50
+"""With fewer labelled docs a result's note says that its interval is too short if scores are
+skewed, as that of the labels alone is: it covers 91 % with 10 labels, 95 % with 50."""
 
 _TEST = "prediction-powered t-test"
 _NOTHING = 1e-9
@@ -417,5 +418,8 @@ def _note(found: _Measured, *arms: _Arm) -> str:
     if all(arm.labels == arm.samples for arm in arms):
         notes.append("all samples are labelled: the human mean")
     if docs < FEW_LABELLED:
-        notes.append(f"{docs} labelled docs: too short an interval if scores are skewed")
+        notes.append(
+            f"{docs} labelled docs: with fewer than {FEW_LABELLED} the interval is too short if "
+            "scores are skewed"
+        )
     return "; ".join(notes)

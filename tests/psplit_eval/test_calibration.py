@@ -174,7 +174,7 @@ def test_with_all_samples_labelled_it_is_the_human_mean(case):
             (wanted.value, wanted.ci_low, wanted.ci_high)
         )
     assert found.equivalent_labels == pytest.approx(120)
-    assert found.note == "all samples are labelled: the human mean"
+    assert found.note.startswith("all samples are labelled: the human mean")
 
 
 @pytest.mark.parametrize("constant", [0.0, 7.3])
@@ -236,11 +236,13 @@ def test_without_labels_and_without_samples_nothing_is_known():
     assert (math.isnan(nothing.estimate.value), nothing.estimate.n) == (True, 0)
 
 
-def test_few_labelled_docs_are_said(case):
-    docs, judge, _, shown = case
-    few = np.where(docs < FEW_LABELLED - 1, shown, NAN)
-    assert "19 labelled docs: too short" in calibrated_mean(Scores(docs, judge, few)).note
-    assert calibrated_mean(Scores(docs, judge, shown)).note == ""
+def test_few_labelled_docs_are_said():
+    def note(labelled):
+        human = np.where(np.arange(80) < labelled, np.arange(80.0), NAN)
+        return calibrated_mean(Scores(range(80), np.arange(80.0) ** 2, human)).note
+
+    assert f"{FEW_LABELLED - 1} labelled docs: with fewer than" in note(FEW_LABELLED - 1)
+    assert note(FEW_LABELLED) == ""
 
 
 def test_human_scores_that_do_not_vary_have_no_interval(case):
@@ -248,7 +250,7 @@ def test_human_scores_that_do_not_vary_have_no_interval(case):
     found = calibrated_mean(Scores(docs, judge, np.where(np.isnan(shown), NAN, 7.3)))
     assert (found.estimate.value, found.judge_weight) == (pytest.approx(7.3), 0)
     assert math.isnan(found.estimate.ci_low)
-    assert found.note == "human scores do not vary: no interval"
+    assert found.note.startswith("human scores do not vary: no interval")
 
 
 @pytest.mark.parametrize(
