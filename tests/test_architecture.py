@@ -28,6 +28,7 @@ LAYERS = (
         "association",
         "checkpoints",
         "equivalence",
+        "labels",
         "logprobs",
         "ledger",
         "manifest",
@@ -50,6 +51,7 @@ LAYERS = (
     ),
     (
         "adapters",
+        "calibration",
         "catalog",
         "content",
         "doctor",
