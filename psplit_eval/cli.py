@@ -201,7 +201,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ends in .jsonl, .jsonl.gz, .csv or .parquet",
     )
-    add("--what", default="samples", help="samples (the default), metrics, prompts or cross_scores")
+    add(
+        "--what",
+        default="samples",
+        help="samples (the default), metrics, prompts, cross_scores or judgements",
+    )
     add("--force", action="store_true", help="replace FILE if it is there")
     add("--json", action="store_true", help="print what was written as JSON")
 
