@@ -1,4 +1,4 @@
-"""A run's samples, metrics, prompts, cross-scores or judgements as one file: JSON Lines, CSV or Parquet.
+"""A table of a run (samples, metrics, judgements, …) as one file: JSON Lines, CSV or Parquet.
 
 Rows are streamed from the store: memory doesn't grow with the run. The store is only read.
 """

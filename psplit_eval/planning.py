@@ -45,8 +45,8 @@ measured between two prompts of SmolLM2 on 256 docs (docs/aa.md). The rest is th
 _TOO_FEW = f"with fewer than {MINIMUM_DOCS} docs nothing is tested"
 
 _RUBRIC_TOKENS, _VERDICT_TOKENS = 1150, 80
-"""What a judge reads beside the text: the rubric `story` by SmolLM2's tokenizer. What it writes is a
-guess: four to five scores and a sentence."""
+"""What a judge reads beside the text (the rubric `story` by SmolLM2's tokenizer), and writes (a
+guess: five scores and a sentence)."""
 
 
 @dataclass(frozen=True)
