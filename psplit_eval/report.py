@@ -103,8 +103,8 @@ def write_report(
         drawn += draw_behaviour(behaviour, folder / "plots")
         plots = [path for path in drawn if path.suffix == ".png"]
     made = [
-        *behaviour_tables(behaviour),
         *judge_tables(judged),
+        *behaviour_tables(behaviour),
         *run_tables(manifest, arms, values, comparisons),
     ]
     tables = [table for table in made if table.rows]
