@@ -182,9 +182,9 @@ class Strengths:
     """Bradley–Terry strengths of arms: the chance that i is preferred to j is expit(θᵢ − θⱼ).
 
     `log_odds`: θ of every arm, their mean being 0. `win_rates`: expected share of every other arm
-    against `reference`. Intervals by `method`; their n is docs. `pairs` were
-    judged, in `missing` of them a verdict is not there. `note` says why numbers are NaN, or what a
-    reader must know of them.
+    against `reference`. Intervals by `method`; their n is docs. `pairs` were judged, in `missing`
+    of them a verdict is not there. `note` says why numbers are NaN, or what a reader must know of
+    them.
     """
 
     reference: str
@@ -200,9 +200,9 @@ class Strengths:
 class AtEqualLength:
     """What a judge would prefer if texts were equally long, by a model of what length does.
 
-    `strengths`: see there. `p`: of a win rate of 0.5 at equal length, of every other arm against
-    the reference, by `method`. `length_effect`: what is added to the log-odds of a
-    text by being longer, at the most (tanh = 1); above 0 the judge likes longer texts.
+    `strengths`: their win rates, too, are those at equal length. `p`: of every other arm against
+    the reference, two-sided, of 0.5 at equal length. `length_effect`: what being longer adds to the
+    log-odds of a text, at the most (tanh = 1); above 0 the judge likes longer texts.
     """
 
     strengths: Strengths
@@ -227,6 +227,8 @@ def strengths(ballots: Iterable[Ballot], reference: str, resamples: int = RESAMP
     points = _points(complete, arms)
     note = _unsettled(points.sum(axis=0), arms)
     found = np.full(len(arms), math.nan) if note else _bradley_terry(points.sum(axis=0))
+    if np.isnan(found).any():
+        note = note or f"undefined: no convergence after {_ITERATIONS} iterations"
     drawn = _redrawn(points, arms, 0 if note or len(points) < MINIMUM_DOCS else resamples)
     home, n = arms.index(reference), len(points)
     gaps, gaps_drawn = found - found[home], drawn - drawn[:, [home]]
@@ -278,7 +280,7 @@ def _unsettled(wins: Array, arms: Sequence[str]) -> str:
     groups, group = connected_components(wins > 0, directed=False)
     if groups > 1:
         apart = _named(arms, group == group[0]), _named(arms, group != group[0])
-        return f"undefined: {apart[0]} were never compared with {apart[1]}"
+        return f"undefined: {apart[0]} never met {apart[1]}"
     groups, group = connected_components(wins > 0, connection="strong")
     if groups == 1:
         return ""
@@ -316,7 +318,9 @@ def _redrawn(points: Array, arms: Sequence[str], resamples: int) -> Array:
 
     Docs with equal points are drawn together, so the order of docs does not matter.
     """
-    kinds, sizes = np.unique(points.reshape(len(points), -1), axis=0, return_counts=True)
+    kinds, sizes = np.unique(
+        points.reshape(len(points), len(arms) ** 2), axis=0, return_counts=True
+    )
     rng = np.random.Generator(np.random.SFC64(0))
     drawn = np.full((resamples, len(arms)), math.nan)
     for row in range(resamples):

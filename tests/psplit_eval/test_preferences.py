@@ -282,11 +282,19 @@ def is_nan(estimate):
 def test_arms_that_were_never_compared_have_no_strengths():
     some = [Ballot(d, a, b, 0.5, d % 2) for d in range(8) for a, b in (("a", "b"), ("c", "d"))]
     found = strengths(some, "a")
-    assert found.note == "undefined: 'a', 'b' were never compared with 'c', 'd'"
+    assert found.note == "undefined: 'a', 'b' never met 'c', 'd'"
     assert all(map(is_nan, found.log_odds.values()))
     missing = [Ballot(0, "a", "b", 0.5, 0.5), Ballot(1, "b", "c", 1, None)]
-    assert strengths(missing, "a").note == "undefined: 'a', 'b' were never compared with 'c'"
+    assert strengths(missing, "a").note == "undefined: 'a', 'b' never met 'c'"
     assert strengths(missing, "a").missing == 1
+
+
+def test_without_a_verdict_nothing_is_known():
+    some = [ballot(None, 1, doc, length_a=1, length_b=doc) for doc in range(9)]
+    for found in (strengths(some, "high"), at_equal_length(some, "high").strengths):
+        assert found.note == "undefined: 'high' never met 'normal'"
+        assert is_nan(found.win_rates["normal"])
+        assert (found.pairs, found.missing, found.win_rates["normal"].n) == (9, 9, 0)
 
 
 def test_who_won_all_is_beyond_every_number():
