@@ -174,6 +174,7 @@ def test_with_all_samples_labelled_it_is_the_human_mean(case):
             (wanted.value, wanted.ci_low, wanted.ci_high)
         )
     assert found.equivalent_labels == pytest.approx(120)
+    assert found.judge_weight == 0
     assert found.note.startswith("all samples are labelled: the human mean")
 
 
@@ -320,6 +321,15 @@ def test_docs_labelled_in_one_mode_only_count(case):
     assert found.spread.freedom == pytest.approx(14)
 
 
+def test_the_poorer_labelled_mode_decides_how_sure_a_difference_is(case):
+    docs, judge, human, _ = case
+    few, many = (np.where(docs < n, human, NAN) for n in (6, 30))
+    for pair in ((few, many), (many, few)):
+        arms = [Scores(docs, judge, shown) for shown in pair]
+        found = calibrated_difference(*arms, judge_weight=0).difference
+        assert found.spread.freedom == pytest.approx(5)
+
+
 def test_docs_of_one_mode_only_are_left_out(case):
     docs, judge, human, shown = case
     part, other = docs < 20, np.where(np.arange(120) % 5 < 2, human[::-1], NAN)
@@ -363,6 +373,16 @@ def test_shift_and_scale(rng, shift, scale, judge_shift):
     wanted = scale * estimates(found) + by[:, None]
     assert estimates(moved) == pytest.approx(wanted, rel=1e-6, abs=1e-6 * scale, nan_ok=True)
     assert moved.judge_weight == pytest.approx(found.judge_weight, abs=1e-6, nan_ok=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables)
+def test_with_all_samples_labelled_no_judge_counts(rng):
+    docs, judge, _ = random_case(rng)
+    human = rng.normal(0, 1, 40)
+    found = calibrated_mean(Scores(docs, judge + 0.1, human))
+    assert (found.judge_weight, found.equivalent_labels) == (0, pytest.approx(40))
+    assert found.estimate.value == pytest.approx(found.human_mean.value)
 
 
 @settings(max_examples=60, deadline=None)
