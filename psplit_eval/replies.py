@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -28,8 +29,25 @@ LABELS = ("A", "B")
 
 _REASON, _BETTER, _TIE = "reason", "better", "tie"
 _MOST_CHARACTERS = 200_000
+_NOT = "not|no|never|hardly|scarcely|barely|neither|far"
+_NO_OBJECT = f"of|than|to|over|between|from|among|either|or|{_NOT}"
+_IN_PART = "at|written|told|structured|suited|known"
 _DECORATION = re.compile(r"[*_`\"“”]+")
-_THOUGHT = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)
+_NEAR = 120
+_DENIAL = re.compile(
+    r"(?:\b(?:not|cannot|never|nor|neither|either|doubt|or)|n['’]t)\s+(?:\w+\s+){0,5}$"
+    r"|\b(?:whether|if|unless)\b[^.!?\n]*$",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(
+    r"\A(?:(?!</?think>).)*+</think>|<think>(?:(?!</think>).)*+(?:</think>|\Z)", re.DOTALL
+)
+_JSON_BEGINS = re.compile(r"\{(?=\s*+[\"'“}])")
+_TRAILING = re.compile(r",(?=\s*+[}\]])")
+_ESCAPE = re.compile(r"\\([\"\\/bfnrt]|u[0-9a-fA-F]{4})?")
+_QUOTE = re.compile(r"(?<=[{,:\[])(\s*+)'|'(?=\s*+[:,}\]])")
+_ITEM = r"(?:^|[\n,;|([{•·#-]|\d[.)]|\b(?:and|are|scores?:))"
+_FRACTION = r"\s*(?:/|out of)\s*"
 
 
 class UnreadableError(ValueError):
@@ -85,8 +103,8 @@ class Scores:
 
     def read(self, text: str) -> Verdict:
         """From JSON, wherever it stands, or from lines such as 'creativity: 7/10'."""
-        said = list(_objects(text, self.names))
-        found = said or [dict(_lines(_answer(text), self.names, self.high))]
+        said, rest = _objects(_answer(text, self.example()), self.names)
+        found = said or [dict(_lines(rest, self.names))]
         verdicts = {tuple(self._checked(values).items()) for values in found}
         if len(verdicts) > 1:
             raise UnreadableError(f"{len(verdicts)} different verdicts in one answer")
@@ -134,10 +152,11 @@ class Choice:
 
         Judges reason before they decide, so of several such sentences the last one counts.
         """
-        values = {self._value(found[_BETTER]) for found in _objects(text, (_BETTER,))}
+        said, rest = _objects(_answer(text, self.example()), (_BETTER,))
+        values = {self._value(found[_BETTER]) for found in said}
         if len(values) > 1:
             raise UnreadableError("two different verdicts in one answer")
-        return {FIRST: values.pop() if values else self._said(_answer(text))}
+        return {FIRST: values.pop() if values else self._said(rest)}
 
     def _value(self, said: object) -> float:
         name = _plain(str(said))
@@ -152,10 +171,10 @@ class Choice:
         for label, value in zip(self.labels, (1.0, 0.0), strict=True):
             if alone == label.casefold().strip(" .:()[]"):
                 return value
-        if alone in (_TIE, "neither"):
+        if alone in (_TIE, f"a {_TIE}", "neither"):
             return 0.5
         found = list(self._conclusions(plain))
-        if not found or ("{" in plain and len(set(found)) > 1):  # broken JSON does not reason
+        if not found:
             raise UnreadableError(f"no single verdict in {shortened(text, 60)!r}")
         return found[-1]
 
@@ -163,7 +182,7 @@ class Choice:
         """What every sentence says that calls a text better, in their order."""
         for match in self._pattern.finditer(text):
             said = match["label"] or match["named"]
-            if _denied(text[: match.start()]):
+            if _denied(text[max(0, match.start() - _NEAR) : match.start()]):
                 continue
             yield 0.5 if said is None else float(said.casefold() == self.labels[0].casefold())
 
@@ -173,13 +192,17 @@ class Choice:
         either = "|".join(map(re.escape, self.labels))
         if min(map(len, self.labels)) == 1:  # 'a' is a word, too
             either = f"(?-i:{either})"
-        edge = r"(?<![\w(])"
+        edge, end = r"(?<![\w(])", r"(?!\w|\s+or\b|\s*/)"
         subject = rf"{edge}(?P<label>{either})(?!\w)\s+(?:is|was|seems|would be)\s+"
-        object_ = rf"(?:\s+(?!of\b|than\b)\w+){{0,2}}?(?:\W+is)?\W+{edge}(?P<named>{either})(?!\w)"
+        gap = r"(?=\W)[^\w\n.!?]*+(?:(?<=:)[^\w.!?]*+)?"
+        words = rf"(?:\s+(?!(?:{_NO_OBJECT})\b)\w+){{0,2}}?(?:\W+is)?"
+        object_ = rf"{words}{gap}{edge}(?P<named>{either}){end}"
         return re.compile(
-            rf"{subject}(?:(?!not\b)\w+\s+){{0,2}}?(?:better|best|superior|preferred)\b"
+            rf"{subject}(?:(?!(?:{_NOT})\b)\w+\s+){{0,2}}?(?:better|best|superior|preferred)\b"
+            rf"(?!\s+(?:{_IN_PART})\b)"
             rf"|\b(?:better|winner|verdict|choice|prefer\w*){object_}"
-            r"|\b(?:(?:it is )?a tie|verdict\W+tie|equally good|neither (?:\w+ ){0,3}is better)\b",
+            r"|\b(?:(?:is|was|call it|call this|declare|it['’]?s) a tie|verdict\W++tie"
+            r"|equally good|neither (?:\w+ ){0,3}is better)\b",
             re.IGNORECASE,
         )
 
@@ -203,26 +226,73 @@ def _shown(parts: Sequence[str], reason: bool) -> str:
     return "{" + ", ".join(said) + "}"
 
 
-def _answer(text: str) -> str:
-    """Without what a model thought before it answered."""
-    return _THOUGHT.sub("", text[:_MOST_CHARACTERS])
+def _answer(text: str, example: str) -> str:
+    """Without what a model thought, to the end or not, and without the example it was given.
+
+    Raises UnreadableError for a text that is too long to be a verdict.
+    """
+    if len(text) > _MOST_CHARACTERS:
+        raise UnreadableError(f"an answer of {len(text):,} characters")
+    return _THOUGHT.sub("", text).replace(example, "")
 
 
-def _objects(text: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Every JSON object in a text that has one of these keys at its top, or in 'scores'."""
-    decoder, said = json.JSONDecoder(object_pairs_hook=_once), _answer(text)
-    place = said.find("{")
-    while place >= 0:
+def _objects(text: str, names: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """Every JSON object with one of these keys at its top or one object further in; and the text
+    without any JSON, in whose sentences any verdict may be quoted.
+
+    Raises UnreadableError for what looks like JSON and is none.
+    """
+    known = {_key(name): name for name in names}
+    try:
+        found = list(_decoded(text))
+    except _BrokenError:
+        text = _repaired(text)
+        found = list(_decoded(text))
+    said = [keyed for each, _, _ in found for keyed in _candidates(each, known)]
+    ends = [0, *(end for _, _, end in found)]
+    starts = [*(start for _, start, _ in found), len(text)]
+    return said, " ".join(text[end:start] for end, start in zip(ends, starts, strict=True))
+
+
+class _BrokenError(ValueError):
+    """What looks like JSON and is none."""
+
+
+def _decoded(text: str) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Every JSON object with where it begins and ends. Raises _BrokenError."""
+    decoder = json.JSONDecoder(object_pairs_hook=_once, strict=False)
+    place = 0
+    while begun := _JSON_BEGINS.search(text, place):
         try:
-            found, end = decoder.raw_decode(said, place)
-        except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            inner = found.get("scores", found)
-            keyed = {_key(key): value for key, value in _items(inner)}
-            if any(name in keyed for name in names):
-                yield keyed
-        place = said.find("{", end)
+            found, place = decoder.raw_decode(text, begun.start())
+        except (ValueError, RecursionError) as error:
+            raise _BrokenError("broken JSON") from error
+        yield found, begun.start(), place
+
+
+def _repaired(text: str) -> str:
+    """With what weak writers get wrong and what can mean one thing only put right: commas before a
+    brace, escapes that JSON lacks, single quotes, and a last brace left out after another."""
+    mended = _ESCAPE.sub(lambda m: m[0] if m[1] else r"\\", _TRAILING.sub("", text))
+    if '"' not in mended:
+        mended = _QUOTE.sub(r'\1"', mended)
+    mended = mended.rstrip("` \n")
+    for tried in (mended, f"{mended}}}" if mended.endswith("}") else mended):
+        with suppress(_BrokenError):
+            list(_decoded(tried))
+            return tried
+    raise UnreadableError("broken JSON")
+
+
+def _candidates(found: dict[str, Any], known: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """The object, or those right inside it, where they have one of the keys."""
+    inside = [value for value in found.values() if isinstance(value, dict)]
+    for each in (found, *inside):
+        keyed = [(known[_key(key)], value) for key, value in _items(each) if _key(key) in known]
+        if len(dict(keyed)) < len(keyed):
+            raise UnreadableError("one key twice")
+        if keyed:
+            yield dict(keyed)
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -244,13 +314,18 @@ def _key(name: str) -> str:
     return "_".join(re.findall(r"[a-z0-9]+", str(name).casefold()))
 
 
-def _lines(text: str, names: Sequence[str], high: int) -> Iterator[tuple[str, str]]:
-    """'Narrative flow: **7**/10' of each name; one that is there twice with two numbers is none."""
+def _lines(text: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """'Narrative flow: **7**/10' of each name, at the beginning of a line or of a list's item.
+
+    One that is there twice with two numbers is none.
+    """
     plain = _DECORATION.sub("", text)
     for name in names:
-        words = r"[\s_-]+".join(map(re.escape, name.split("_")))
+        words = r"[\s_-]*".join(map(re.escape, name.split("_")))
         number = (
-            rf"(?<![\w]){words}(?:\s+score)?\s*[:=|–-]\s*([+-]?\d+(?:\.\d+)?(?:\s*/\s*\d+)?)(?!\w)"
+            rf"{_ITEM}[^\S\n]*+{words}(?:\s+score)?\s*[:=|–-]\s*"
+            rf"([+-]?\d{{1,9}}(?:\.\d{{1,9}})?(?:{_FRACTION}\d{{1,9}})?)"
+            r"(?![\w/%]|[.,]\d|\s*(?:/|out\b|of\b)|\s*(?:[–—~-]|to|or)\s*\d)"
         )
         found = {match.strip() for match in re.findall(number, plain, re.IGNORECASE)}
         if len(found) > 1:
@@ -260,13 +335,17 @@ def _lines(text: str, names: Sequence[str], high: int) -> Iterator[tuple[str, st
 
 
 def _number(value: Any, high: int) -> float | None:
-    """A number, or text such as '7' and '7/10' (of this scale); None for anything else."""
+    """A number, or text such as '7', '7/10' and '7 out of 10' (of this scale); else None."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         number = float(value) if abs(value) < 1e15 else math.nan
         return number if math.isfinite(number) else None
-    match = re.fullmatch(r"\s*([+-]?\d{1,9}(?:\.\d+)?)(?:\s*/\s*(\d{1,9}))?\s*", str(value))
+    if not isinstance(value, str):
+        return None
+    match = re.fullmatch(
+        rf"\s*([+-]?\d{{1,9}}(?:\.\d{{1,9}})?)(?:{_FRACTION}(\d{{1,9}}))?\s*", value, re.IGNORECASE
+    )
     if not match or (match[2] and int(match[2]) != high):
         return None
     return float(match[1])
@@ -278,4 +357,4 @@ def _plain(label: str) -> str:
 
 def _denied(before: str) -> bool:
     """Whether the words before a sentence turn it round, or make it a question."""
-    return bool(re.search(r"(?:\bnot|n't|\bwhether|\bif|\bor)\s+(?:\w+\s+){0,2}$", before, re.I))
+    return bool(_DENIAL.search(before))

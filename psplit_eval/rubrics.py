@@ -6,6 +6,7 @@ compares two texts. A bad file gets an error that names the line.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +23,13 @@ from psplit_eval.files import disk_errors
 from psplit_eval.replies import LABELS, Choice, Form, Scores
 from psplit_eval.requests import digest
 from psplit_eval.suites import shipped_folder
-from psplit_eval.text import shortened
+from psplit_eval.text import one_line, shortened, wellformed
 
 __all__ = ["Dimension", "Question", "Rubric", "find_rubric", "read_rubric", "rubric_names"]
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _FIELDS: Mapping[str, tuple[str, bool]] = {
-    "name": ("a name of lower-case letters, digits and _", True),
+    "name": ("a name of lower-case letters, digits and single _", True),
     "version": ("a whole number from 1 on", True),
     "about": ("a text", True),
     "tasks": ("a list of task names or patterns", False),
@@ -101,9 +102,11 @@ class Rubric:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over everything that a judge is asked with; names and tasks are no part of it."""
-        parts = (self.scores(), self._system(self.scores()), self._system(self.choice()))
-        return digest(*map(str, parts), self.primary)
+        """SHA-256 over everything that a judge is asked with, and the dimension that decides; the
+        rubric's name and its tasks are no part of it."""
+        scored, compared = self.score_question(" ", ""), self.choice_question(" ", ("", ""))
+        words = [part for q in (scored, compared) for part in (q.system, q.user, q.form.schema())]
+        return digest(*words, self.primary)
 
     def is_for(self, task: str) -> bool:
         """Whether one of its patterns fits to a task's name."""
@@ -214,7 +217,7 @@ def find_rubric(name: str) -> Rubric:
     if name in rubric_names():
         return read_rubric(shipped_folder("judges") / f"{name}.yaml")
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or os.path.exists(path):
         return read_rubric(path)
     raise UnknownNameError("rubric (or a .yaml file)", name, rubric_names())
 
@@ -228,11 +231,19 @@ def read_rubric(path: Path) -> Rubric:
     try:
         root = yaml.compose(content.decode("utf-8"), yaml.SafeLoader)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: {error.reason}, expected UTF-8; save it as such") from error
-    except yaml.YAMLError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: {error.reason}, expected UTF-8; save it as such"
+        ) from error
+    except yaml.reader.ReaderError as error:
+        line = content.decode("utf-8").count("\n", 0, error.position) + 1
+        raise DataError(
+            f"{path}, line {line}: character U+{error.character:04X}, expected text; take it out"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or "no YAML"
+        problem = one_line(getattr(error, "problem", None) or "no YAML")
         raise DataError(f"{path}, line {line}: {problem}; correct it") from error
     return _Reader(path).rubric(root)
 
@@ -303,6 +314,8 @@ class _Reader:
         levels = {}
         for score, (key, text) in self._mapping(node, expected).items():
             number = self._whole(key, f"level {score!r} of {name}", low, high)
+            if number in levels:
+                self._fail(key, f"level {number} of {name} a second time", "every level once")
             levels[number] = self._text(text, f"level {number} of {name}")
         for end in (low, high):
             if end not in levels:
@@ -323,6 +336,8 @@ class _Reader:
             self._fail(node, _shown(node), expected)
         found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._fail(key, f"{_shown(key)} as a name", expected)
             name = str(key.value)
             if name in found:
                 self._fail(key, f"{name!r} a second time", "every name once")
@@ -333,9 +348,10 @@ class _Reader:
         return self._text(values[name], name) if name in values else otherwise
 
     def _text(self, node: yaml.Node, what: str) -> str:
-        if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+        null = node.tag == "tag:yaml.org,2002:null"
+        if null or not isinstance(node, yaml.ScalarNode) or not node.value.strip():
             self._fail(node, f"{what} {_shown(node)}", "a text")
-        return str(node.value).strip()
+        return wellformed(str(node.value).strip())
 
     def _texts(self, node: yaml.Node) -> tuple[str, ...]:
         if not isinstance(node, yaml.SequenceNode):
@@ -344,12 +360,12 @@ class _Reader:
 
     def _whole(self, node: yaml.Node, what: str, low: int, high: int) -> int:
         text = node.value if isinstance(node, yaml.ScalarNode) else ""
-        if not re.fullmatch(r"[+-]?\d{1,9}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}", text) or not low <= int(text) <= high:
             self._fail(node, f"{what}: {_shown(node)}", f"a whole number from {low} to {high}")
         return int(text)
 
     def _flag(self, node: yaml.Node) -> bool:
-        if node.tag != "tag:yaml.org,2002:bool":
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:bool":
             self._fail(node, f"reason {_shown(node)}", "true or false")
         return str(node.value).casefold() in ("true", "yes", "on")
 
