@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
+from psplit_eval.cli_audit import add_audit_options, audit_json, audit_options, audit_text
 from psplit_eval.cli_design import add_answers, add_design, design, margins
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
@@ -86,6 +87,9 @@ def _parser() -> _Parser:
     judging = commands.add_parser("judge", help="have judges score or compare a run's samples")
     judging.set_defaults(command=_judge)
     add_judge_options(judging)
+    auditing = commands.add_parser("audit", help="what a judge is worth, before it is believed")
+    auditing.set_defaults(command=_audit)
+    add_audit_options(auditing)
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
@@ -282,6 +286,20 @@ def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
     for judge in unknown:
         print(f"{judge} is not audited: psplit-eval audit --judge … --rubric {options.rubric}")
     print(f"\nreport: {options.run / 'report.html'}")
+    return 0
+
+
+def _audit(options: argparse.Namespace, _: Sequence[str]) -> int:
+    request = audit_options(options)
+    _prepare()
+    from psplit_eval.audit import audit
+
+    found = audit(request, _screen())
+    print(
+        json.dumps(audit_json(found), indent=1)
+        if options.json
+        else audit_text(found, options.dry_run)
+    )
     return 0
 
 

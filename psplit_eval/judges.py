@@ -16,15 +16,18 @@ from typing import Any, Protocol, TypeVar
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
 from psplit_eval.replies import Verdict
+from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question
 from psplit_eval.servers import check_url, shown_url
 from psplit_eval.text import shortened
 
-__all__ = ["KINDS", "Judge", "JudgeName", "RecordedJudge", "Reply"]
+__all__ = ["KINDS", "UNRECORDED", "Judge", "JudgeName", "RecordedJudge", "Reply"]
 
 T = TypeVar("T")
 
 KINDS = ("openai", "hf", "recorded")
+UNRECORDED = "not recorded"
+"""Why a recorded judge has no verdict on what it was never asked."""
 _OPENAI = "https://api.openai.com/v1"
 _FORM = "openai:MODEL, openai:MODEL@URL, hf:NAME or recorded:FILE"
 
@@ -115,7 +118,9 @@ class RecordedJudge:
         self._verdicts = dict(_recorded(path))
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "recorded", "verdicts": len(self._verdicts)}
+        """Another file under the same name is another judge."""
+        identity = digest(self._verdicts)
+        return {"kind": "recorded", "verdicts": len(self._verdicts), "identity": identity}
 
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
         for key, question in questions:
@@ -123,7 +128,7 @@ class RecordedJudge:
 
     def _reply(self, question: Question) -> Reply:
         if question.about not in self._verdicts:
-            return Reply(None, unreadable="not recorded")
+            return Reply(None, unreadable=UNRECORDED)
         verdict = self._verdicts[question.about]
         if verdict is None:
             return Reply(None, unreadable="recorded without a verdict")
