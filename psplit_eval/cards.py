@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-USABLE, CARE, UNMEASURED, NOT_USABLE = "usable", "care", "not measured", "not usable"
+USABLE, CARE, UNMEASURED, NOT_USABLE = "usable", "usable with care", "not measured", "not usable"
 _WORSE = (USABLE, CARE, UNMEASURED, NOT_USABLE)
 """Levels from the best to the worst."""
 KINDS = ("scores", "choice")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from psplit_eval.judged import PANEL, JudgedRun, Preferred, Scored
+from psplit_eval.cards import NOT_USABLE, UNMEASURED, Card
+from psplit_eval.judged import PANEL, Belief, JudgedRun, Preferred, Scored
 from psplit_eval.stats import Estimate
 from psplit_eval.tables import Table
 
 __all__ = ["UNBELIEVED", "judge_tables", "unbelieved"]
 
-UNBELIEVED = ("not usable", "not audited", "not measured")
+UNBELIEVED = (NOT_USABLE, UNMEASURED, Belief().scores)
 """Words of a belief that make what a judge says no evidence."""
 
 
@@ -19,10 +21,11 @@ def unbelieved(belief: str) -> bool:
     return belief in UNBELIEVED
 
 
-def judge_tables(judged: JudgedRun) -> list[Table]:
-    """Scores, preferences, strengths and agreement; a table without rows is for the caller to
-    leave out."""
-    return [_scores(judged), _preferences(judged), _strengths(judged), _agreement(judged)]
+def judge_tables(judged: JudgedRun, cards: Sequence[Card] = ()) -> list[Table]:
+    """Scores, preferences, strengths, agreement and audits; a table without rows is for the caller
+    to leave out."""
+    found = [_scores(judged), _preferences(judged), _strengths(judged), _agreement(judged)]
+    return [*found, _verdicts(cards), _measures(cards)]
 
 
 def _scores(judged: JudgedRun) -> Table:
@@ -139,6 +142,42 @@ def _agreement(judged: JudgedRun) -> Table:
         "Krippendorff's alpha of all judges' scores of the same samples, interval distances: 1 is "
         "agreement, 0 what chance gives [95 % over samples].",
         ("task", "rubric", "dimension", "alpha", "samples"),
+        tuple(rows),
+    )
+
+
+def _verdicts(cards: Sequence[Card]) -> Table:
+    return Table(
+        "Audit of the judges: verdicts",
+        "What each judge may be used for, by gold texts of certain order, repeats and attacks. "
+        "How it is measured, and the limits: docs/judges.md.",
+        ("judge", "rubric", "for", "verdict", "why"),
+        tuple(
+            (card.judge, card.rubric, purpose, ruling.verdict, ruling.why)
+            for card in cards
+            for purpose, ruling in card.purposes.items()
+        ),
+    )
+
+
+def _measures(cards: Sequence[Card]) -> Table:
+    rows = [
+        (
+            card.judge,
+            card.rubric,
+            measure.name,
+            _interval(measure.estimate),
+            f"{measure.estimate.n}",
+            measure.level or "",
+            measure.about,
+        )
+        for card in cards
+        for measure in card.measures
+    ]
+    return Table(
+        "Audit of the judges: measures",
+        "Value [95 %], number of units, and the level that it reaches.",
+        ("judge", "rubric", "measure", "value", "n", "level", "what it is"),
         tuple(rows),
     )
 

@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from psplit_eval.arms import MAX_MISSING
+from psplit_eval.cards import NOT_USABLE, USABLE
 from psplit_eval.files import defined
 from psplit_eval.findings import Finding, adjusted
 from psplit_eval.ledger import Call, Judgement, Ledger
@@ -61,7 +62,7 @@ Scores = Mapping[Key, Mapping[str, float] | None]
 class Belief(NamedTuple):
     """What a judge's audit says of it by one rubric, for scores and for choices.
 
-    Each is one of the words of an audit's verdict, or 'not audited'.
+    Each is a level of `cards`, or 'not audited'.
     """
 
     scores: str = "not audited"
@@ -166,7 +167,7 @@ class JudgedRun:
         ]
 
     def _score_claims(self) -> Iterator[tuple[float, Said]]:
-        usable = [s for s in self.scored if s.belief == "usable" and s.judge != PANEL and s.primary]
+        usable = [s for s in self.scored if s.belief == USABLE and s.judge != PANEL and s.primary]
         for scored in usable:
             for finding in scored.findings:
                 value, low, high = _limits(finding.estimate)
@@ -176,7 +177,7 @@ class JudgedRun:
 
     def _choice_claims(self) -> Iterator[tuple[float, Said]]:
         for one in self.preferred:
-            if one.belief != "usable" or one.judge == PANEL or one.withheld:
+            if one.belief != USABLE or one.judge == PANEL or one.withheld:
                 continue
             rate = one.found.rate
             value, low, high = _limits(rate)
@@ -249,7 +250,7 @@ class _Reader:
 
     def _trusted(self, judges: Sequence[str], rubric_hash: str, kind: str) -> list[str]:
         """Those that are a panel: of judges that have not failed, if there are two."""
-        good = [j for j in judges if self._belief(j, rubric_hash, kind) != "not usable"]
+        good = [j for j in judges if self._belief(j, rubric_hash, kind) != NOT_USABLE]
         return good if len(good) > 1 else []
 
     def scores(

@@ -20,7 +20,8 @@ from psplit_eval.arms import Arm, arm_values
 from psplit_eval.behaviour import Behaviour, Compared, read_behaviour, reference_mode
 from psplit_eval.behaviour_plots import draw_behaviour
 from psplit_eval.behaviour_tables import behaviour_tables
-from psplit_eval.beliefs import AUDITS, read_beliefs
+from psplit_eval.beliefs import AUDITS, beliefs, fitting_cards
+from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
@@ -88,7 +89,7 @@ def write_report(
     allow_missing = design.allow_missing
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     comparisons = compare_modes(arms, design)
-    judged = _judged(folder, manifest, store, allow_missing)
+    judged, cards = _judged(folder, manifest, store, allow_missing)
     behaviour = read_behaviour(store, manifest, arms, replace(compared, said=judged.said()))
     conclusion = verdict(comparisons, arms, design, behaviour.answers)
     model = str(manifest["checkpoint"]["name"])
@@ -103,7 +104,7 @@ def write_report(
         drawn += draw_behaviour(behaviour, folder / "plots")
         plots = [path for path in drawn if path.suffix == ".png"]
     made = [
-        *judge_tables(judged),
+        *judge_tables(judged, cards),
         *behaviour_tables(behaviour),
         *run_tables(manifest, arms, values, comparisons),
     ]
@@ -114,7 +115,7 @@ def write_report(
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
     return Written(
         summary=_terminal(table for table in tables if table.first),
-        judges=_terminal(table for table in judge_tables(judged) if table.rows),
+        judges=_terminal(table for table in judge_tables(judged, cards) if table.rows),
         behaviour=behaviour,
         verdict=conclusion,
     )
@@ -122,15 +123,16 @@ def write_report(
 
 def _judged(
     folder: Path, manifest: Mapping[str, Any], store: Store, allow_missing: bool
-) -> JudgedRun:
-    """What judges said, where any was asked; nothing is made where none was."""
+) -> tuple[JudgedRun, list[Card]]:
+    """What judges said and what their audits say, where any was asked; else nothing is made."""
     if not (folder / LEDGER).exists():
-        return JudgedRun()
+        return JudgedRun(), []
     reference = reference_mode(manifest["modes"])
     others = [mode["name"] for mode in manifest["modes"] if mode["name"] != reference]
     with Ledger(folder / LEDGER) as ledger:
-        beliefs = read_beliefs(folder / AUDITS, ledger)
-        return read_judged(store, ledger, [reference, *others], beliefs, allow_missing)
+        cards = list(fitting_cards(folder / AUDITS, ledger).values())
+        modes = [reference, *others]
+        return read_judged(store, ledger, modes, beliefs(cards), allow_missing), cards
 
 
 def write_comparison(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from psplit_eval.arms import Arm, read_arms, with_pools
 from psplit_eval.behaviour import Compared, reference_mode
-from psplit_eval.beliefs import AUDITS, read_beliefs, take_cards
+from psplit_eval.beliefs import AUDITS, fitting_cards, take_cards
 from psplit_eval.catalog import Catalog
 from psplit_eval.comparison import Comparison, Design, compare_pairs
 from psplit_eval.conclusions import runs_verdict
@@ -145,7 +145,7 @@ def judged_report(
     open_run(folder)
     with locked(folder), Ledger(folder / LEDGER) as ledger:
         take_cards(audits, folder, ledger)
-        audited = [judge for judge, _ in read_beliefs(folder / AUDITS, ledger)]
+        audited = [card.judge for card in fitting_cards(folder / AUDITS, ledger).values()]
     return report_run(folder, Design(allow_missing=allow_missing)), audited
 
 
