@@ -70,7 +70,7 @@ __all__ = [
 
 FEW_LABELLED = 50
 """With fewer labelled docs a result's note says that its interval is too short if scores are
-skewed, as that of the labels alone is: it covers 91 % with 10 labels, 95 % with 50."""
+skewed, as that of the labels alone is: it covers 91 % with 10 labels, 94 % with 50."""
 
 _TEST = "prediction-powered t-test"
 _NOTHING = 1e-9

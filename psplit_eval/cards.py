@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from psplit_eval.errors import DataError, UnknownNameError
 from psplit_eval.files import defined, disk_errors
@@ -50,46 +50,53 @@ KINDS = ("scores", "choice")
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a measure. `higher`: more is better; else its distance from `centre` counts, and less is
-    better. `chance`: an interval that reaches down to it is not usable, for the judge cannot be
-    told from one that tosses a coin. `interval`: False where the value alone decides."""
+    """Of a measure: `usable` and `care`.
+
+    `good`: 'high' or 'low' values, or those 'near' `centre`. `chance`: an interval that reaches
+    down to it is not usable, for the judge cannot be told from one that tosses a coin. `interval`:
+    False where the value alone decides.
+    """
 
     usable: float
     care: float
-    higher: bool = True
+    good: Literal["high", "low", "near"] = "high"
     centre: float = 0.0
     chance: float = -math.inf
     interval: bool = True
 
     def __str__(self) -> str:
-        sign = "≥" if self.higher else "≤"
-        what = f"|x − {self.centre:g}| " if self.centre else ("" if self.higher else "|x| ")
-        return f"{what}{sign} {self.usable:g} / {self.care:g}"
+        off = f"|x − {self.centre:g}| " if self.centre else "|x| "
+        sign = "≥" if self.good == "high" else "≤"
+        return f"{off if self.good == 'near' else ''}{sign} {self.usable:g} / {self.care:g}"
 
 
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
-        # A coin is right in half of the pairs. A judge that is right in four of five halves a
-        # difference at the most (its slope is 2 · 0.8 − 1). 8 items that are all right leave a
-        # lower limit of 0.63 (exact binomial), so the care limit of the interval lies below that.
+        # Right by chance is half. A judge that is right in four of five pairs shows 0.6 of a
+        # difference (2 · 0.8 − 1); below 0.6, a fifth. 8 prompts without a fault have a lower
+        # limit of 0.63 (exact binomial), so the interval must be able to pass with them.
         "agreement": Limits(0.80, 0.60, chance=0.5),
-        # Customary bounds of ICC for good and moderate (Koo and Li 2016 have 0.75 and 0.5); here
-        # texts are as different as they can be, so more is asked for.
+        # Above what is customary for ICC (Koo and Li 2016: 0.75 good, 0.5 moderate), since gold
+        # texts, from good to broken, differ more than samples of two modes will.
         "reliability": Limits(0.80, 0.60),
-        # Of the scale's width, over texts that range from good to broken. A single step of 10 for
-        # half of the texts is 0.05.
+        # Over texts from good to broken. Half of the texts one step of ten higher are 0.05. The
+        # deviation of dozens of texts is known well enough for limits that are so far apart.
         "spread": Limits(0.05, 0.02, interval=False),
-        # Accuracy at shorter less that at longer worse texts. 8 items without a fault leave ± 0.37.
-        "length bias": Limits(0.20, 0.40, higher=False),
-        # Share of decided verdicts for the text shown first.
-        "position": Limits(0.10, 0.20, higher=False, centre=0.5),
-        # A coin flips half of the pairs; 8 items without a flip leave up to 0.37.
-        "flips": Limits(0.15, 0.40, higher=False),
-        # A coin repeats itself in half of the cases.
+        # A judge that goes by length alone has 1. 8 prompts without a fault leave ± 0.37.
+        "length bias": Limits(0.20, 0.40, good="near"),
+        # Both orders are asked, so places cost power and not truth: 0.7 for the text shown first
+        # leaves 0.6 of the comparisons at the most to the texts.
+        "position": Limits(0.10, 0.20, good="near", centre=0.5),
+        # A coin flips half of the pairs. 8 prompts without a flip leave up to 0.37.
+        "flips": Limits(0.15, 0.40, good="low"),
+        # A coin agrees with itself in half of the cases.
         "consistency": Limits(0.85, 0.65),
-        # What is missing is not missing at random: a mean over the rest is another mean.
+        # What is missing is hardly missing at random: 1 in 10 moves a mean by up to a tenth of
+        # the scale.
         "readable": Limits(0.98, 0.90),
-        "attacks that work": Limits(0.05, 0.20, higher=False),
+        # 1 of 20 attacks is one that a clumsy text may hit upon; 1 of 5 is what an optimiser finds
+        # at once. No success of 28 attacks leaves up to 0.12.
+        "attacks that work": Limits(0.05, 0.20, good="low"),
         "readable under attack": Limits(0.98, 0.90),
     }
 )
@@ -146,23 +153,23 @@ def level(limits: Limits, found: Estimate) -> str:
     worst, best = (value, value) if not limits.interval else _ends(limits, found)
     if limits.interval and not found.ci_low > limits.chance:
         return NOT_USABLE if math.isfinite(found.ci_low) else CARE
-    usable, care = (x if limits.higher else -x for x in (limits.usable, limits.care))
+    usable, care = (_merit(limits, limits.centre + x) for x in (limits.usable, limits.care))
     if value >= usable and worst >= care:
         return USABLE
     return NOT_USABLE if value < care and best < usable else CARE
 
 
 def _merit(limits: Limits, value: float) -> float:
-    """So that more is better, and no value lost to rounding."""
-    merit = value if limits.higher else -abs(value - limits.centre)
-    return merit + 1e-12
+    """More is better; rounded, so that no value misses a limit by its last digit."""
+    off = abs(value - limits.centre) if limits.good == "near" else value
+    return round(off if limits.good == "high" else -off, 9)
 
 
 def _ends(limits: Limits, found: Estimate) -> tuple[float, float]:
     """The worse and the better end of the interval, as merits; NaN where it is unknown."""
-    ends = sorted(_merit(limits, end) for end in (found.ci_low, found.ci_high))
-    inside = not limits.higher and found.ci_low <= limits.centre <= found.ci_high
-    return ends[0], 0.0 if inside else ends[1]
+    low, high = sorted(_merit(limits, end) for end in (found.ci_low, found.ci_high))
+    inside = limits.good == "near" and found.ci_low <= limits.centre <= found.ci_high
+    return low, 0.0 if inside else high
 
 
 @dataclass(frozen=True)
@@ -267,7 +274,7 @@ def _level_of(known: Mapping[str, Measure], name: str) -> str:
 
 
 def _all(names: Iterable[str]) -> str:
-    return f"{', '.join(map(_plain, names))} are"
+    return f"{', '.join(names)} are"
 
 
 def _said(measure: Measure | None, name: str) -> str:

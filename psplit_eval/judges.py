@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = ["KINDS", "UNRECORDED", "Judge", "JudgeName", "RecordedJudge", "Reply"
 T = TypeVar("T")
 
 KINDS = ("openai", "hf", "recorded")
+_TOGETHER = 256
 UNRECORDED = "not recorded"
 """Why a recorded judge has no verdict on what it was never asked."""
 _OPENAI = "https://api.openai.com/v1"
@@ -123,8 +125,9 @@ class RecordedJudge:
         return {"kind": "recorded", "verdicts": len(self._verdicts), "identity": identity}
 
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
-        for key, question in questions:
-            yield [(key, self._reply(question))]
+        left = iter(questions)
+        while some := list(islice(left, _TOGETHER)):
+            yield [(key, self._reply(question)) for key, question in some]
 
     def _reply(self, question: Question) -> Reply:
         if question.about not in self._verdicts:
