@@ -97,7 +97,7 @@ def audit(options: AuditOptions, screen: Screen) -> Audit:
     attacks = injections() if options.attacks else ()
     probes = Probes(options.rubric, gold, options.pairs, options.repeats, attacks)
     files = _files(options)
-    prices = [price_of(options.prices, str(name), name.model) for name in options.judges]
+    prices = [price_of(options.prices, name) for name in options.judges]
     found = Audit(options.folder, [], [])
     everyone = []
     with locked(options.folder), Ledger(options.folder / LEDGER) as ledger:

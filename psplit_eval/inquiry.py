@@ -18,7 +18,7 @@ import yaml
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
-from psplit_eval.judges import Judge, Reply
+from psplit_eval.judges import Judge, JudgeName, Reply
 from psplit_eval.ledger import Call, Ledger
 from psplit_eval.replies import Choice
 from psplit_eval.requests import digest
@@ -83,17 +83,17 @@ def _price(path: Path, name: str, entry: object, form: str) -> Price:
     return Price(read, written, str(known.get("currency", "")))
 
 
-def price_of(prices: Mapping[str, Price], name: str, model: str) -> Price | None:
+def price_of(prices: Mapping[str, Price], name: JudgeName) -> Price | None:
     """Of a judge by its whole name or its model's; None without a table.
 
-    Raises UnknownNameError where the table has others only.
+    What is not in the table costs nothing if no server is asked; else UnknownNameError is raised.
     """
     if not prices:
         return None
-    found = prices.get(name) or prices.get(model)
-    if found is None:
-        raise UnknownNameError("model in --prices", model, prices)
-    return found
+    found = prices.get(str(name)) or prices.get(name.model)
+    if found is None and name.kind == "openai":
+        raise UnknownNameError("model in --prices", name.model, prices)
+    return found or Price(0.0, 0.0)
 
 
 def judge_key(judge: Judge) -> str:

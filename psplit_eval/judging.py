@@ -115,7 +115,7 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             f"run {str(options.folder)!r}: one mode, so there is nothing to compare; leave out "
             "--pairwise"
         )
-    prices = [price_of(options.prices, str(name), name.model) for name in options.judges]
+    prices = [price_of(options.prices, name) for name in options.judges]
     found = []
     with (
         locked(options.folder),
