@@ -144,3 +144,33 @@ def test_what_the_page_says_in_words_is_in_the_results(results, page):
     bias = span("systems", "worst", "difference: judge alone", "bias", lambda x: f"{abs(x):.1f}")
     assert bias == "1.2 to 0.8"
     assert "by 0.8 to 1.2 points" in words
+
+
+# --- recorded judges, where their scores are ---
+
+
+def test_the_recorded_judges_are_those_of_the_page(study, page, real_rows, monkeypatch):
+    rows = list(real_rows("hanna/human_vs_llm_scores.jsonl.gz"))
+    monkeypatch.setattr(study, "read_rows", lambda path: rows)
+    monkeypatch.setenv("PSPLIT_TEST_DATA", "")
+    data = study.recorded()
+    ordered, words = data.by_correlation(), " ".join(page.split())
+    for judge in (ordered[-1], ordered[0]):
+        found = [data.r(dimension, judge) for dimension in data.human]
+        assert f"({judge}, {min(found):.2f} to {max(found):.2f}" in words
+    assert f"though it hardly sees it: {data.r('Engagement', ordered[0]):.2f})" in words
+    apart = []
+    for best in (True, False):
+        for dimension in data.human:
+            human, scores = study._pair(dimension, best)
+            gaps = human[:, 0] - human[:, 1], scores[:, 0] - scores[:, 1]
+            apart.append(np.corrcoef(*gaps)[0, 1])
+    assert f"correlate with −{-min(apart):.2f} to {max(apart):.2f})" in words
+    (cell,) = (
+        cell
+        for cell in study.hanna_cells()
+        if (cell.part, cell.data) == ("given", "best judge, Coherence")
+    )
+    found = {row["asked"]: row for row in study.run_cell(replace(cell, repetitions=60))}
+    assert float(found["mean: judge alone"]["coverage"]) == 0
+    assert float(found["mean: calibrated"]["coverage"]) >= 0.84  # 4 s.d. below 95 %
