@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Self
 
 from psplit_eval.errors import CorruptStoreError, InfrastructureError
 
-__all__ = ["Database", "damaged", "store_errors"]
+__all__ = ["REMEDY", "Database", "damaged", "store_errors"]
+
+REMEDY = "restore it from a copy, or delete the run folder and run again"
 
 
 class Database:
@@ -22,11 +24,13 @@ class Database:
     """
 
     migrations: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = REMEDY
+    """What to do about a damaged file."""
 
     def __init__(self, path: Path) -> None:
         """Open `path`, creating or migrating it to the newest version."""
         self.path = path
-        with store_errors(path):
+        with store_errors(path, self.remedy):
             self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._migrate()
@@ -49,10 +53,10 @@ class Database:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _migrate(self) -> None:
-        with store_errors(self.path):
+        with store_errors(self.path, self.remedy):
             (state,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
-                raise CorruptStoreError(damaged(self.path, state))
+                raise CorruptStoreError(damaged(self.path, state, self.remedy))
             if self.version > len(self.migrations):
                 raise CorruptStoreError(
                     f"store {self.path}: version {self.version}, expected at most "
@@ -65,7 +69,7 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with store_errors(self.path):
+        with store_errors(self.path, self.remedy):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -76,21 +80,18 @@ class Database:
                 raise
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        with store_errors(self.path):
+        with store_errors(self.path, self.remedy):
             # through map, since 'yield from' closes a cursor, and a closed store's cannot be
             yield from map(tuple, self._db.execute(query, values))
 
 
-def damaged(path: Path, reason: object) -> str:
+def damaged(path: Path, reason: object, remedy: str = REMEDY) -> str:
     """What is said of a store that cannot be read."""
-    return (
-        f"store {path}: damaged or not a psplit store ({reason}); "
-        "restore it from a copy, or delete the run folder and run again"
-    )
+    return f"store {path}: damaged or not a psplit store ({reason}); {remedy}"
 
 
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Turn SQLite's errors into one line that says what to do."""
     try:
         yield
@@ -102,4 +103,4 @@ def store_errors(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError:  # psplit's own mistake: the file is as good as before
         raise
     except (sqlite3.DatabaseError, zlib.error) as error:
-        raise CorruptStoreError(damaged(path, error)) from error
+        raise CorruptStoreError(damaged(path, error, remedy)) from error

@@ -25,7 +25,16 @@ from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question, Rubric
 from psplit_eval.text import shortened
 
-__all__ = ["Bill", "Inquiry", "Price", "asked_as", "judge_key", "price_of", "read_prices"]
+__all__ = [
+    "Bill",
+    "Inquiry",
+    "Price",
+    "asked_as",
+    "check_budget",
+    "judge_key",
+    "price_of",
+    "read_prices",
+]
 
 Key = TypeVar("Key")
 Heard = Callable[[int], None]
@@ -74,7 +83,9 @@ def read_prices(path: Path) -> dict[str, Price]:
 def _price(path: Path, name: str, entry: object, form: str) -> Price:
     known = entry if isinstance(entry, dict) else {}
     values = [known.get(part) for part in ("read", "written")]
-    sound = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    sound = all(
+        isinstance(v, int | float) and not isinstance(v, bool) and not v > 1e15 for v in values
+    )
     if not sound or set(known) - {"read", "written", "currency"}:
         raise DataError(f"--prices {path}: {name}: {shortened(entry, 60)}, expected {form}")
     read, written = (float(value or 0) for value in values)
@@ -86,14 +97,25 @@ def _price(path: Path, name: str, entry: object, form: str) -> Price:
 def price_of(prices: Mapping[str, Price], name: JudgeName) -> Price | None:
     """Of a judge by its whole name or its model's; None without a table.
 
-    What is not in the table costs nothing if no server is asked; else UnknownNameError is raised.
+    Judges in process and recorded ones are free unless the table has them. Raises UnknownNameError
+    where it has others only.
     """
     if not prices:
         return None
     found = prices.get(str(name)) or prices.get(name.model)
-    if found is None and name.kind == "openai":
+    if found is None and name.kind != "openai":
+        return Price(0.0, 0.0, next(iter(prices.values())).currency)
+    if found is None:
         raise UnknownNameError("model in --prices", name.model, prices)
-    return found or Price(0.0, 0.0)
+    return found
+
+
+def check_budget(price: Price | None, max_cost: float | None) -> None:
+    """Raises UsageError for a `max_cost` that is no amount, or has no price to go with."""
+    if max_cost is not None and not 0 < max_cost < math.inf:
+        raise UsageError(f"--max-cost {max_cost:g}: expected a number above 0")
+    if max_cost is not None and price is None:
+        raise UsageError(f"--max-cost {max_cost:g}: no price is known; give --prices FILE")
 
 
 def judge_key(judge: Judge) -> str:
@@ -127,9 +149,13 @@ class Bill:
 
 
 class _Pass(Generic[Key]):
-    """Where the items of one inquiry are: waiting for an answer, by content, or ready."""
+    """Where the items of one inquiry are: to come, waiting for an answer, by content, or ready.
 
-    def __init__(self) -> None:
+    `paused`: the budget does not allow the next question before those on their way are answered.
+    """
+
+    def __init__(self, items: Iterator[tuple[Call | None, Key, Question, str]]) -> None:
+        self.items, self.paused = items, False
         self.ready: list[tuple[Key, Call]] = []
         self.waiting: dict[str, list[Key]] = {}
         self.kinds: dict[str, str] = {}
@@ -144,7 +170,7 @@ class Inquiry:
     """Asks one judge by one rubric, through a ledger.
 
     With `max_cost`, no question is asked that could bring the costs of this judge in this ledger,
-    earlier ones included, above it; those on their way are expected to take what others took.
+    earlier ones included, above it, whatever it and those on their way take at most.
     """
 
     def __init__(
@@ -155,11 +181,8 @@ class Inquiry:
         price: Price | None = None,
         max_cost: float | None = None,
     ) -> None:
-        """Raises UsageError for a `max_cost` without a price."""
-        if max_cost is not None and price is None:
-            raise UsageError(f"--max-cost {max_cost:g}: no price is known; give --prices FILE")
-        if max_cost is not None and not 0 < max_cost < math.inf:
-            raise UsageError(f"--max-cost {max_cost:g}: expected a number above 0")
+        """Raises as `check_budget`."""
+        check_budget(price, max_cost)
         self.judge, self.rubric = judge, rubric
         self._ledger, self._price, self._max_cost = ledger, price, max_cost
         self._key = judge_key(judge)
@@ -168,7 +191,8 @@ class Inquiry:
         if price:
             self.bill.earlier = price.of(spent.prompt_tokens, spent.completion_tokens)
         self._written = spent.completion_tokens / spent.counted if spent.counted else None
-        self._on_their_way: dict[str, float] = {}
+        self._on_their_way: dict[str, tuple[float, float]] = {}
+        """Content → what its answer may cost at most, and is expected to."""
 
     def settle(
         self, items: Iterable[tuple[Key, Question]], heard: Heard = lambda _: None
@@ -177,25 +201,33 @@ class Inquiry:
 
         `heard` is told how many items are settled. Raises as `Judge.ask`.
         """
-        going = _Pass[Key]()
-        for replies in chain(self.judge.ask(self._lacking(items, going)), [[]]):
-            calls = [
-                self._call(content, going.kinds.pop(content), reply) for content, reply in replies
-            ]
-            self._ledger.add(calls)
-            for call in calls:
-                self._count(call)
-                going.settle(call)
-            together, going.ready = going.ready, []
-            heard(len(together))
-            if together:
-                yield together
+        going = _Pass(self._looked_up(items))
+        while True:
+            going.paused = False
+            for replies in chain(self.judge.ask(self._lacking(going)), [[]]):
+                together = self._settled(replies, going)
+                heard(len(together))
+                if together:
+                    yield together
+            self._on_their_way.clear()
+            if not going.paused:
+                return
 
-    def _lacking(
-        self, items: Iterable[tuple[Key, Question]], going: _Pass[Key]
-    ) -> Iterator[tuple[str, Question]]:
+    def _settled(
+        self, replies: Iterable[tuple[str, Reply]], going: _Pass[Key]
+    ) -> list[tuple[Key, Call]]:
+        """Keep what came of some questions; the items that have a call now."""
+        calls = [self._call(content, going.kinds.pop(content), reply) for content, reply in replies]
+        self._ledger.add(calls)
+        for call in calls:
+            self._count(call)
+            going.settle(call)
+        together, going.ready = going.ready, []
+        return together
+
+    def _lacking(self, going: _Pass[Key]) -> Iterator[tuple[str, Question]]:
         """Questions that must be asked, each once, as far as the budget allows."""
-        for known, key, question, content in self._looked_up(items):
+        for known, key, question, content in going.items:
             call = known or going.settled.get(content)
             if call is not None:
                 self.bill.known += 1
@@ -206,6 +238,10 @@ class Inquiry:
                 going.waiting[content] = [key]
                 going.kinds[content] = _kind(question)
                 yield content, question
+            elif self._on_their_way:
+                going.items = chain([(known, key, question, content)], going.items)
+                going.paused = True
+                return
             else:
                 self.bill.left += 1
 
@@ -241,13 +277,15 @@ class Inquiry:
         return read, written if self._written is None else self._written
 
     def _allowed(self, content: str, question: Question) -> bool:
-        if self._price is None or self._max_cost is None:
+        if self._price is None:
             return True
-        cost = self._price.of(*self._tokens(question))
-        going = sum(self._on_their_way.values())
-        if self.bill.earlier + self.bill.cost + going + cost > self._max_cost:
+        likely = self._price.of(*self._tokens(question))
+        most = max(likely, self._price.of(*self.judge.most_tokens(question)))
+        going = sum(most for most, _ in self._on_their_way.values())
+        spent = self.bill.earlier + self.bill.cost
+        if self._max_cost is not None and spent + going + most > self._max_cost:
             return False
-        self._on_their_way[content] = cost
+        self._on_their_way[content] = most, likely
         return True
 
     def _call(self, content: str, kind: str, reply: Reply) -> Call:
@@ -273,15 +311,15 @@ class Inquiry:
         bill.asked += 1
         bill.unreadable += call.unreadable is not None
         bill.failed += call.error is not None
-        told = call.prompt_tokens is not None and call.completion_tokens is not None
-        expected = self._on_their_way.pop(call.call_hash, 0.0)
-        if told:
-            bill.prompt_tokens += call.prompt_tokens or 0
-            bill.completion_tokens += call.completion_tokens or 0
-        bill.estimated = bill.estimated or not told
-        if self._price:
-            read, written = call.prompt_tokens or 0, call.completion_tokens or 0
-            bill.cost += self._price.of(read, written) if told else expected
+        _, likely = self._on_their_way.pop(call.call_hash, (0.0, 0.0))
+        read, written = call.prompt_tokens, call.completion_tokens
+        if read is not None and written is not None:
+            bill.prompt_tokens += read
+            bill.completion_tokens += written
+            bill.cost += self._price.of(read, written) if self._price else 0.0
+        elif call.error is None:  # what was not answered is not paid for
+            bill.estimated = True
+            bill.cost += likely * call.tries
 
 
 def _kind(question: Question) -> str:

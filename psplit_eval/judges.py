@@ -28,10 +28,10 @@ __all__ = ["KINDS", "UNRECORDED", "Judge", "JudgeName", "RecordedJudge", "Reply"
 T = TypeVar("T")
 
 KINDS = ("openai", "hf", "recorded")
-_TOGETHER = 256
 UNRECORDED = "not recorded"
 """Why a recorded judge has no verdict on what it was never asked."""
 _OPENAI = "https://api.openai.com/v1"
+_TOGETHER = 64
 _FORM = "openai:MODEL, openai:MODEL@URL, hf:NAME or recorded:FILE"
 
 
@@ -108,6 +108,9 @@ class Judge(Protocol):
     def expected_tokens(self, question: Question) -> tuple[float, float]:
         """About how many tokens are read and written; nothing is asked."""
 
+    def most_tokens(self, question: Question) -> tuple[float, float]:
+        """What is read and written at most, all tries together."""
+
 
 class RecordedJudge:
     """Verdicts that were recorded: JSON Lines of {"about": NAME, "verdict": {…} or null}.
@@ -122,7 +125,10 @@ class RecordedJudge:
     def __init__(self, path: Path) -> None:
         """Read the file. Raises DataError."""
         self.name = f"recorded:{path.name}"
-        self._verdicts = dict(_recorded(path))
+        self._verdicts: dict[str, Verdict | None] = {}
+        for about, verdict in _recorded(path):
+            if self._verdicts.setdefault(about, verdict) != verdict:
+                raise DataError(f"{path}: two verdicts about {about!r}; take one out")
 
     def describe(self) -> dict[str, Any]:
         """Another file under the same name is another judge."""
@@ -130,8 +136,8 @@ class RecordedJudge:
         return {"kind": "recorded", "verdicts": len(self._verdicts), "identity": identity}
 
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
-        left = iter(questions)
-        while some := list(islice(left, _TOGETHER)):
+        items = iter(questions)
+        while some := list(islice(items, _TOGETHER)):
             yield [(key, self._reply(question)) for key, question in some]
 
     def _reply(self, question: Question) -> Reply:
@@ -142,9 +148,16 @@ class RecordedJudge:
             return Reply(None, unreadable="recorded without a verdict")
         if set(verdict) != set(question.form.dimensions):
             return Reply(None, unreadable=f"recorded with {', '.join(verdict) or 'nothing'}")
+        low, high = question.form.ends
+        for name, value in verdict.items():
+            if not low <= value <= high:
+                return Reply(None, unreadable=f"{name} {value:g} is not from {low} to {high}")
         return Reply(verdict)
 
     def expected_tokens(self, question: Question) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def most_tokens(self, question: Question) -> tuple[float, float]:
         return 0.0, 0.0
 
 

@@ -7,10 +7,11 @@ mode or its system prompt. Samples are only read; verdicts lie in the run's ledg
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ from psplit_eval.creativity import CreativityScorer
 from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.hf import HFBackend
-from psplit_eval.inquiry import Bill, Inquiry, Price, price_of
+from psplit_eval.inquiry import Bill, Inquiry, Price, check_budget, price_of
 from psplit_eval.judges import Judge, JudgeName, RecordedJudge
 from psplit_eval.ledger import LEDGER, Call, Judgement, Ledger
 from psplit_eval.local_judge import LocalJudge
@@ -116,14 +117,17 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             "--pairwise"
         )
     prices = [price_of(options.prices, name) for name in options.judges]
-    found = []
+    for price in prices:
+        check_budget(price, options.max_cost)
+    judges = _opened(options, screen.say)
+    first = next(judges)  # what is wrong with it is said before there is a ledger
+    found: list[Judged] = []
     with (
         locked(options.folder),
         Store(options.folder / "samples.sqlite") as store,
-        Ledger(options.folder / LEDGER) as ledger,
+        Ledger(_ledger_path(options)) as ledger,
     ):
-        for name, price in zip(options.judges, prices, strict=True):
-            judge = open_judge(name, options.served, options.engine, screen.say)
+        for judge, price in zip(chain([first], judges), prices, strict=True):
             inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
 
             def items(judge: Judge = judge) -> Iterator[tuple[Item, Question]]:
@@ -141,6 +145,28 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             _introduce(ledger, judge, options.rubric)
             found.append(Judged(judge.name, total, inquiry.bill, price))
     return found
+
+
+def _opened(options: JudgeOptions, say: Callable[[str], None]) -> Iterator[Judge]:
+    """The judges, those that hold a model one by one. Raises as `open_judge`."""
+    light = {
+        name: open_judge(name, options.served, options.engine, say)
+        for name in options.judges
+        if name.kind != "hf"
+    }
+    seen = set[str]()
+    for name in options.judges:
+        judge = light.get(name) or open_judge(name, options.served, options.engine, say)
+        if judge.name in seen:
+            raise UsageError(f"--judge {name}: another one is called {judge.name}, too; rename it")
+        seen.add(judge.name)
+        yield judge
+
+
+def _ledger_path(options: JudgeOptions) -> Path:
+    """In memory where nothing is asked and there is none."""
+    path = options.folder / LEDGER
+    return Path(":memory:") if options.dry_run and not path.exists() else path
 
 
 def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> None:
@@ -194,9 +220,7 @@ def questions_of(
     for answers in answers_by_doc(store, task):
         prompt = _asked(store, manifest, answers, modes)
         by_mode = {
-            mode: [s for s in answers.by_mode[mode] if s.finish_reason != "scored"][
-                : options.samples
-            ]
+            mode: [s for s in answers.by_mode[mode] if _is_judged(s, options.samples)]
             for mode in modes
             if mode in answers.by_mode
         }
@@ -204,6 +228,11 @@ def questions_of(
             yield from _score_questions(prompt, by_mode, options.rubric, judge)
         if CHOICE in options.kinds:
             yield from _choice_questions(prompt, by_mode, options.rubric, judge)
+
+
+def _is_judged(sample: Sample, samples: int | None) -> bool:
+    """Whether it was written, and is one of the first; by number, so that modes have the same."""
+    return sample.finish_reason != "scored" and (samples is None or sample.sample_idx < samples)
 
 
 def _score_questions(
@@ -257,4 +286,5 @@ def _without_system(text: str, system: str) -> str:
         messages: Any = json.loads(text)
         return "\n\n".join(m["content"] for m in messages if m["role"] != "system")
     except (ValueError, TypeError, KeyError):
-        return text.replace(system, "", 1) if system else text
+        words = r"\s+".join(map(re.escape, system.split()))  # templates strip and indent
+        return re.sub(words, "", text, count=1) if words else text

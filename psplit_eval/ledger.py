@@ -108,6 +108,10 @@ class Ledger(Database):
     """An open ledger, created or migrated to the newest version."""
 
     migrations = _MIGRATIONS
+    remedy = (
+        "restore it from a copy, or move it away and judge again: samples are in another file, but "
+        "every answer is paid for anew"
+    )
 
     def introduce(
         self,
@@ -132,7 +136,10 @@ class Ledger(Database):
             for field in fields(Call)[1:]
             if field.name not in _SUMMED
         )
-        sums = ", ".join(f"{name} = ifnull(calls.{name}, 0) + excluded.{name}" for name in _SUMMED)
+        sums = ", ".join(  # null only where both are
+            f"{name} = coalesce(calls.{name} + excluded.{name}, calls.{name}, excluded.{name})"
+            for name in _SUMMED
+        )
         with self._transaction() as db:
             db.executemany(
                 f"INSERT INTO calls ({_CALL_COLUMNS}) VALUES ({_CALL_SLOTS}) "
@@ -221,4 +228,4 @@ def _call(row: Sequence[Any]) -> Call:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return wellformed(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))

@@ -59,6 +59,9 @@ class LocalJudge:
         """The prompt's tokens; nothing is written."""
         return float(len(self._prompt(question))), 0.0
 
+    def most_tokens(self, question: Question) -> tuple[float, float]:
+        return self.expected_tokens(question)
+
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
         items = iter(questions)
         while some := list(islice(items, _TOGETHER)):

@@ -61,6 +61,10 @@ class Form(Protocol):
     def dimensions(self) -> tuple[str, ...]:
         """The keys of a verdict."""
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value of a verdict."""
+
     def schema(self) -> dict[str, Any]:
         """JSON schema of the answer."""
 
@@ -92,6 +96,10 @@ class Scores:
     @property
     def dimensions(self) -> tuple[str, ...]:
         return self.names
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
 
     def schema(self) -> dict[str, Any]:
         number = {"type": "integer", "minimum": self.low, "maximum": self.high}
@@ -139,6 +147,10 @@ class Choice:
     @property
     def dimensions(self) -> tuple[str, ...]:
         return (FIRST,)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return 0, 1
 
     def schema(self) -> dict[str, Any]:
         return _object({_BETTER: {"type": "string", "enum": [*self.labels, _TIE]}}, self.reason)

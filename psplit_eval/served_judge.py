@@ -6,8 +6,10 @@ failure. Tokens of both tries count.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from psplit_eval.asker import Asker, Needs
@@ -16,7 +18,7 @@ from psplit_eval.chat import FailedRequestError, Form, read_completion
 from psplit_eval.fleet import Fleet
 from psplit_eval.inflight import InFlight, flowing
 from psplit_eval.judges import JudgeName, Reply
-from psplit_eval.replies import UnreadableError
+from psplit_eval.replies import UnreadableError, Verdict
 from psplit_eval.requests import Sampling
 from psplit_eval.rubrics import Question
 from psplit_eval.text import shortened
@@ -29,6 +31,13 @@ T = TypeVar("T")
 _SEED = 1
 _TRIES = 2
 _CHARACTERS_A_TOKEN = 4.0
+_SHOWN_CHARACTERS = 500
+_FRAME_TOKENS = 200
+"""More than a chat template adds to two messages."""
+_REFUSED = (500, 501)
+"""What some servers say to a form of answers that they do not have (llama.cpp), and others when
+they fail."""
+_LONGEST_PAUSE = 60.0
 _VERDICT_TOKENS = 80.0
 """Of an answer with a sentence of reasons; what an answer took is counted when it is there."""
 
@@ -82,6 +91,14 @@ class ServedJudge:
         read = (len(question.system) + len(question.user)) / _CHARACTERS_A_TOKEN
         return read, _VERDICT_TOKENS
 
+    def most_tokens(self, question: Question) -> tuple[float, float]:
+        """By a byte a token; the first question may be asked in every way."""
+        tries = _TRIES if self._way else _TRIES + len(_WAYS) - 1
+        said = _again("", "", question)
+        more = sum(len(m["content"].encode()) for m in said) + 4 * _SHOWN_CHARACTERS
+        read = len((question.system + question.user).encode("utf-8", "replace")) + _FRAME_TOKENS
+        return float(tries * (read + more)), float(tries * self._options.max_tokens)
+
     def ask(self, questions: Iterable[tuple[T, Question]]) -> Iterator[list[tuple[T, Reply]]]:
         items = iter(questions)
         first = next(items, None)
@@ -112,7 +129,7 @@ class ServedJudge:
             async def prepare() -> None:
                 await asker.prepare()
                 if self._way is None:
-                    self._way = await asking.find_way(first[1], fleet)
+                    self._way = await asking.find_way(first[1], fleet, options)
                 asking.way = self._way
 
             async def work(item: tuple[T, Question]) -> Reply:
@@ -156,17 +173,23 @@ class _Asking:
     def __init__(self, asker: Asker, sampling: Sampling) -> None:
         self._asker, self._sampling = asker, sampling
         self.way = _WAYS[-1]
+        self._begun: dict[int, list[Completion]] = {}
 
-    async def find_way(self, question: Question, fleet: Fleet) -> str:
-        """The first way whose answer is read as a verdict, tried without repeats; else words."""
+    async def find_way(self, question: Question, fleet: Fleet, options: ServedOptions) -> str:
+        """The first way whose answer is read as a verdict; else words.
+
+        The question is asked by this: its answers are kept for `reply`.
+        """
+        said = self._begun[id(question)] = []
         for way in _WAYS[:-1]:
             body = self._asker.body(_messages(question), self._sampling, _SEED)
             try:
-                answer = await fleet.servers[0].ask({**body, **_formatted(way, question)})
-                question.form.read(_completion(answer).text)
+                found = await _once({**body, **_formatted(way, question)}, fleet, options)
+                said.append(found)
+                question.form.read(found.text)
             except FailedRequestError as error:
-                if error.status is None:
-                    break  # no answer at all: the questions themselves are patient
+                if error.retry and error.status not in _REFUSED:
+                    break  # no answer at all: the questions themselves are more patient
             except UnreadableError:
                 continue
             else:
@@ -175,8 +198,13 @@ class _Asking:
 
     async def reply(self, question: Question) -> Reply:
         """Ask, and where the answer cannot be read, ask once more."""
-        messages, said = _messages(question), list[Completion]()
-        seconds, reason, text = 0.0, None, None
+        messages, said = _messages(question), self._begun.pop(id(question), [])
+        seconds = sum(found.seconds for found in said)
+        if said:
+            verdict, _ = _read(question, said[-1])
+            if verdict:
+                return Reply(verdict, None, None, said[-1].text, None, *_told(said), seconds)
+        reason, text = "", None
         for _ in range(_TRIES):
             more = _formatted(self.way, question)
             try:
@@ -189,13 +217,36 @@ class _Asking:
                 return Reply(None, None, str(error), text, None, *_told(said), seconds)
             said.append(found)
             seconds, text = seconds + took, found.text
-            try:
-                verdict = question.form.read(text)
+            verdict, reason = _read(question, found)
+            if verdict:
                 return Reply(verdict, None, None, text, None, *_told(said), seconds)
-            except UnreadableError as error:
-                reason = _reason(error, found)
-                messages = [*messages, *_again(text, reason, question)]
+            messages = [*messages, *_again(text, reason, question)]
         return Reply(None, reason, None, text, None, *_told(said), seconds)
+
+
+async def _once(body: Mapping[str, Any], fleet: Fleet, options: ServedOptions) -> Completion:
+    """Ask the first server; again where it is only busy. Raises FailedRequestError."""
+    tries = refusals = 0
+    while True:
+        started = time.monotonic()
+        try:
+            found = _completion(await fleet.servers[0].ask(body))
+            return replace(found, seconds=time.monotonic() - started)
+        except FailedRequestError as error:
+            tries, refusals = tries + 1, refusals + (error.status in _REFUSED)
+            wait = options.scale * min(2.0**tries, 60.0) if error.pause is None else error.pause
+            enough = refusals >= _TRIES or tries > options.retries or wait > _LONGEST_PAUSE
+            if not error.retry or enough:
+                raise
+        await asyncio.sleep(wait)
+
+
+def _read(question: Question, found: Completion) -> tuple[Verdict | None, str]:
+    """A verdict, or why there is none."""
+    try:
+        return question.form.read(found.text), ""
+    except UnreadableError as error:
+        return None, _reason(error, found)
 
 
 def _told(said: Sequence[Completion]) -> tuple[int, int | None, int | None]:
@@ -220,7 +271,7 @@ def _again(text: str, reason: str, question: Question) -> Messages:
         f"That answer cannot be used ({reason}). Answer once more, with one JSON object and "
         f"nothing else: {question.form.example()}"
     )
-    said = {"role": "assistant", "content": shortened(text, 500) or "(nothing)"}
+    said = {"role": "assistant", "content": shortened(text, _SHOWN_CHARACTERS) or "(nothing)"}
     return [said, {"role": "user", "content": asked}]
 
 
@@ -230,4 +281,30 @@ def _reason(error: UnreadableError, found: Completion) -> str:
 
 
 def _completion(answer: Mapping[str, Any]) -> Completion:
-    return read_completion(answer, (), Thinking(), stops_sent=False)
+    """An answer without words is one that cannot be read, and its tokens count.
+
+    Raises FailedRequestError where there is no answer at all.
+    """
+    try:
+        return read_completion(answer, (), Thinking(), stops_sent=False)
+    except FailedRequestError as error:
+        choices = answer.get("choices")
+        message = choices[0].get("message") if isinstance(choices, list) and choices else None
+        if not isinstance(message, dict):
+            raise
+        refusal = message.get("refusal")
+        usage = answer.get("usage")
+        told = usage if isinstance(usage, dict) else {}
+        return Completion(
+            text=refusal if isinstance(refusal, str) else f"({error})",
+            finish_reason="stop",
+            ids=None,
+            tokens=_whole(told.get("completion_tokens")),
+            nll_sum_nats=None,
+            seconds=0.0,
+            prompt_tokens=_whole(told.get("prompt_tokens")),
+        )
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
