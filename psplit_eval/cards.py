@@ -1,9 +1,9 @@
 """What a judge is worth, on one card: measures with limits, and a verdict for every purpose.
 
 The burden of proof is the judge's. A measure is usable where its value is within the usable limit
-and its whole 95 % interval within the care limit; it is not usable where its value is beyond the
-care limit and even its interval's better end is not within the usable one; else it takes care, for
-the numbers do not say.
+and its whole 95 % interval within the care limit (or a wider one, that few prompts can pass). It is
+not usable where its value is beyond the care limit and even its interval's better end is not within
+the usable one. Else it takes care, for the numbers do not say.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ KINDS = ("scores", "choice")
 class Limits:
     """Of a measure: `usable` and `care`.
 
-    `good`: 'high' or 'low' values, or those 'near' `centre`. `chance`: an interval that reaches
-    down to it is not usable, for the judge cannot be told from one that tosses a coin. `interval`:
-    False where the value alone decides.
+    `good`: 'high' or 'low' values, or those 'near' `centre`. `worst`: what the worse end of the
+    interval may be of a usable one; None: `care`. `chance`: an interval that reaches down to it is
+    not usable, for the judge cannot be told from one that tosses a coin. `interval`: False where
+    the value alone decides.
     """
 
     usable: float
     care: float
     good: Literal["high", "low", "near"] = "high"
     centre: float = 0.0
+    worst: float | None = None
     chance: float = -math.inf
     interval: bool = True
 
@@ -73,9 +75,9 @@ class Limits:
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         # Right by chance is half. A judge that is right in four of five pairs shows 0.6 of a
-        # difference (2 · 0.8 − 1); below 0.6, a fifth. 8 prompts without a fault have a lower
-        # limit of 0.63 (exact binomial), so the interval must be able to pass with them.
-        "agreement": Limits(0.80, 0.60, chance=0.5),
+        # difference (2 · 0.8 − 1), at 0.65 a third of it. 8 prompts without a fault have a lower
+        # limit of 0.63 (exact binomial), so that may be the worse end.
+        "agreement": Limits(0.80, 0.65, worst=0.60, chance=0.5),
         # Above what is customary for ICC (Koo and Li 2016: 0.75 good, 0.5 moderate), since gold
         # texts, from good to broken, differ more than samples of two modes will.
         "reliability": Limits(0.80, 0.60),
@@ -88,7 +90,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         # leaves 0.6 of the comparisons at the most to the texts.
         "position": Limits(0.10, 0.20, good="near", centre=0.5),
         # A coin flips half of the pairs. 8 prompts without a flip leave up to 0.37.
-        "flips": Limits(0.15, 0.40, good="low"),
+        "flips": Limits(0.15, 0.35, good="low", worst=0.40),
         # A coin agrees with itself in half of the cases.
         "consistency": Limits(0.85, 0.65),
         # What is missing is hardly missing at random: 1 in 10 moves a mean by up to a tenth of
@@ -150,11 +152,12 @@ def level(limits: Limits, found: Estimate) -> str:
     if math.isnan(found.value) or found.n < MINIMUM_DOCS:
         return UNMEASURED
     value = _merit(limits, found.value)
-    worst, best = (value, value) if not limits.interval else _ends(limits, found)
+    worst, best = _ends(limits, found) if limits.interval else (value, value)
     if limits.interval and not found.ci_low > limits.chance:
         return NOT_USABLE if math.isfinite(found.ci_low) else CARE
-    usable, care = (_merit(limits, limits.centre + x) for x in (limits.usable, limits.care))
-    if value >= usable and worst >= care:
+    known = (limits.usable, limits.care, limits.care if limits.worst is None else limits.worst)
+    usable, care, least = (_merit(limits, limits.centre + limit) for limit in known)
+    if value >= usable and worst >= least:
         return USABLE
     return NOT_USABLE if value < care and best < usable else CARE
 
