@@ -24,8 +24,9 @@ from psplit_eval.beliefs import AUDITS, read_beliefs
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
-from psplit_eval.judge_tables import judge_tables
+from psplit_eval.judge_tables import calibrated_table, judge_tables
 from psplit_eval.judged import JudgedRun, read_judged
+from psplit_eval.labels import kept_labels
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.plots import draw
@@ -67,10 +68,15 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Written:
-    """What a run was found to say; `summary` and `judges` are tables for a terminal."""
+    """What a run was found to say; `summary`, `judges` and `calibrated` are tables for a terminal.
+
+    The last is one of `judges`'; `judged` has what they are made of.
+    """
 
     summary: str
     judges: str
+    calibrated: str
+    judged: JudgedRun
     behaviour: Behaviour
     verdict: str
 
@@ -115,6 +121,8 @@ def write_report(
     return Written(
         summary=_terminal(table for table in tables if table.first),
         judges=_terminal(table for table in judge_tables(judged) if table.rows),
+        calibrated=_terminal([calibrated_table(judged)] if judged.calibrated else []),
+        judged=judged,
         behaviour=behaviour,
         verdict=conclusion,
     )
@@ -130,7 +138,8 @@ def _judged(
     others = [mode["name"] for mode in manifest["modes"] if mode["name"] != reference]
     with Ledger(folder / LEDGER) as ledger:
         beliefs = read_beliefs(folder / AUDITS, ledger)
-        return read_judged(store, ledger, [reference, *others], beliefs, allow_missing)
+        modes, labels = [reference, *others], kept_labels(folder)
+        return read_judged(store, ledger, modes, beliefs, allow_missing, labels)
 
 
 def write_comparison(

@@ -91,9 +91,10 @@ LAYERS = (
     ("batch", "fleet", "given", "responses"),
     ("asker", "crossing", "inflight", "stock"),
     ("sampling", "arms", "cross_scoring", "hf", "served", "served_judge", "vllm_engine"),
+    ("calibrating",),
     ("choosing", "comparison", "engines", "inquiry", "judged", "local_judge"),
     ("beliefs", "judging", "leaderboard", "plots", "tables", "verdicts"),
-    ("conclusions", "judge_tables"),
+    ("conclusions", "judge_tables", "labelling"),
     ("behaviour", "importing"),
     ("behaviour_plots", "behaviour_tables"),
     ("report",),
@@ -103,7 +104,7 @@ LAYERS = (
     ("merging", "planning", "run"),
     ("cli_design",),
     ("cli_run",),
-    ("cli_judge", "cli_plan"),
+    ("cli_calibrate", "cli_judge", "cli_plan"),
     ("cli",),
 )
 
