@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from psplit_eval.calibrating import Calibrated
 from psplit_eval.cards import NOT_USABLE, UNMEASURED, Card
 from psplit_eval.judged import PANEL, Belief, JudgedRun, Preferred, Scored
-from psplit_eval.stats import Estimate
+from psplit_eval.stats import Difference, Estimate
 from psplit_eval.tables import Table
 
-__all__ = ["UNBELIEVED", "judge_tables", "unbelieved"]
+__all__ = ["UNBELIEVED", "calibrated_table", "judge_tables", "unbelieved"]
 
 UNBELIEVED = (NOT_USABLE, UNMEASURED, Belief().scores)
 """Words of a belief that make what a judge says no evidence."""
@@ -22,10 +23,17 @@ def unbelieved(belief: str) -> bool:
 
 
 def judge_tables(judged: JudgedRun, cards: Sequence[Card] = ()) -> list[Table]:
-    """Scores, preferences, strengths, agreement and audits; a table without rows is for the caller
-    to leave out."""
-    found = [_scores(judged), _preferences(judged), _strengths(judged), _agreement(judged)]
-    return [*found, _verdicts(cards), _measures(cards)]
+    """Scores, alone and calibrated, preferences, strengths, agreement and audits; a table without
+    rows is for the caller to leave out."""
+    return [
+        _scores(judged),
+        calibrated_table(judged),
+        _preferences(judged),
+        _strengths(judged),
+        _agreement(judged),
+        _verdicts(cards),
+        _measures(cards),
+    ]
 
 
 def _scores(judged: JudgedRun) -> Table:
@@ -58,6 +66,63 @@ def _scores(judged: JudgedRun) -> Table:
         tuple(rows),
         grey=frozenset(i for i, s in enumerate(judged.scored) if unbelieved(s.belief)),
     )
+
+
+def calibrated_table(judged: JudgedRun) -> Table:
+    """Judges' scores with people's labels: evidence, whatever an audit says of the judge."""
+    rows = [row for one in judged.calibrated for row in _calibrated(one)]
+    scales = dict.fromkeys(f"{c.rubric} {c.scale[0]} to {c.scale[1]}" for c in judged.calibrated)
+    return Table(
+        "Judges: calibrated with human labels",
+        f"What people would say of all samples that the judge scored, in points of the rubric's "
+        f"scale ({', '.join(scales)}) [95 % over docs]: prediction-powered, the judge's bias is "
+        "measured on the labelled samples and taken out, so this is evidence whatever the judge's "
+        "audit says. Assumed: which samples are labelled is a random draw (psplit-eval calibrate "
+        "--draw), and labellers did not know the modes; no number here can show that. Equivalent: "
+        "how many labels would be as certain without a judge. Left out: samples whose verdict is "
+        "missing, and labels on samples without one. *: the dimension that decides. p is "
+        "Benjamini-Hochberg-corrected over all that judges say.",
+        (
+            *("task", "dimension", "judge", "of", "calibrated", "p", "judge alone"),
+            *("labels alone", "judge's bias", "labels", "equivalent", "left out", "note"),
+        ),
+        tuple(rows),
+    )
+
+
+def _calibrated(one: Calibrated) -> Iterator[tuple[str, ...]]:
+    about = (one.task, f"{one.rubric} {one.dimension}{' *' if one.primary else ''}", one.judge)
+    for mode, mean in one.by_mode.items():
+        yield (
+            *(*about, mode, _interval(mean.estimate), "–"),
+            *(_interval(mean.judge_mean), _interval(mean.human_mean)),
+            *(_interval(mean.judge_bias, sign=True), f"{mean.labels}"),
+            *(_whole(mean.equivalent_labels), _left_out(one, mode), mean.note or "–"),
+        )
+    for finding, found in zip(one.findings, one.differences.values(), strict=True):
+        yield (
+            *(*about, f"{finding.mode_b} − {finding.mode_a}"),
+            _interval(finding.estimate, sign=True),
+            "–" if math.isnan(finding.p_adjusted) else f"{finding.p_adjusted:.2g}",
+            *map(_signed, (found.judge_difference, found.human_difference)),
+            _interval(found.judge_bias, sign=True),
+            " + ".join(map(str, found.labels)),
+            *(_whole(found.equivalent_labels), "–", found.note or "–"),
+        )
+
+
+def _left_out(one: Calibrated, mode: str) -> str:
+    samples, labels = _missing(one.missing[mode], one.asked[mode]), one.unused[mode]
+    return f"{samples}; {labels} label{'' if labels == 1 else 's'}" if labels else samples
+
+
+def _signed(found: Difference) -> str:
+    limits = found.ci_low, found.ci_high
+    return _interval(Estimate(found.difference, *limits, found.n), sign=True)
+
+
+def _whole(number: float) -> str:
+    return "–" if math.isnan(number) else f"{number:.0f}"
 
 
 def _of_mode(scored: Scored, mode: str) -> str:

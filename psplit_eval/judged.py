@@ -16,9 +16,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from psplit_eval.arms import MAX_MISSING
+from psplit_eval.calibrating import Calibrated, calibrate
 from psplit_eval.cards import NOT_USABLE, USABLE
 from psplit_eval.files import defined
 from psplit_eval.findings import Finding, adjusted
+from psplit_eval.labels import Labels
 from psplit_eval.ledger import Call, Judgement, Ledger
 from psplit_eval.preferences import (
     AtEqualLength,
@@ -143,12 +145,13 @@ class Said:
 @dataclass(frozen=True)
 class JudgedRun:
     """All that judges said. `agreement`: (rubric, task, dimension) → Krippendorff's α of several
-    judges' scores of the same samples."""
+    judges' scores of the same samples. `calibrated`: judges' scores with people's labels."""
 
     scored: Sequence[Scored] = ()
     preferred: Sequence[Preferred] = ()
     ranked: Sequence[Ranked] = ()
     agreement: Mapping[tuple[str, str, str], Estimate] = field(default_factory=dict)
+    calibrated: Sequence[Calibrated] = ()
 
     @property
     def judges(self) -> list[str]:
@@ -158,22 +161,37 @@ class JudgedRun:
 
     def said(self) -> list[Said]:
         """What judges say that their audit calls usable, one statement a judge, task and pair of
-        modes: of the rubric's primary dimension, and of preferences."""
-        claims = [*self._score_claims(), *self._choice_claims()]
+        modes: of the rubric's primary dimension, and of preferences. What labels have calibrated is
+        unbiased whatever the judge is worth, so it is heard, in the place of the judge alone."""
+        claims = [*self._calibrated_claims(), *self._score_claims(), *self._choice_claims()]
         corrected = holm([p for p, _ in claims])
         return [
             replace(said, direction=said.direction if p < _ALPHA else 0)
             for p, (_, said) in zip(corrected, claims, strict=True)
         ]
 
+    def _calibrated_claims(self) -> Iterator[tuple[float, Said]]:
+        for one, finding in self._calibrated_findings():
+            labels = sum(one.differences[finding.mode_b].labels)
+            name = f"{one.judge}, calibrated with {labels} labels,"
+            yield _claim(f"{name} {one.dimension}", finding)
+
+    def _calibrated_findings(self) -> Iterator[tuple[Calibrated, Finding]]:
+        """Those that a test stands behind, on dimensions that decide."""
+        for one in self.calibrated:
+            yield from ((one, finding) for finding in one.findings if one.primary and finding.test)
+
     def _score_claims(self) -> Iterator[tuple[float, Said]]:
+        replaced = {
+            (one.judge, one.rubric, finding.task, finding.mode_a, finding.mode_b)
+            for one, finding in self._calibrated_findings()
+        }
         usable = [s for s in self.scored if s.belief == USABLE and s.judge != PANEL and s.primary]
         for scored in usable:
             for finding in scored.findings:
-                value, low, high = _limits(finding.estimate)
-                text = f"{scored.judge} {scored.dimension} {value:+.2f} [{low:+.2f}, {high:+.2f}]"
-                direction = (value > 0) - (value < 0)
-                yield finding.p, Said(finding.task, finding.mode_a, finding.mode_b, direction, text)
+                of = (finding.task, finding.mode_a, finding.mode_b)
+                if (scored.judge, scored.rubric, *of) not in replaced:
+                    yield _claim(f"{scored.judge} {scored.dimension}", finding)
 
     def _choice_claims(self) -> Iterator[tuple[float, Said]]:
         for one in self.preferred:
@@ -190,10 +208,11 @@ class JudgedRun:
         return {
             "format": 1,
             "scores": [_scored_entry(scored) for scored in self.scored],
+            "calibrated": [one.to_dict() for one in self.calibrated],
             "preferences": [_preferred_entry(preferred) for preferred in self.preferred],
             "strengths": [_ranked_entry(ranked) for ranked in self.ranked],
             "agreement": [
-                {"rubric": rubric, "task": task, "dimension": name, **_entry(alpha)}
+                {"rubric": rubric, "task": task, "dimension": name, **alpha.to_dict()}
                 for (rubric, task, name), alpha in self.agreement.items()
             ],
         }
@@ -205,11 +224,13 @@ def read_judged(
     modes: Sequence[str],
     beliefs: Mapping[tuple[str, str], Belief],
     allow_missing: bool = False,
+    labels: Labels | None = None,
 ) -> JudgedRun:
     """Everything that the ledger knows of the run's samples.
 
     `modes`: those of the run, the one to compare with first. `beliefs`: (judge, rubric hash) → what
-    its audit says. A panel are two judges or more, by one rubric on one task, that have not failed.
+    its audit says. `labels`: people's, which scores are calibrated with. A panel are two judges or
+    more, by one rubric on one task, that have not failed.
     """
     reader = _Reader(store, ledger, modes, beliefs, allow_missing)
     scored, preferred, ranked = list[Scored](), list[Preferred](), list[Ranked]()
@@ -225,7 +246,8 @@ def read_judged(
             ballots = reader.ballots(judges, rubric_hash, task)
             preferred += reader.choices(ballots, rubric_hash, task)
             ranked += reader.ranks(ballots, rubric_hash, task)
-    return _corrected(JudgedRun(scored, preferred, ranked, agreement))
+    calibrated = calibrate(ledger, labels or {}, modes, allow_missing)
+    return _corrected(JudgedRun(scored, preferred, ranked, agreement, calibrated))
 
 
 def _panel(row: tuple[str, str, str, str]) -> tuple[str, str, str]:
@@ -474,24 +496,28 @@ def _common(by_judge: Sequence[Sequence[tuple[Pair, Ballot]]]) -> Iterator[tuple
 def _corrected(run: JudgedRun) -> JudgedRun:
     """With p adjusted over all tests of the family."""
     tests = [finding for scored in run.scored for finding in scored.findings]
+    tests += [finding for one in run.calibrated for finding in one.findings]
     choices = [
         Finding(p.task, p.found.a, p.found.b, p.judge, "", p.found.rate, p.found.p, p.found.test)
         for p in run.preferred
     ]
     done = iter(adjusted([*tests, *choices]))
     scored = [replace(s, findings=[next(done) for _ in s.findings]) for s in run.scored]
+    calibrated = [replace(c, findings=[next(done) for _ in c.findings]) for c in run.calibrated]
     preferred = [replace(p, p_adjusted=next(done).p_adjusted) for p in run.preferred]
-    return replace(run, scored=scored, preferred=preferred)
+    return replace(run, scored=scored, preferred=preferred, calibrated=calibrated)
+
+
+def _claim(name: str, finding: Finding) -> tuple[float, Said]:
+    """Its p, and what it says of the higher mode."""
+    value, low, high = _limits(finding.estimate)
+    text = f"{name} {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    direction = (value > 0) - (value < 0)
+    return finding.p, Said(finding.task, finding.mode_a, finding.mode_b, direction, text)
 
 
 def _limits(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.ci_low, estimate.ci_high
-
-
-def _entry(estimate: Estimate) -> dict[str, Any]:
-    value, low, high = _limits(estimate)
-    known = {"value": value, "ci_low": low, "ci_high": high, "n": estimate.n}
-    return {name: defined(number) for name, number in known.items()}
 
 
 def _scored_entry(scored: Scored) -> dict[str, Any]:
@@ -503,7 +529,7 @@ def _scored_entry(scored: Scored) -> dict[str, Any]:
         "primary": scored.primary,
         "scale": list(scored.scale),
         "audit": scored.belief or None,
-        "modes": {mode: _entry(estimate) for mode, estimate in scored.by_mode.items()},
+        "modes": {mode: estimate.to_dict() for mode, estimate in scored.by_mode.items()},
         "asked": dict(scored.asked),
         "missing": dict(scored.missing),
         "differences": [finding.to_dict() for finding in scored.findings],
@@ -520,18 +546,18 @@ def _preferred_entry(preferred: Preferred) -> dict[str, Any]:
         "audit": preferred.belief or None,
         "mode_a": found.a,
         "mode_b": found.b,
-        "win_rate_b": _entry(found.rate),
+        "win_rate_b": found.rate.to_dict(),
         "p": found.p,
         "p_adjusted": preferred.p_adjusted,
         "test": found.test or None,
-        "shown_first": _entry(found.shown_first),
+        "shown_first": found.shown_first.to_dict(),
         "pairs": found.pairs,
         "missing": found.missing,
         "ties": found.ties,
         "flips": found.flips,
         "half_decided": found.half_decided,
-        "win_rate_b_at_equal_length": _entry(fair.strengths.win_rates[found.b]),
-        "length_effect": _entry(fair.length_effect),
+        "win_rate_b_at_equal_length": fair.strengths.win_rates[found.b].to_dict(),
+        "length_effect": fair.length_effect.to_dict(),
         "note": fair.strengths.note or None,
     }
     return {name: defined(value) for name, value in entry.items()}
@@ -543,9 +569,9 @@ def _ranked_entry(ranked: Ranked) -> dict[str, Any]:
         "rubric": ranked.rubric,
         "task": ranked.task,
         "audit": ranked.belief or None,
-        "log_odds": {m: _entry(e) for m, e in ranked.raw.log_odds.items()},
+        "log_odds": {m: e.to_dict() for m, e in ranked.raw.log_odds.items()},
         "log_odds_at_equal_length": {
-            m: _entry(e) for m, e in ranked.equal_length.strengths.log_odds.items()
+            m: e.to_dict() for m, e in ranked.equal_length.strengths.log_odds.items()
         },
         "method": ranked.raw.method,
         "note": ranked.raw.note or ranked.equal_length.strengths.note or None,

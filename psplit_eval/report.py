@@ -25,8 +25,9 @@ from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
-from psplit_eval.judge_tables import judge_tables
+from psplit_eval.judge_tables import calibrated_table, judge_tables
 from psplit_eval.judged import JudgedRun, read_judged
+from psplit_eval.labels import kept_labels
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.plots import draw
@@ -68,10 +69,15 @@ class _Shown:
 
 @dataclass(frozen=True)
 class Written:
-    """What a run was found to say; `summary` and `judges` are tables for a terminal."""
+    """What a run was found to say; `summary`, `judges` and `calibrated` are tables for a terminal.
+
+    The last is one of `judges`'; `judged` has what they are made of.
+    """
 
     summary: str
     judges: str
+    calibrated: str
+    judged: JudgedRun
     behaviour: Behaviour
     verdict: str
 
@@ -116,6 +122,8 @@ def write_report(
     return Written(
         summary=_terminal(table for table in tables if table.first),
         judges=_terminal(table for table in judge_tables(judged, cards) if table.rows),
+        calibrated=_terminal([calibrated_table(judged)] if judged.calibrated else []),
+        judged=judged,
         behaviour=behaviour,
         verdict=conclusion,
     )
@@ -131,8 +139,8 @@ def _judged(
     others = [mode["name"] for mode in manifest["modes"] if mode["name"] != reference]
     with Ledger(folder / LEDGER) as ledger:
         cards = list(fitting_cards(folder / AUDITS, ledger).values())
-        modes = [reference, *others]
-        return read_judged(store, ledger, modes, beliefs(cards), allow_missing), cards
+        modes, labels = [reference, *others], kept_labels(folder)
+        return read_judged(store, ledger, modes, beliefs(cards), allow_missing, labels), cards
 
 
 def write_comparison(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psplit_eval.arms import Arm, read_arms, with_pools
@@ -16,6 +16,7 @@ from psplit_eval.conclusions import runs_verdict
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
+from psplit_eval.judged import JudgedRun
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.manifest import (
     Manifest,
@@ -51,7 +52,8 @@ __all__ = [
 class RunResult:
     """Where the run lies and what it found; a part of a run has no report.
 
-    `summary`, and `judges` where any was asked, are tables for a terminal.
+    `summary`, and `judges` where any was asked, are tables for a terminal; so is `calibrated`, that
+    of judges that labels calibrate. `judged` has what the two say.
     """
 
     folder: Path
@@ -63,6 +65,8 @@ class RunResult:
     report: bool = True
     answers: Sequence[Answer] = ()
     judges: str = ""
+    calibrated: str = ""
+    judged: JudgedRun = field(default_factory=JudgedRun)
 
 
 @dataclass(frozen=True)
@@ -293,6 +297,8 @@ def _reported(
         notes,
         answers=written.behaviour.answers,
         judges=written.judges,
+        calibrated=written.calibrated,
+        judged=written.judged,
     )
 
 

@@ -318,7 +318,8 @@ def more_creative(
     some task (two-sided, Holm-corrected over tasks) and lower in none, and where it is higher the
     mean quality is not lower by the margin or more. No: it is lower in some and higher in none, or
     where it is higher quality is lost. What is `said` of these tasks and modes by judges that have
-    passed their audit counts like a metric that holds quality; others are not heard.
+    passed their audit, or are calibrated with labels, counts like a metric that holds quality;
+    others are not heard.
     """
     creative = {pair[0].task: pair for pair in pairs if pair[0].scorer.kind == "diversity"}
     if not creative:

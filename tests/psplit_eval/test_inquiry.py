@@ -10,7 +10,7 @@ from pretending import PretendJudge, sevens
 
 from psplit_eval.errors import DataError, InfrastructureError, UnknownNameError, UsageError
 from psplit_eval.inquiry import Inquiry, Price, judge_key, price_of, read_prices
-from psplit_eval.judges import Reply
+from psplit_eval.judges import JudgeName, Reply
 from psplit_eval.ledger import Ledger
 from psplit_eval.rubrics import find_rubric
 
