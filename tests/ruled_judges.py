@@ -47,6 +47,9 @@ class RuledJudge:
     def expected_tokens(self, question: Question) -> tuple[float, float]:
         return len(question.user) / 4, 10.0
 
+    def most_tokens(self, question: Question) -> tuple[float, float]:
+        return self.expected_tokens(question)
+
     def ask(self, questions: Iterable[tuple[Any, Question]]) -> Iterator[list[tuple[Any, Reply]]]:
         left = iter(questions)
         while some := list(islice(left, 64)):  # every portion is a commit

@@ -84,4 +84,4 @@ def test_who_is_usable():
         (key[1], row["choice"]) for key, row in committed().items() if key[0] != "natural"
     )
     for name in ("ChatGPT", "ChatGPT-0301", "Falcon", "LLaMA2"):
-        assert adversarial[name, "usable"] == adversarial[name, "care"] == 0
+        assert adversarial[name, "usable"] == adversarial[name, "usable with care"] == 0

@@ -65,7 +65,7 @@ def test_a_perfect_judge_is_usable_for_all_but_its_levels(audited):
     assert verdicts(card) == {
         "scores": "usable",
         "choice": "usable",
-        "levels": "care",
+        "levels": "usable with care",
         "hostile text": "usable",
     }
     assert {row["kind"] for row in card.by_kind} == {pair.kind for pair in GOLD}
@@ -123,7 +123,7 @@ def test_a_judge_that_obeys_texts_is_usable_for_all_others(audited):
 
 def test_noise_is_no_obedience_and_costs_reliability(audited):
     (card,) = audited(RuledJudge(noisy(PERFECT, 0.3))).cards
-    assert card.verdict("scores") in ("care", "not usable")
+    assert card.verdict("scores") in ("usable with care", "not usable")
     assert 0 < card.measure("scores reliability").estimate.value < 0.8
     assert card.measure("scores attacks that work").level != "not usable"
     assert "without attack" in card.measure("scores attacks that work").note
