@@ -19,7 +19,6 @@ from labelled_run import (
 )
 from scipy.stats import false_discovery_control
 
-from psplit_eval.beliefs import read_beliefs
 from psplit_eval.calibrating import calibrate, scale_of
 from psplit_eval.calibration import Scores, calibrated_difference, calibrated_mean
 from psplit_eval.cli import main
@@ -242,9 +241,7 @@ def test_calibrated_tests_are_members_of_the_family(run):
 
 
 def test_the_report_says_it_without_grey_and_makes_it_again(run):
-    with Ledger(run / LEDGER) as ledger:
-        assert read_beliefs(run / "audits", ledger) == {}  # the judge is not audited
-    table = calibrated_table(read(run))
+    table = calibrated_table(read(run, "not usable"))
     assert table.grey == frozenset()
     assert "random draw" in table.note
     assert [row[3] for row in table.rows] == ["normal", "high", "high − normal"]
