@@ -4,14 +4,17 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 RUN_DIR ?= runs/quick
+WORKERS ?= 2
 
 .PHONY: run test test-slow check format lint types figures clean
 
 run: $(VENV)/.run
 	$(BIN)/psplit-eval run --model smollm2-135m --modes normal,high --suite quick --out $(RUN_DIR)
 
+# Processes of one thread each: more threads would only take turns. `worksteal` keeps the tests of
+# a file together, as they share models and runs, until one process has nothing left to do.
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -32,6 +32,7 @@ from psplit_eval.divergence import (
 )
 from psplit_eval.files import defined
 from psplit_eval.findings import FAMILY, Finding, adjusted
+from psplit_eval.judged import Said
 from psplit_eval.rescoring import stored_vectors
 from psplit_eval.scoring import AccuracyScorer, Scorer
 from psplit_eval.stats import MINIMUM_DOCS, Difference
@@ -56,11 +57,13 @@ Sums = Mapping[str, Mapping[str, Mapping[str, Mapping[int, CrossSums]]]]
 
 @dataclass(frozen=True)
 class Compared:
-    """How to decide. `baseline`: arms of another run's reference mode, each with this run's."""
+    """How to decide. `baseline`: arms of another run's reference mode, each with this run's;
+    `said`: what judges say that have passed their audit."""
 
     margins: Margins = field(default_factory=Margins)
     design: Design = field(default_factory=Design)
     baseline: Sequence[tuple[Arm, Arm]] = ()
+    said: Sequence[Said] = ()
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,7 @@ def _answers(arms: Sequence[Arm], reference: str, compared: Compared) -> Iterato
         if pairs and (answer := accuracy_kept(pairs, margins.accuracy, design)):
             yield answer
     for pairs in by_mode.values():
-        if answer := more_creative(pairs, margins.quality, design):
+        if answer := more_creative(pairs, margins.quality, design, compared.said):
             yield answer
 
 

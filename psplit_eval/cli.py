@@ -17,6 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
+from psplit_eval.cli_audit import add_audit_options, audit_json, audit_options, audit_text
+from psplit_eval.cli_calibrate import (
+    add_calibrate_options,
+    calibrate_draw,
+    drawn_json,
+    drawn_text,
+    taken_text,
+)
 from psplit_eval.cli_design import add_answers, add_design, design, margins
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
@@ -86,6 +94,12 @@ def _parser() -> _Parser:
     judging = commands.add_parser("judge", help="have judges score or compare a run's samples")
     judging.set_defaults(command=_judge)
     add_judge_options(judging)
+    auditing = commands.add_parser("audit", help="what a judge is worth, before it is believed")
+    auditing.set_defaults(command=_audit)
+    add_audit_options(auditing)
+    calibrating = commands.add_parser("calibrate", help="judges' scores with people's labels")
+    calibrating.set_defaults(command=_calibrate)
+    add_calibrate_options(calibrating)
     _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
     _add_again(commands.add_parser("report", help="compare and report again"), "report")
     _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
@@ -201,7 +215,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ends in .jsonl, .jsonl.gz, .csv or .parquet",
     )
-    add("--what", default="samples", help="samples (the default), metrics, prompts or cross_scores")
+    add(
+        "--what",
+        default="samples",
+        help="samples (the default), metrics, prompts, cross_scores or judgements",
+    )
     add("--force", action="store_true", help="replace FILE if it is there")
     add("--json", action="store_true", help="print what was written as JSON")
 
@@ -263,12 +281,63 @@ def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
     request = judge_options(options)
     _prepare()
     from psplit_eval.judging import judge_run
+    from psplit_eval.stored import judged_report
 
     judged = judge_run(request, _screen())
+    if request.dry_run:
+        _print(options, {"judges": bill_json(judged)}, bill_text(judged, dry=True))
+        return 0
+    try:
+        result, taken = judged_report(options.run, options.audits, options.allow_missing)
+    except PsplitError:  # what was paid for is kept, and said
+        _print(options, {"judges": bill_json(judged)}, bill_text(judged, dry=False))
+        raise
     if options.json:
-        print(json.dumps({"run": str(options.run), "judges": bill_json(judged)}, indent=1))
-    else:
-        print(bill_text(judged, options.dry_run))
+        _print_result(result, as_json=True, more={"judges": bill_json(judged)})
+        return 0
+    print(f"\n{result.judges}\n\n{bill_text(judged, dry=False)}")
+    unknown = [one.judge for one in judged if one.judge not in taken]
+    for judge in unknown:
+        print(f"{judge} is not audited: psplit-eval audit --judge … --rubric {options.rubric}")
+    print(f"\nreport: {options.run / 'report.html'}")
+    return 0
+
+
+def _audit(options: argparse.Namespace, _: Sequence[str]) -> int:
+    request = audit_options(options)
+    _prepare()
+    from psplit_eval.audit import audit
+
+    found = audit(request, _screen())
+    print(
+        json.dumps(audit_json(found), indent=1)
+        if options.json
+        else audit_text(found, options.dry_run)
+    )
+    return 0
+
+
+def _calibrate(options: argparse.Namespace, _: Sequence[str]) -> int:
+    to_draw = calibrate_draw(options)
+    _prepare()
+    from psplit_eval.comparison import Design
+    from psplit_eval.labelling import draw_labels, take_labels
+    from psplit_eval.rubrics import find_rubric
+    from psplit_eval.stored import report_run
+
+    if to_draw:
+        drawn = draw_labels(to_draw)
+        text = drawn_text(to_draw, drawn, options.rubric)
+        _print(options, drawn_json(to_draw, drawn), text)
+        return 0
+    taken = take_labels(options.run, find_rubric(options.rubric), options.labels)
+    result = report_run(options.run, Design(allow_missing=options.allow_missing))
+    if options.json:
+        calibrated = [one.to_dict() for one in result.judged.calibrated]
+        _print_result(result, as_json=True, more={**vars(taken), "calibrated": calibrated})
+        return 0
+    print(f"{result.calibrated}\n\n{taken_text(taken)}")
+    print(f"\nreport: {options.run / 'report.html'}")
     return 0
 
 

@@ -42,6 +42,13 @@ def add_judge_options(parser: argparse.ArgumentParser) -> None:
     either("--both", action="store_true", help="score, and compare pairwise, too")
     add("--tasks", default="", help="task names (default: those that the rubric is for)")
     add("--samples", type=int, metavar="N", help="of every doc and mode at most the first N")
+    add(
+        "--audits",
+        type=Path,
+        default=Path("audits"),
+        metavar="DIR",
+        help="where psplit-eval audit put its cards (audits); those of these judges are taken",
+    )
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add("--json", action="store_true", help="print the result as JSON")
 

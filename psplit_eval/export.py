@@ -1,4 +1,4 @@
-"""A run's samples, metrics, prompts or cross-scores as one file: JSON Lines, CSV or Parquet.
+"""A table of a run (samples, metrics, judgements, …) as one file: JSON Lines, CSV or Parquet.
 
 Rows are streamed from the store: memory doesn't grow with the run. The store is only read.
 """
@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,8 @@ from typing import IO, Any
 from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
 from psplit_eval.glance import sample_metrics, stored_rows
+from psplit_eval.ledger import LEDGER, Call, Ledger
+from psplit_eval.replies import FIRST
 
 __all__ = ["ENDINGS", "TABLES", "Exported", "export_run"]
 
@@ -79,6 +81,29 @@ TABLES: Mapping[str, Columns] = {
         "kl_back_sum_bits": "number",
         "js_sum_bits": "number",
     },
+    "judgements": {
+        "judge": "text",
+        "rubric": "text",
+        "kind": "text",
+        "task": "text",
+        "doc_id": "integer",
+        "mode": "text",
+        "sample_idx": "integer",
+        "other_mode": "text",
+        "other_idx": "integer",
+        "dimension": "text",
+        "value": "number",
+        "unreadable": "text",
+        "error": "text",
+        "reply": "text",
+        "detail": "text",
+        "tries": "integer",
+        "prompt_tokens": "integer",
+        "completion_tokens": "integer",
+        "rubric_hash": "text",
+        "call_hash": "text",
+        "created_at": "text",
+    },
 }
 """What can be exported, and its columns. Samples have their metrics as further columns."""
 
@@ -103,7 +128,8 @@ class Exported:
 def export_run(run: Path, out: Path, what: str = "samples", force: bool = False) -> Exported:
     """Write one table of the run to `out`, whole or not at all; its ending says the format.
 
-    Samples come in the order of their key (mode, task, doc_id, sample_idx), failed ones included.
+    Samples come in the order of their key (mode, task, doc_id, sample_idx), failed ones included;
+    judgements have a row a dimension, of which a missing verdict has no value.
     `doc`, `token_ids` and `completion_ids` are JSON text, `truncated` is undefined where the finish
     reason is not known. Undefined (NaN or absent) is null, and an empty cell in CSV; JSON has no
     infinity either, so that is null there, too. Text is written as it is, null bytes and newlines
@@ -120,10 +146,35 @@ def export_run(run: Path, out: Path, what: str = "samples", force: bool = False)
     _check_out(out, force)
     metrics = sample_metrics(store) if what == "samples" else []
     columns = {**TABLES[what], **{_metric_column(name): "number" for name in metrics}}
-    rows = _Counted(_typed(stored_rows(store, what, metrics), columns))
+    found = _judgements(run) if what == "judgements" else stored_rows(store, what, metrics)
+    rows = _Counted(_typed(found, columns))
     with _whole(out) as file:
         write(file, columns, rows)
     return Exported(out, what, rows.count, tuple(columns), out.stat().st_size)
+
+
+def _judgements(run: Path) -> Iterator[Row]:
+    if not (run / LEDGER).is_file():
+        raise UsageError(f"{str(run)!r}: nothing is judged yet; psplit-eval judge {run}")
+    with Ledger(run / LEDGER) as ledger:
+        rubrics = ledger.rubrics()
+        for judge, rubric_hash, kind, task in ledger.panels():
+            rubric = rubrics[rubric_hash]
+            names = list(rubric["dimensions"]) if kind == "scores" else [FIRST]
+            for judgement, call in ledger.judged(judge, rubric_hash, kind, task):
+                about = (*astuple(judgement)[3:9],)
+                known = (call.unreadable, call.error, call.reply, _detail(call))
+                spent = (call.tries, call.prompt_tokens, call.completion_tokens)
+                for name in names:
+                    value = call.verdict[name] if call.verdict else None
+                    yield (
+                        *(judge, rubric["name"], kind, *about, name, value, *known, *spent),
+                        *(rubric_hash, call.call_hash, call.created_at),
+                    )
+
+
+def _detail(call: Call) -> str | None:
+    return None if call.detail is None else json.dumps(call.detail, ensure_ascii=False)
 
 
 def _metric_column(name: str) -> str:

@@ -12,20 +12,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
-from psplit_eval.judges import Judge, RecordedJudge, Reply
+from psplit_eval.judges import Judge, JudgeName, RecordedJudge, Reply
 from psplit_eval.ledger import ESTIMATED, Call, Ledger
 from psplit_eval.replies import Choice
 from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question, Rubric
 from psplit_eval.text import shortened
 
-__all__ = ["Bill", "Inquiry", "Price", "check_budget", "judge_key", "price_of", "read_prices"]
+__all__ = [
+    "Bill",
+    "Inquiry",
+    "Price",
+    "asked_as",
+    "check_budget",
+    "judge_key",
+    "price_of",
+    "read_prices",
+]
 
 Key = TypeVar("Key")
 Heard = Callable[[int], None]
@@ -85,7 +94,7 @@ def _price(path: Path, name: str, entry: object, form: str) -> Price:
     return Price(read, written, str(known.get("currency", "")))
 
 
-def price_of(prices: Mapping[str, Price], name: str, model: str) -> Price | None:
+def price_of(prices: Mapping[str, Price], name: JudgeName) -> Price | None:
     """Of a judge by its whole name or its model's; None without a table.
 
     Judges in process and recorded ones are free unless the table has them. Raises UnknownNameError
@@ -93,11 +102,11 @@ def price_of(prices: Mapping[str, Price], name: str, model: str) -> Price | None
     """
     if not prices:
         return None
-    found = prices.get(name) or prices.get(model)
-    if found is None and not name.startswith("openai:"):
+    found = prices.get(str(name)) or prices.get(name.model)
+    if found is None and name.kind != "openai":
         return Price(0.0, 0.0, next(iter(prices.values())).currency)
     if found is None:
-        raise UnknownNameError("model in --prices", model, prices)
+        raise UnknownNameError("model in --prices", name.model, prices)
     return found
 
 
@@ -111,7 +120,12 @@ def check_budget(price: Price | None, max_cost: float | None) -> None:
 
 def judge_key(judge: Judge) -> str:
     """What of a judge its answers depend on: its name, and what it calls its identity."""
-    return digest(judge.name, judge.describe().get("identity"))
+    return asked_as(judge.name, judge.describe())
+
+
+def asked_as(name: str, settings: Mapping[str, Any]) -> str:
+    """The same of a judge that was asked with these settings."""
+    return digest(name, settings.get("identity"))
 
 
 @dataclass

@@ -7,6 +7,7 @@ answers questions with verdicts, or says why there is none.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +45,10 @@ class JudgeName:
 
     @classmethod
     def parse(cls, text: str) -> JudgeName:
-        """Raises UsageError or UnknownNameError for anything but what `KINDS` are named by."""
+        """Without a URL, that of OPENAI_BASE_URL, or else OpenAI's own.
+
+        Raises UsageError or UnknownNameError for anything but what `KINDS` are named by.
+        """
         kind, separator, rest = text.partition(":")
         if not separator or not rest.strip():
             raise UsageError(f"--judge {text!r}: expected {_FORM}")
@@ -53,7 +57,8 @@ class JudgeName:
         if kind != "openai":
             return cls(kind, rest)
         found = re.search(r"@(?=https?://)", rest)
-        model, url = (rest[: found.start()], rest[found.end() :]) if found else (rest, _OPENAI)
+        known = os.environ.get("OPENAI_BASE_URL", "").strip() or _OPENAI
+        model, url = (rest[: found.start()], rest[found.end() :]) if found else (rest, known)
         if not model or "@http" in url:
             raise UsageError(f"--judge {text!r}: expected {_FORM}")
         check_url(url)

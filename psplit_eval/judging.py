@@ -43,6 +43,7 @@ __all__ = [
     "judged_tasks",
     "open_judge",
     "questions_of",
+    "shown_prompt",
 ]
 
 SCORES, CHOICE = "scores", "choice"
@@ -116,7 +117,7 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             f"run {str(options.folder)!r}: one mode, so there is nothing to compare; leave out "
             "--pairwise"
         )
-    prices = [price_of(options.prices, str(name), name.model) for name in options.judges]
+    prices = [price_of(options.prices, name) for name in options.judges]
     for price in prices:
         check_budget(price, options.max_cost)
     judges = _opened(options, screen.say)
@@ -219,7 +220,7 @@ def questions_of(
     """
     modes = [mode["name"] for mode in manifest["modes"]]
     for answers in answers_by_doc(store, task):
-        prompt = _asked(store, manifest, answers, modes)
+        prompt = shown_prompt(store, manifest, answers)
         by_mode = {
             mode: [s for s in answers.by_mode[mode] if _is_judged(s, options.samples)]
             for mode in modes
@@ -273,8 +274,8 @@ def _choice_questions(
                 yield item, question
 
 
-def _asked(store: Store, manifest: Manifest, answers: Answers, modes: Sequence[str]) -> str:
-    """What the task asked, without a mode's system prompt.
+def shown_prompt(store: Store, manifest: Manifest, answers: Answers) -> str:
+    """What the task asked, without a mode's system prompt: all that a judge sees of the prompt.
 
     A creative task's own message; of other tasks the prompt of the mode with the shortest system
     prompt, which is taken out.
@@ -283,7 +284,7 @@ def _asked(store: Store, manifest: Manifest, answers: Answers, modes: Sequence[s
     if isinstance(scorer, CreativityScorer) and (asked := scorer.asked(answers.doc)):
         return asked
     known = {mode["name"]: mode["system_prompt"] or "" for mode in manifest["modes"]}
-    mode = min((name for name in modes if answers.by_mode.get(name)), key=lambda m: len(known[m]))
+    mode = min((name for name in known if answers.by_mode.get(name)), key=lambda m: len(known[m]))
     prompt = store.prompt(answers.by_mode[mode][0].prompt_hash, mode)
     return _without_system(prompt.text if prompt else "", known[mode])
 

@@ -44,8 +44,9 @@ measured between two prompts of SmolLM2 on 256 docs (docs/aa.md). The rest is th
 
 _TOO_FEW = f"with fewer than {MINIMUM_DOCS} docs nothing is tested"
 
-_RUBRIC_TOKENS, _VERDICT_TOKENS = 900, 250
-"""What a judge reads beside the text, and writes: stated guesses until a judge has been run."""
+_RUBRIC_TOKENS, _VERDICT_TOKENS = 1150, 80
+"""What a judge reads beside the text (the rubric `story` by SmolLM2's tokenizer), and writes (a
+guess: five scores and a sentence)."""
 
 
 @dataclass(frozen=True)

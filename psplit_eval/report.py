@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -17,19 +17,25 @@ from typing import Any
 import jinja2
 
 from psplit_eval.arms import Arm, arm_values
-from psplit_eval.behaviour import Behaviour, Compared, read_behaviour
+from psplit_eval.behaviour import Behaviour, Compared, read_behaviour, reference_mode
 from psplit_eval.behaviour_plots import draw_behaviour
 from psplit_eval.behaviour_tables import behaviour_tables
+from psplit_eval.beliefs import AUDITS, beliefs, fitting_cards
+from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.judge_tables import calibrated_table, judge_tables
+from psplit_eval.judged import JudgedRun, read_judged
+from psplit_eval.labels import kept_labels
 from psplit_eval.leaderboard import leaderboard_csv
+from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.plots import draw
 from psplit_eval.store import Store
 from psplit_eval.tables import Table, family_tables, run_tables
 from psplit_eval.text import columns
 
-__all__ = ["COMPARISON_FILES", "write_comparison", "write_report"]
+__all__ = ["COMPARISON_FILES", "Written", "write_comparison", "write_report"]
 
 COMPARISON_FILES = ("comparison.json", "report.md", "report.html")
 """What `write_comparison` writes."""
@@ -61,42 +67,80 @@ class _Shown:
     samples: tuple[tuple[str, str, str], ...]
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a run was found to say; `summary`, `judges` and `calibrated` are tables for a terminal.
+
+    The last is one of `judges`'; `judged` has what they are made of.
+    """
+
+    summary: str
+    judges: str
+    calibrated: str
+    judged: JudgedRun
+    behaviour: Behaviour
+    verdict: str
+
+
 def write_report(
     folder: Path,
     manifest: Mapping[str, Any],
     store: Store,
     arms: Sequence[Arm],
     compared: Compared | None = None,
-) -> tuple[str, Behaviour, str]:
-    """Write every result file into the run folder.
-
-    Returns the summary for a terminal, how the modes behave, and the verdict. Raises
-    InfrastructureError when the disk is full.
-    """
+) -> Written:
+    """Write every result file into the run folder. Raises InfrastructureError for a full disk."""
     compared = compared or Compared()
     design = compared.design
     allow_missing = design.allow_missing
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
     comparisons = compare_modes(arms, design)
-    behaviour = read_behaviour(store, manifest, arms, compared)
+    judged, cards = _judged(folder, manifest, store, allow_missing)
+    behaviour = read_behaviour(store, manifest, arms, replace(compared, said=judged.said()))
     conclusion = verdict(comparisons, arms, design, behaviour.answers)
     model = str(manifest["checkpoint"]["name"])
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, values))
     _write_comparisons(folder, comparisons)
     write_json(folder / "divergence.json", behaviour.to_dict())
+    if judged.judges:
+        write_json(folder / "judgements.json", judged.to_dict())
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
         drawn = draw(arms, folder / "plots", allow_missing)
         drawn += draw_behaviour(behaviour, folder / "plots")
         plots = [path for path in drawn if path.suffix == ".png"]
-    made = [*behaviour_tables(behaviour), *run_tables(manifest, arms, values, comparisons)]
+    made = [
+        *judge_tables(judged, cards),
+        *behaviour_tables(behaviour),
+        *run_tables(manifest, arms, values, comparisons),
+    ]
     tables = [table for table in made if table.rows]
     shown = list(_shown(store, arms, manifest["tasks"]))
     title = _title(manifest)
     write_text(folder / "report.md", _markdown(title, conclusion, tables, plots, shown))
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
-    shown_first = "\n\n".join(_terminal_table(table) for table in tables if table.first)
-    return shown_first, behaviour, conclusion
+    return Written(
+        summary=_terminal(table for table in tables if table.first),
+        judges=_terminal(table for table in judge_tables(judged, cards) if table.rows),
+        calibrated=_terminal([calibrated_table(judged)] if judged.calibrated else []),
+        judged=judged,
+        behaviour=behaviour,
+        verdict=conclusion,
+    )
+
+
+def _judged(
+    folder: Path, manifest: Mapping[str, Any], store: Store, allow_missing: bool
+) -> tuple[JudgedRun, list[Card]]:
+    """What judges said and what their audits say, where any was asked; else nothing is made."""
+    if not (folder / LEDGER).exists():
+        return JudgedRun(), []
+    reference = reference_mode(manifest["modes"])
+    others = [mode["name"] for mode in manifest["modes"] if mode["name"] != reference]
+    with Ledger(folder / LEDGER) as ledger:
+        cards = list(fitting_cards(folder / AUDITS, ledger).values())
+        modes, labels = [reference, *others], kept_labels(folder)
+        return read_judged(store, ledger, modes, beliefs(cards), allow_missing, labels), cards
 
 
 def write_comparison(
@@ -127,7 +171,7 @@ def write_comparison(
         _write_comparisons(folder, comparisons)
         write_text(folder / "report.md", _markdown(title, conclusion, tables, [], []))
         write_text(folder / "report.html", _html(title, conclusion, tables, [], []))
-    return "\n\n".join(_terminal_table(table) for table in tables if table.rows)
+    return _terminal(table for table in tables if table.rows)
 
 
 def _write_comparisons(folder: Path, comparisons: Sequence[Comparison]) -> None:
@@ -202,6 +246,10 @@ def _selection_note() -> str:
     )
 
 
+def _terminal(tables: Iterable[Table]) -> str:
+    return "\n\n".join(map(_terminal_table, tables))
+
+
 def _terminal_table(table: Table) -> str:
     """Title, what it means, and columns."""
     note = fill(table.note, 100)
@@ -269,6 +317,7 @@ table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
          vertical-align: top; font-variant-numeric: tabular-nums; }
 .figures th, .figures td { white-space: nowrap; }
+.grey td { color: #6b6b6b; font-style: italic; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .88rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; padding: .7rem;
@@ -287,7 +336,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 <thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+<tr{% if loop.index0 in table.grey %} class="grey"{% endif %}>
+{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table></div>

@@ -21,6 +21,7 @@ __all__ = [
     "Array",
     "Quantity",
     "bca_interval",
+    "bca_limits",
     "difference_of",
     "error",
     "studentised_interval",
@@ -110,18 +111,29 @@ def bca_interval(
     does not vary, or is undefined without one of the docs. Resamples in which it is undefined are
     left out.
     """
-    from scipy.special import ndtr, ndtri, stdtrit
-
     n = len(rows)
     found = float(quantity.value(rows.mean(axis=0))) if n else math.nan
     if n < 3 or not math.isfinite(found):
         return math.nan, math.nan
     drawn = np.concatenate([quantity.value(means) for means, _ in _redrawn(rows, resamples, seed)])
-    drawn = drawn[np.isfinite(drawn)]
-    below = ((drawn < found).mean() + (drawn <= found).mean()) / 2
     without = quantity.value((rows.sum(axis=0) - rows) / (n - 1))
-    if not (np.isfinite(without).all() and len(drawn)):
+    return bca_limits(found, drawn, without, confidence, expanded)
+
+
+def bca_limits(
+    found: float, drawn: Array, without: Array, confidence: float = 0.95, expanded: bool = True
+) -> tuple[float, float]:
+    """The limits of `bca_interval`, from values that were computed elsewhere.
+
+    `found`: the value of all docs; `drawn` (resamples,): of the resamples; `without` (docs,): of
+    all docs but one. For what is no function of column means. NaN as there.
+    """
+    from scipy.special import ndtr, ndtri, stdtrit
+
+    n, drawn = len(without), drawn[np.isfinite(drawn)]
+    if n < 3 or not (math.isfinite(found) and np.isfinite(without).all() and len(drawn)):
         return math.nan, math.nan
+    below = ((drawn < found).mean() + (drawn <= found).mean()) / 2
     pull = without.mean() - without
     spread = float((pull**2).sum())
     if not (0 < below < 1 and spread > 0):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from psplit_eval.files import defined
 from psplit_eval.resampling import MEAN, RATIO, Array, Quantity, difference_of, error, swap_test
 from psplit_eval.spread import UNKNOWN, Discordant, Spread
 
@@ -60,6 +62,10 @@ class Estimate:
     ci_low: float
     ci_high: float
     n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For result files; undefined numbers are null."""
+        return {name: defined(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

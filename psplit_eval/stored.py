@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psplit_eval.arms import Arm, read_arms, with_pools
 from psplit_eval.behaviour import Compared, reference_mode
+from psplit_eval.beliefs import AUDITS, fitting_cards, take_cards
 from psplit_eval.catalog import Catalog
 from psplit_eval.comparison import Comparison, Design, compare_pairs
 from psplit_eval.conclusions import runs_verdict
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
+from psplit_eval.judged import JudgedRun
+from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.manifest import (
     Manifest,
     locked,
@@ -38,6 +41,7 @@ __all__ = [
     "compare_runs",
     "conclude",
     "import_run",
+    "judged_report",
     "report_run",
     "score_run",
     "stored_arms",
@@ -46,7 +50,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the run lies and what it found; a part of a run has no report."""
+    """Where the run lies and what it found; a part of a run has no report.
+
+    `summary`, and `judges` where any was asked, are tables for a terminal; so is `calibrated`, that
+    of judges that labels calibrate. `judged` has what the two say.
+    """
 
     folder: Path
     verdict: str
@@ -56,6 +64,9 @@ class RunResult:
     notes: Sequence[str] = ()
     report: bool = True
     answers: Sequence[Answer] = ()
+    judges: str = ""
+    calibrated: str = ""
+    judged: JudgedRun = field(default_factory=JudgedRun)
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,18 @@ def report_run(
     compared = Compared(margins or Margins(), design or Design(), pairs)
     with locked(folder), Store(folder / "samples.sqlite") as store:
         return _reported(store, folder, manifest, compared, Tally())
+
+
+def judged_report(
+    folder: Path, audits: Path, allow_missing: bool = False
+) -> tuple[RunResult, list[str]]:
+    """Report what judges said, with those audits of theirs that are there: the result, and the
+    names of the judges that have one. Raises as `report_run`, DataError for what is no audit."""
+    open_run(folder)
+    with locked(folder), Ledger(folder / LEDGER) as ledger:
+        take_cards(audits, folder, ledger)
+        audited = [card.judge for card in fitting_cards(folder / AUDITS, ledger).values()]
+    return report_run(folder, Design(allow_missing=allow_missing)), audited
 
 
 def baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tuple[Arm, Arm]]:
@@ -264,9 +287,19 @@ def _reported(
     notes: Sequence[str] = (),
 ) -> RunResult:
     arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
-    summary, behaviour, verdict = write_report(folder, manifest, store, arms, compared)
-    answers = behaviour.answers
-    return RunResult(folder, verdict, tally.samples, tally.failed, summary, notes, answers=answers)
+    written = write_report(folder, manifest, store, arms, compared)
+    return RunResult(
+        folder,
+        written.verdict,
+        tally.samples,
+        tally.failed,
+        written.summary,
+        notes,
+        answers=written.behaviour.answers,
+        judges=written.judges,
+        calibrated=written.calibrated,
+        judged=written.judged,
+    )
 
 
 def stored_arms(folder: Path) -> tuple[Manifest, list[Arm]]:

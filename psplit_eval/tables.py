@@ -35,7 +35,7 @@ _BETTER = {True: "higher", False: "lower", None: "–"}
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; every cell is text."""
+    """A titled table; every cell is text. `grey`: rows that are shown, and are no evidence."""
 
     title: str
     note: str
@@ -43,6 +43,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     first: bool = False
     """Stands before the plots, and on the terminal."""
+    grey: frozenset[int] = frozenset()
 
 
 def run_tables(

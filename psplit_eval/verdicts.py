@@ -15,6 +15,7 @@ from psplit_eval.arms import Arm
 from psplit_eval.comparison import ALPHA, AVERAGE, Comparison, Design, compare_pairs
 from psplit_eval.divergence import Pair, mean_over_tasks
 from psplit_eval.files import defined
+from psplit_eval.judged import Said
 from psplit_eval.margins import Claim, Verdict, decide
 from psplit_eval.stats import MINIMUM_DOCS, Difference, paired_mean_difference
 from psplit_eval.store import CrossSums
@@ -308,31 +309,42 @@ def _accuracy(c: Comparison) -> str:
     return f"{c.task} {values}, {_interval(c.result, sign=True)}: {verdict}"
 
 
-def more_creative(pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Design) -> Answer | None:
+def more_creative(
+    pairs: Sequence[tuple[Arm, Arm]], margin: float, design: Design, said: Sequence[Said] = ()
+) -> Answer | None:
     """Whether the second arms are more diverse at equal quality, on creative tasks (None without).
 
     A task's deciding metric counts nothing that is below the floor of quality. Yes: it is higher in
     some task (two-sided, Holm-corrected over tasks) and lower in none, and where it is higher the
     mean quality is not lower by the margin or more. No: it is lower in some and higher in none, or
-    where it is higher quality is lost. What a judge says counts where one has passed its audit.
+    where it is higher quality is lost. What is `said` of these tasks and modes by judges that have
+    passed their audit, or are calibrated with labels, counts like a metric that holds quality;
+    others are not heard.
     """
     creative = {pair[0].task: pair for pair in pairs if pair[0].scorer.kind == "diversity"}
     if not creative:
         return None
     plain = Design(design.allow_missing, design.estimand)
     found = [c for c in compare_pairs(list(creative.values()), plain) if c.primary]
+    a, b = next(iter(creative.values()))
+    heard = [s for s in said if s.task in creative and (s.mode_a, s.mode_b) == (a.mode, b.mode)]
+    directions = [{"higher": 1, "lower": -1}.get(c.verdict, 0) for c in found]
+    directions += [one.direction for one in heard]
     higher = [c.task for c in found if c.verdict == "higher"]
-    lower = [c.task for c in found if c.verdict == "lower"]
     quality = {task: _quality(*creative[task], margin) for task in higher if task in creative}
     verdicts = [verdict for verdict, _ in quality.values()]
-    if higher and not lower:
-        lost = all(verdict is Verdict.NO for verdict in verdicts)
-        verdict = Verdict.NO if lost else _all(verdicts)
-    else:
-        verdict = Verdict.NO if lower and not higher else Verdict.INCONCLUSIVE
-    a, b = next(iter(creative.values()))
-    said = [*map(_diversity, found), *(text for _, text in quality.values()), "no audited judge"]
-    return Answer("more creative", a.name, b.name, verdict, "; ".join(said))
+    verdicts += [Verdict.YES for one in heard if one.direction > 0]
+    judges = "; ".join(one.text for one in heard) or "no audited judge"
+    texts = [*map(_diversity, found), *(text for _, text in quality.values()), judges]
+    verdict = _all_higher(directions, verdicts)
+    return Answer("more creative", a.name, b.name, verdict, "; ".join(texts))
+
+
+def _all_higher(directions: Sequence[int], kept: Sequence[Verdict]) -> Verdict:
+    """`kept`: of everything that is higher, whether quality was."""
+    if 1 in directions and -1 not in directions:
+        return Verdict.NO if set(kept) == {Verdict.NO} else _all(kept)
+    return Verdict.NO if -1 in directions and 1 not in directions else Verdict.INCONCLUSIVE
 
 
 def _quality(a: Arm, b: Arm, margin: float) -> tuple[Verdict, str]:

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.manifest import new_manifest
+from psplit_eval.measures import stored_scorer
 from psplit_eval.requests import digest
+from psplit_eval.rescoring import score_store
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Prompt, Sample, Store
 
@@ -63,9 +66,13 @@ def make_run(
     tasks: tuple[str, ...] = ("psplit_story", "sums"),
     *,
     served: bool = False,
+    scored: bool = False,
     more: tuple[Sample, ...] = (),
 ) -> Path:
-    """A run's folder, with `more` samples in place of those with their keys."""
+    """A run's folder, with `more` samples in place of those with their keys.
+
+    `scored`: by what needs no model, so that it can be reported.
+    """
     modes = MODES if modes is None else modes
     folder.mkdir(parents=True)
     changed = {each.key: each for each in more}
@@ -84,17 +91,23 @@ def make_run(
                     for index in range(SAMPLES)
                 ]
                 store.add_samples([changed.get(each.key, each) for each in made])
+        if scored:
+            score_store(store, {task: stored_scorer(SCORERS[task]) for task in tasks})
     (folder / "manifest.json").write_text(json.dumps(manifest(modes, tasks)))
     return folder
 
 
 def manifest(modes: dict[str, str | None], tasks: tuple[str, ...]) -> dict[str, Any]:
-    entry = {"sampling": {}, "samples": SAMPLES, "docs": DOCS, "sha256": "0"}
-    return {
-        "format": 1,
+    sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "max_tokens": 8}
+    entry = {"sampling": sampling, "samples": SAMPLES, "docs": DOCS, "docs_in_all": DOCS}
+    entry |= {"title": "Made", "source": "made up", "sha256": "0"}
+    parts = {
+        "command": ["psplit-eval", "run"],
         "checkpoint": {"name": "m", "fingerprint": "f"},
-        "model": {"backend": "hf"},
-        "machine": {},
+        "model": {"backend": "openai", "urls": ["http://localhost:1/v1"]},
+        "suite": None,
+        "pools": {},
+        "batch_size": None,
         "base_seed": 0,
         "modes": [
             {"name": name, "system_prompt": system, "role": "other", "sampling": {}}
@@ -102,3 +115,4 @@ def manifest(modes: dict[str, str | None], tasks: tuple[str, ...]) -> dict[str, 
         ],
         "tasks": {task: entry | {"scorer": SCORERS[task]} for task in tasks},
     }
+    return new_manifest(parts)

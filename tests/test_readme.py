@@ -17,14 +17,18 @@ from psplit_eval.suites import suite_named
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCS = ("statistics", "divergence")
+DOCS = ("statistics", "divergence", "judges")
 PAGES = README + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in DOCS)
 FOUND = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", PAGES, flags=re.MULTILINE)
 COMMANDS = list(dict.fromkeys(FOUND))
 
 
+SMOLLM2_READS = "psplit-eval run --model CKPT --suite creative"
+
+
 def test_there_are_commands_to_check():
     assert len(COMMANDS) >= 6
+    assert SMOLLM2_READS in COMMANDS
 
 
 ROWS = {
@@ -76,6 +80,20 @@ def workplace(tiny, adapter, tmp_path_factory):
         run = ["--tasks", "psplit_sums", "--limit", "6", "--samples", "2", "--seed", seed]
         out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / name)]
         assert main(["run", "--model", str(tiny), *run, *out]) == 0
+    story = ["--tasks", "psplit_story", "--limit", "6", "--samples", "2", "--reference", "none"]
+    out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / "stories")]
+    assert main(["run", "--model", str(tiny), *story, *out]) == 0
+    with FaultServer(models=("MODEL",), judge=verdict) as server:
+        judge = ["--judge", f"openai:MODEL@{server.url}", "--rubric", "story"]
+        assert main(["judge", str(folder / "runs" / "stories"), *judge]) == 0
+    (folder / "prices.yaml").write_text("MODEL: {read: 0.4, written: 1.6, currency: USD}\n")
+    labels = [
+        {"mode": mode, "task": "psplit_story", "doc_id": doc, "sample_idx": 0}
+        | {"dimension": "creativity", "value": 2 + doc % 3}
+        for mode in ("normal", "high")
+        for doc in range(6)
+    ]
+    (folder / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
     for index in ("1", "2"):
         run = ["--tasks", "psplit_sums", "--limit", "6", "--shard", f"{index}/2"]
         out = ["--out", str(folder / "runs" / f"CKPT-general-shard-{index}-of-2")]
@@ -83,6 +101,21 @@ def workplace(tiny, adapter, tmp_path_factory):
     for name, prompt in (("plain", "7?"), ("prompted", "Be bold. 7?")):
         log(folder / "logs" / name, prompt)
     return folder
+
+
+def verdict(body):
+    """A judge's answer: from the schema that it is given, by the length of the question."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    if schema is None:
+        return None
+    size = len(body["messages"][-1]["content"])
+    content = {
+        name: "fine" if name == "reason" else "AB"[size % 2] if name == "better" else size % 11
+        for name in schema["properties"]
+    }
+    message = {"role": "assistant", "content": json.dumps(content)}
+    usage = {"prompt_tokens": size // 4, "completion_tokens": 30}
+    return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
 
 def log(folder, prompt):
@@ -112,7 +145,8 @@ def file(name):
 @pytest.fixture
 def servers():
     """URL in the README → one that is there."""
-    with FaultServer(models=("NAME",)) as one, FaultServer(models=("NAME",)) as two:
+    models = ("NAME", "MODEL")
+    with FaultServer(models=models, judge=verdict) as one, FaultServer(models=models) as two:
         urls = {"http://localhost:8000/v1": one.url, "http://gpu1:8000/v1": one.url}
         yield {**urls, "http://gpu2:8000/v1": two.url}
 
@@ -136,17 +170,23 @@ def test_a_command_of_the_readme_runs(
     (here / "glove.840B.300d.txt").write_text("river 1 0\nlamp 0 1\n")
     words = [places.get(word, word) for word in shlex.split(command)[1:]]
     words = [",".join(servers.get(part, part) for part in word.split(",")) for word in words]
+    local = servers["http://localhost:8000/v1"]
+    monkeypatch.setenv("OPENAI_BASE_URL", local)
+    words = [word.replace("http://localhost:8000/v1", local) for word in words]
+    words = [word.replace("hf:path/to/checkpoint", f"hf:{tiny}") for word in words]
     if words[0] == "run":
-        small = ["--limit", "2", "--set", "max_tokens=8"]
+        small = ["--limit", "1" if command == SMOLLM2_READS else "2", "--set", "max_tokens=8"]
         if "psplit_story.max_tokens" in command:
             small += ["--set", "psplit_story.max_tokens=8"]
-        if "--reference" not in words and words[-2:] != ["--suite", "creative"]:
+        if "--reference" not in words and command != SMOLLM2_READS:
             small += ["--reference", "none"]  # it reads every story; one command is enough
         if "creative" in words or "--prompts" in words:
             small += ["--samples", "2"]  # every sample is read by the reference model
         if "--suite" in words or "--tasks" in words:
             small += with_local_rows(words)
         words += small
+    if words[0] == "audit":
+        words += ["--pairs", "6", "--repeats", "1"]
     assert main(words) == 0
 
 

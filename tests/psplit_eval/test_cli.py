@@ -23,10 +23,15 @@ def evaluate(*arguments):
     return main(["run", *map(str, arguments)])
 
 
+def small(model):
+    """A small run of that model, which reads its own stories: SmolLM2 takes 20 seconds for it."""
+    return ["--model", model, "--reference", model, *SMALL, *SHORT]
+
+
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "finished"
-    code = evaluate("--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", out)
+    code = evaluate(*small(tiny), "--modes", "normal,high", "--out", out)
     assert code == 0
     return out
 
@@ -110,7 +115,7 @@ def test_the_manifest_says_what_was_run(finished, tiny):
 def test_hostile_model_text_stays_text(tiny, tmp_path):
     hostile = "be </pre><script>alert(1)</script> | `` odd"
     mode = f"odd={hostile}"
-    assert evaluate("--model", tiny, "--mode", mode, *SMALL, *SHORT, "--out", tmp_path / "r") == 0
+    assert evaluate(*small(tiny), "--mode", mode, "--limit", "2", "--out", tmp_path / "r") == 0
     page = (tmp_path / "r" / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -118,9 +123,7 @@ def test_hostile_model_text_stays_text(tiny, tmp_path):
 
 def test_the_same_command_again_draws_nothing(finished, tiny, capsys):
     before = samples(finished)
-    code = evaluate(
-        "--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished, "--json"
-    )
+    code = evaluate(*small(tiny), "--modes", "normal,high", "--out", finished, "--json")
     result = json.loads(capsys.readouterr().out)
     assert (code, result["sampled"]) == (0, 0)
     assert samples(finished) == before
@@ -134,8 +137,8 @@ def test_a_bigger_command_extends_the_run(finished, tiny, tmp_path, capsys):
     before = samples(run)
     arguments = ["--tasks", "psplit_sums,psplit_story,psplit_reading", "--limit", "7"]
     evaluate(
-        *("--model", tiny, "--modes", "normal,high,low", *arguments, "--samples", "3"),
-        *(*SHORT, "--out", run, "--json"),
+        *(*small(tiny), "--modes", "normal,high,low", *arguments, "--samples", "3"),
+        *("--out", run, "--json"),
     )
     after = samples(run)
     assert {key: after[key] for key in before} == before
@@ -147,8 +150,8 @@ def test_a_bigger_command_extends_the_run(finished, tiny, tmp_path, capsys):
 def test_one_prompt_under_two_labels_is_sampled_independently(tiny, tmp_path, capsys):
     """An A/A run: nothing can differ but chance."""
     evaluate(
-        *("--model", tiny, "--mode", "a=Be brief.", "--mode", "b=Be brief."),
-        *(*SMALL, *SHORT, "--out", tmp_path / "aa"),
+        *(*small(tiny), "--mode", "a=Be brief.", "--mode", "b=Be brief."),
+        *("--out", tmp_path / "aa"),
     )
     found = samples(tmp_path / "aa")
     pairs = [(value, found["b", *key[1:]]) for key, value in found.items() if key[0] == "a"]
@@ -197,7 +200,7 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, code, words, tiny, 
 )
 def test_a_run_of_other_settings_is_refused(finished, tiny, change, words, capsys):
     before = samples(finished)
-    command = ["--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished]
+    command = [*small(tiny), "--modes", "normal,high", "--out", finished]
     assert evaluate(*command, *change) == 2
     assert words in capsys.readouterr().err
     assert samples(finished) == before
@@ -210,7 +213,7 @@ def test_a_run_of_another_checkpoint_is_refused(finished, tiny, tmp_path, capsys
     shutil.copytree(tiny, other)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"note": 1}))
-    command = ["--model", other, "--modes", "normal,high", *SMALL, *SHORT, "--out", finished]
+    command = [*small(tiny), "--model", other, "--modes", "normal,high", "--out", finished]
     assert evaluate(*command) == 2
     assert "checkpoint of fingerprint" in capsys.readouterr().err
 
@@ -224,7 +227,7 @@ def test_a_damaged_store_is_an_infrastructure_error(finished, tiny, tmp_path, ca
     content = bytearray(store.read_bytes())
     content[4096:] = os.urandom(len(content) - 4096)
     store.write_bytes(content)
-    command = ["--model", tiny, "--modes", "normal,high", *SMALL, *SHORT, "--out", run]
+    command = [*small(tiny), "--modes", "normal,high", "--out", run]
     assert evaluate(*command) == 4
     assert "damaged" in capsys.readouterr().err.strip().splitlines()[-1]
 
@@ -237,21 +240,16 @@ def test_someone_elses_folder_is_left_alone(tiny, tmp_path, capsys):
 
 
 def test_a_killed_run_that_goes_on_equals_one_that_was_never_killed(tiny, tmp_path):
-    tasks = ["--tasks", "psplit_sums", "--samples", "4", "--set", "max_tokens=40"]
-    command = ["run", "--model", str(tiny), *tasks, "--batch-size", "16", "--modes", "normal,high"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def start(out: Path) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "psplit_eval.cli", *command, "--out", str(out)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-
-    assert start(tmp_path / "whole").wait() == 0
+    tasks = ["--tasks", "psplit_sums", "--limit", "24", "--samples", "4", "--set", "max_tokens=40"]
+    command = ["--model", str(tiny), *tasks, "--batch-size", "16", "--modes", "normal,high"]
+    command += ["--encoder", "none", "--no-divergence"]  # of samples, not of what is made of them
     killed = tmp_path / "killed"
-    process = start(killed)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "psplit_eval.cli", "run", *command, "--out", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     store, deadline = killed / "samples.sqlite", time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if store.exists() and _stored(store) >= 32:
@@ -259,8 +257,9 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_never_killed(tiny, tmp_pa
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 0 < _stored(store) < 512
-    assert start(killed).wait() == 0
+    assert 0 < _stored(store) < 192
+    assert evaluate(*command, "--out", killed) == 0
+    assert evaluate(*command, "--out", tmp_path / "whole") == 0
     assert samples(killed) == samples(tmp_path / "whole")
 
 
@@ -344,7 +343,7 @@ def test_a_listing_survives_files_that_are_not_there(tmp_path, capsys):
 
 def test_many_tasks_make_no_endless_folder_name(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = [f"psplit_sums_in_a_variant_with_a_long_name_{i}" for i in range(9)]
+    names = [f"psplit_sums_in_a_variant_with_a_long_name_{i}" for i in range(5)]
     text = (Path(__file__).parents[2] / "tasks" / "psplit_sums.yaml").read_text()
     shared = str(Path(__file__).parents[2] / "tasks")
     (tmp_path / "mine").mkdir()

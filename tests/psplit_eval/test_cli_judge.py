@@ -21,7 +21,7 @@ def no_key(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    return make_run(tmp_path / "run")
+    return make_run(tmp_path / "run", scored=True)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_recorded_verdicts_are_a_judge_too(run, tmp_path, capsys):
 
 def test_recorded_verdicts_are_found_by_their_names(tmp_path, capsys):
     same = tuple(sample("high", "psplit_story", 0, i, "p", text="The same.") for i in (0, 1))
-    run = make_run(tmp_path / "run", more=same)
+    run = make_run(tmp_path / "run", more=same, scored=True)
     path = tmp_path / "v.jsonl"
     rows = [(f"psplit_story/0/high/{i}", dict.fromkeys(STORY.names, 3 + i)) for i in (0, 1)]
     rows.append(("psplit_story/1/normal/0/high/0", {"first": 0.5}))
@@ -134,7 +134,8 @@ def test_a_panel_is_one_command(run, capsys, prices):
     with Server() as server, Server(lambda b, n: said("no")) as other:
         both = ["--judge", f"openai:m@{other.url}"]
         judge(run, server, *both, *prices)
-    lines = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if "8 questions, 0 known" in line]
     assert len(lines) == 2
     assert "could not be read" in lines[1]
     with Ledger(run / "judgements.sqlite") as ledger:
@@ -219,6 +220,16 @@ def test_mistakes_are_one_line_exit_code_2_and_leave_nothing(more, words, run, c
     assert words in err
     assert "Traceback" not in err
     assert {path.name for path in run.iterdir()} - {".lock"} == before
+
+
+def test_a_run_that_is_not_scored_is_judged_and_its_bill_is_said(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    with Server() as server:
+        judge(run, server, code=2)
+    said = capsys.readouterr()
+    assert "asked 8; 800 tokens read" in said.out
+    assert "not scored yet" in said.err
+    assert verdicts(run) == [SEVENS] * 8
 
 
 def test_an_unknown_checkpoint_or_key_is_one_line(run, capsys):

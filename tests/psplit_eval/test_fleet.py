@@ -1,6 +1,8 @@
 """Which server is asked next, which is left alone, which is given up."""
 
+import socket
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -8,7 +10,7 @@ import pytest
 from faultserver import FAULTS, FaultServer
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import PROMPT, asked_for, backend_of, collect, drawn, free_port, questions, texts
+from serving import PROMPT, asked_for, backend_of, collect, drawn, questions, texts
 
 from psplit_eval.errors import InfrastructureError
 from psplit_eval.fleet import pause_seconds
@@ -16,8 +18,17 @@ from psplit_eval.fleet import pause_seconds
 NOW = 1_800_000_000.0
 
 
+@pytest.fixture
 def dead_url():
-    return f"http://127.0.0.1:{free_port()}/v1"
+    """URLs of ports where nobody listens; they are held, so that no other server gets them."""
+    with ExitStack() as held:
+
+        def url():
+            taken = held.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))
+            return f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+
+        yield url
 
 
 @pytest.mark.parametrize(
@@ -101,7 +112,7 @@ def test_several_servers_share_the_work():
     assert min(counts) >= 20
 
 
-def test_a_dead_server_of_several_is_left_out_and_said_once():
+def test_a_dead_server_of_several_is_left_out_and_said_once(dead_url):
     said = []
     with FaultServer() as server:
         found = drawn(asked_for(20, 2), dead_url(), server, say=said.append)
@@ -138,7 +149,7 @@ def test_when_every_server_is_gone_the_run_ends_and_what_was_done_is_kept():
     assert asked <= 20 + 2 * 4 + 2 + 12
 
 
-def test_no_server_at_all_is_said_at_once():
+def test_no_server_at_all_is_said_at_once(dead_url):
     started = time.monotonic()
     with pytest.raises(InfrastructureError, match="start the server, or correct --base-url"):
         drawn(asked_for(), dead_url(), dead_url(), scale=0.1)

@@ -10,7 +10,7 @@ from pretending import PretendJudge, sevens
 
 from psplit_eval.errors import DataError, InfrastructureError, UnknownNameError, UsageError
 from psplit_eval.inquiry import Inquiry, Price, judge_key, price_of, read_prices
-from psplit_eval.judges import Reply
+from psplit_eval.judges import JudgeName, Reply
 from psplit_eval.ledger import Ledger
 from psplit_eval.rubrics import find_rubric
 
@@ -277,13 +277,13 @@ def test_a_table_of_prices_that_is_not_there_is_one_line(tmp_path):
 
 def test_a_price_is_found_by_name_or_model():
     table = {"m": Price(1, 2, "USD"), "openai:m@http://h/v1": Price(3, 4)}
-    assert price_of(table, "openai:m@http://h/v1", "m") == Price(3, 4)
-    assert price_of(table, "openai:m@http://other/v1", "m") == Price(1, 2, "USD")
-    assert price_of({}, "openai:n", "n") is None
-    assert price_of(table, "hf:smollm2-135m", "smollm2-135m") == Price(0, 0, "USD")
-    assert price_of({"x": Price(5, 6)}, "hf:x", "x") == Price(5, 6)
+    assert price_of(table, JudgeName.parse("openai:m@http://h/v1")) == Price(3, 4)
+    assert price_of(table, JudgeName.parse("openai:m@http://other/v1")) == Price(1, 2, "USD")
+    assert price_of({}, JudgeName.parse("openai:n")) is None
+    assert price_of(table, JudgeName.parse("hf:smollm2-135m")) == Price(0, 0, "USD")
+    assert price_of({"x": Price(5, 6)}, JudgeName.parse("hf:x")) == Price(5, 6)
     with pytest.raises(UnknownNameError, match="unknown model in --prices 'n'"):
-        price_of(table, "openai:n", "n")
+        price_of(table, JudgeName.parse("openai:n"))
 
 
 @pytest.mark.parametrize(

@@ -85,10 +85,19 @@ def test_a_message_stands_in_the_chat_template(reference, smollm2):
     assert found.mean() == pytest.approx(nats / math.log(2), rel=1e-3)
 
 
-def test_of_long_text_the_beginning_is_read(reference):
+def with_context(tiny, folder, tokens):
+    """That model with another length of context."""
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": tokens}))
+    return ReferenceModel(str(folder))
+
+
+def test_of_long_text_the_beginning_is_read(reference, tiny, tmp_path):
     ((found,),) = reference.surprisals([Chain("", (TEXT * 60,))])
     assert len(found) == 512
-    chain = reference.surprisals([Chain("", (TEXT * 60,) * 20)])[0]
+    long = with_context(tiny, tmp_path / "long", 2**13)
+    chain = long.surprisals([Chain("", (TEXT * 60,) * 20)])[0]
     assert [len(piece) for piece in chain[:15]] == [512] * 15
     assert not len(chain[-1])
 
@@ -115,12 +124,8 @@ def test_a_model_with_a_short_context(tiny):
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_a_long_prompt_leaves_room_for_its_answer(tiny, tmp_path, chat):
-    folder = tmp_path / "short"
-    shutil.copytree(tiny, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
     chain = Chain("How many? " * 100, (TEXT * 9, TEXT), chat=chat)
-    first, second = ReferenceModel(str(folder)).surprisals([chain])[0]
+    first, second = with_context(tiny, tmp_path / "short", 64).surprisals([chain])[0]
     assert (len(first), len(second)) == (32, 0)
 
 

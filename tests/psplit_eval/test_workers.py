@@ -35,10 +35,10 @@ def test_several_processes_give_the_same_numbers_in_the_same_order(monkeypatch):
     for workers in ("0", "2"):
         monkeypatch.setenv("PSPLIT_WORKERS", workers)
         with scoring_by(SCORERS, 10**6) as score:
-            found[workers] = [list(score(task, answered(task, 150))) for task in SCORERS]
+            found[workers] = [list(score(task, answered(task, 100))) for task in SCORERS]
             assert len(multiprocessing.active_children()) == int(workers)
     assert repr(found["0"]) == repr(found["2"])  # repr: NaN differs from itself
-    assert {m.doc_id for m in found["2"][0]} == set(range(150))
+    assert {m.doc_id for m in found["2"][0]} == set(range(100))
 
 
 def test_only_a_few_docs_are_read_ahead(monkeypatch):
@@ -61,14 +61,14 @@ def test_only_a_few_docs_are_read_ahead(monkeypatch):
 def test_what_a_killed_process_left_is_done_here(monkeypatch):
     monkeypatch.setenv("PSPLIT_WORKERS", "2")
     with scoring_by(SCORERS, 10**6) as score:
-        numbers = score("story", answered("story", 1000))
+        numbers = score("story", answered("story", 400))
         found = [next(numbers)]
         for process in multiprocessing.active_children():
             process.kill()
         found += numbers
     monkeypatch.setenv("PSPLIT_WORKERS", "0")
     with scoring_by(SCORERS, 10**6) as score:
-        assert repr(found) == repr(list(score("story", answered("story", 1000))))
+        assert repr(found) == repr(list(score("story", answered("story", 400))))
 
 
 def test_an_error_of_a_scorer_is_the_one_that_it_is_here(monkeypatch):
