@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from psplit_eval.cards import KINDS, Card, read_card
+from psplit_eval.cards import HOSTILE, KINDS, Card, read_card
 from psplit_eval.files import disk_errors, write_json
 from psplit_eval.inquiry import asked_as
 from psplit_eval.judged import Belief
@@ -26,7 +26,7 @@ _PANEL = "panel-"
 def beliefs(cards: Iterable[Card]) -> dict[tuple[str, str], Belief]:
     """(judge, rubric hash) → what its card says of it; of several the last one counts."""
     return {
-        (card.judge, card.rubric_hash): Belief(*(card.verdict(kind) for kind in KINDS))
+        (card.judge, card.rubric_hash): Belief(*(card.verdict(kind) for kind in (*KINDS, HOSTILE)))
         for card in cards
     }
 

@@ -51,6 +51,7 @@ class Calibrated:
     task: str
     dimension: str
     primary: bool
+    creative: bool
     scale: tuple[int, int]
     by_mode: Mapping[str, CalibratedMean]
     differences: Mapping[str, CalibratedDifference]
@@ -68,6 +69,7 @@ class Calibrated:
             "task": self.task,
             "dimension": self.dimension,
             "primary": self.primary,
+            "creative": self.creative,
             "scale": list(self.scale),
             "modes": {mode: _mean_entry(found) for mode, found in self.by_mode.items()},
             "differences": [f.to_dict() | _difference_entry(found) for f, found in pairs],
@@ -143,6 +145,7 @@ class _Judge:
             task=self.task,
             dimension=name,
             primary=name == self.rubric["primary"],
+            creative=bool(self.rubric.get("creative")),
             scale=(scale.low, scale.high),
             by_mode=means,
             differences=differences,

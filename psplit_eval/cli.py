@@ -296,9 +296,10 @@ def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
         _print_result(result, as_json=True, more={"judges": bill_json(judged)})
         return 0
     print(f"\n{result.judges}\n\n{bill_text(judged, dry=False)}")
-    unknown = [one.judge for one in judged if one.judge not in taken]
-    for judge in unknown:
-        print(f"{judge} is not audited: psplit-eval audit --judge … --rubric {options.rubric}")
+    for one, name in zip(judged, options.judge, strict=True):
+        if (one.judge, request.rubric.hash) not in taken:
+            command = f"psplit-eval audit --judge {name} --rubric {options.rubric}"
+            print(f"{one.judge} is not audited as it was asked here: {command}")
     print(f"\nreport: {options.run / 'report.html'}")
     return 0
 

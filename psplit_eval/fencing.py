@@ -40,6 +40,7 @@ _CONTROL = re.compile(
 )
 _HIDDEN = {"Cc", "Cf", "Co", "Cn", "Cs"}
 _PLAIN = "\n\t"
+_WITHOUT_BREAKS = str.maketrans("", "", _PLAIN)
 _BREAKS = re.compile("\r\n|[\r\u2028\u2029]")
 _JOINERS = re.compile(r"[\u200c\u200d\ufe00-\ufe0f]")
 """Of scripts and emoji: no harm alone, but several in a row can hide a message."""
@@ -84,6 +85,8 @@ def fenced(name: str, text: str, code: str) -> str:
 
 
 def _shown(text: str) -> str:
+    if text.isascii() and text.translate(_WITHOUT_BREAKS).isprintable():
+        return text  # nearly every text, and a character at a time is slow
     before = " " + text
     return "".join(map(_visible, before, text))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from psplit_eval.calibrating import Calibrated
 from psplit_eval.cards import NOT_USABLE, UNMEASURED, Card
-from psplit_eval.judged import PANEL, Belief, JudgedRun, Preferred, Scored
+from psplit_eval.judged import Belief, JudgedRun, Preferred, Scored
 from psplit_eval.stats import Difference, Estimate
 from psplit_eval.tables import Table
 
@@ -41,9 +41,9 @@ def _scores(judged: JudgedRun) -> Table:
     rows = [
         (
             scored.task,
-            f"{scored.rubric} {scored.dimension}{' *' if scored.primary else ''}",
+            _dimension(scored, judged.rubrics[scored.rubric_hash]),
             scored.judge,
-            _belief(scored.belief, scored.judge),
+            scored.belief,
             *(_of_mode(scored, mode) for mode in modes),
             *(_difference(scored, mode) for mode in modes[1:]),
             _missing(sum(scored.missing.values()), sum(scored.asked.values())),
@@ -55,8 +55,9 @@ def _scores(judged: JudgedRun) -> Table:
         "Judges: scores",
         f"Points of the rubric's scale ({', '.join(scales)}), mean over docs [95 % over docs]; "
         "differences are paired by doc, p Benjamini-Hochberg-corrected over all that judges say. "
-        "*: the dimension that decides. Grey, or not audited and not usable: no evidence, "
-        "whatever the interval says (psplit-eval audit). Missing verdicts are left out.",
+        "*: the dimension that decides. Grey (not audited, or not usable): no evidence, whatever "
+        "the interval says (psplit-eval audit). Missing verdicts, unreadable or not asked for yet, "
+        "are left out. The panel is of the judges that have not failed, and as good as its worst.",
         (
             *("task", "dimension", "judge", "audit"),
             *modes,
@@ -125,6 +126,10 @@ def _whole(number: float) -> str:
     return "–" if math.isnan(number) else f"{number:.0f}"
 
 
+def _dimension(scored: Scored, rubric: str) -> str:
+    return f"{rubric} {scored.dimension}{' *' if scored.primary else ''}"
+
+
 def _of_mode(scored: Scored, mode: str) -> str:
     return _interval(scored.by_mode[mode]) if mode in scored.by_mode else "–"
 
@@ -148,18 +153,18 @@ def _preferences(judged: JudgedRun) -> Table:
             *("task", "judge", "audit", "a", "b", "b preferred", "p", "at equal length"),
             *("first", "flips", "ties", "missing"),
         ),
-        tuple(map(_preferred, judged.preferred)),
+        tuple(_preferred(one, judged.rubrics[one.rubric_hash]) for one in judged.preferred),
         grey=frozenset(i for i, p in enumerate(judged.preferred) if unbelieved(p.belief)),
     )
 
 
-def _preferred(one: Preferred) -> tuple[str, ...]:
+def _preferred(one: Preferred, rubric: str) -> tuple[str, ...]:
     found, fair = one.found, one.equal_length.strengths
     note = f" ({fair.note})" if fair.note else ""
     return (
         one.task,
-        f"{one.judge}, {one.rubric}",
-        _belief(one.belief, one.judge),
+        f"{one.judge}, {rubric}",
+        one.belief,
         found.a,
         found.b,
         _share(found.rate),
@@ -168,7 +173,7 @@ def _preferred(one: Preferred) -> tuple[str, ...]:
         f"{100 * found.shown_first.value:.1f}",
         _missing(found.flips, found.pairs - found.missing),
         _missing(found.ties, found.pairs - found.missing),
-        _missing(found.missing, found.pairs),
+        _missing(found.missing + one.unasked, found.pairs + one.unasked),
     )
 
 
@@ -176,8 +181,8 @@ def _strengths(judged: JudgedRun) -> Table:
     rows = [
         (
             ranked.task,
-            f"{ranked.judge}, {ranked.rubric}",
-            _belief(ranked.belief, ranked.judge),
+            f"{ranked.judge}, {judged.rubrics[ranked.rubric_hash]}",
+            ranked.belief,
             mode,
             _interval(estimate, sign=True),
             _interval(ranked.equal_length.strengths.log_odds[mode], sign=True),
@@ -199,7 +204,7 @@ def _strengths(judged: JudgedRun) -> Table:
 
 def _agreement(judged: JudgedRun) -> Table:
     rows = [
-        (task, rubric, name, _interval(alpha), f"{alpha.n}")
+        (task, judged.rubrics[rubric], name, _interval(alpha), f"{alpha.n}")
         for (rubric, task, name), alpha in judged.agreement.items()
     ]
     return Table(
@@ -245,10 +250,6 @@ def _measures(cards: Sequence[Card]) -> Table:
         ("judge", "rubric", "measure", "value", "n", "level", "what it is"),
         tuple(rows),
     )
-
-
-def _belief(belief: str, judge: str) -> str:
-    return "those that have not failed" if judge == PANEL else belief
 
 
 def _missing(number: int, of: int) -> str:

@@ -60,8 +60,9 @@ class JudgeName:
         known = os.environ.get("OPENAI_BASE_URL", "").strip() or _OPENAI
         model, url = (rest[: found.start()], rest[found.end() :]) if found else (rest, known)
         if not model or "@http" in url:
-            raise UsageError(f"--judge {text!r}: expected {_FORM}")
-        check_url(url)
+            shown = re.sub(r"https?://\S+", lambda found: shown_url(found[0]), text)
+            raise UsageError(f"--judge {shown!r}: expected {_FORM}")
+        check_url(url, "--judge")
         return cls(kind, model, url.rstrip("/"))
 
     def __str__(self) -> str:

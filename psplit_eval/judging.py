@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from psplit_eval.errors import UnknownNameError, UsageError
 from psplit_eval.hf import HFBackend
 from psplit_eval.inquiry import Bill, Inquiry, Price, check_budget, price_of
 from psplit_eval.judges import Judge, JudgeName, RecordedJudge
-from psplit_eval.ledger import LEDGER, Call, Judgement, Ledger
+from psplit_eval.ledger import LEDGER, Call, Cell, Judgement, Ledger
 from psplit_eval.local_judge import LocalJudge
 from psplit_eval.manifest import Manifest, locked, open_run
 from psplit_eval.measures import stored_scorer
@@ -128,6 +129,8 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
         Store(options.folder / "samples.sqlite") as store,
         Ledger(_ledger_path(options)) as ledger,
     ):
+        plan = _plan(store, manifest, tasks, options)
+        total = plan.total()
         for judge, price in zip(chain([first], judges), prices, strict=True):
             inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
 
@@ -135,11 +138,15 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
                 for task in tasks:
                     yield from questions_of(store, manifest, task, options, judge)
 
-            total = sum(1 for _ in items())
             if options.dry_run:
                 found.append(Judged(judge.name, total, inquiry.expected(items()), price))
                 continue
-            _introduce(ledger, judge, options.rubric)
+            if _introduce(ledger, judge, options.rubric):
+                screen.say(
+                    f"{judge.name} was asked with other settings before: what it said then counts "
+                    "no more"
+                )
+            ledger.plan(judge.name, options.rubric.hash, plan)
             with screen.judging(total) as heard:
                 for settled in inquiry.settle(items(), heard):
                     ledger.add((), [_judgement(item, call) for item, call in settled])
@@ -170,8 +177,16 @@ def _ledger_path(options: JudgeOptions) -> Path:
     return Path(":memory:") if options.dry_run and not path.exists() else path
 
 
-def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> None:
-    ledger.introduce(judge.name, judge.describe(), rubric.hash, rubric.to_dict())
+def _plan(
+    store: Store, manifest: Manifest, tasks: Sequence[str], options: JudgeOptions
+) -> Counter[Cell]:
+    """How many questions there are of every kind, task and mode or two modes."""
+    every = (item for task in tasks for item, _, _ in _items(store, manifest, task, options))
+    return Counter((item.kind, item.task, item.mode, item.other_mode) for item in every)
+
+
+def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> bool:
+    return ledger.introduce(judge.name, judge.describe(), rubric.hash, rubric.to_dict())
 
 
 def _judgement(item: Item, call: Call) -> Judgement:
@@ -214,22 +229,43 @@ def questions_of(
     store: Store, manifest: Manifest, task: str, options: JudgeOptions, judge: Judge
 ) -> Iterator[tuple[Item, Question]]:
     """Every question about a task's samples, doc by doc, named TASK/DOC/MODE/SAMPLE for judges
-    whose verdicts were recorded, of two samples with a further /MODE/SAMPLE.
+    whose verdicts were recorded, of two samples with a further /MODE/SAMPLE."""
+    rubric, doc, prompt = options.rubric, -1, ""
+    for item, samples, answers in _items(store, manifest, task, options):
+        if item.doc_id != doc:
+            doc, prompt = item.doc_id, shown_prompt(store, manifest, answers)
+        texts = [sample.text or "" for sample in samples]
+        named = [str(part) for part in item[1:] if part not in ("", -1)]
+        asked: dict[str, Any] = {"writes": judge.writes, "special": judge.special}
+        asked["about"] = "/".join(named)
+        if item.kind == SCORES:
+            yield item, rubric.score_question(prompt, texts[0], **asked)
+        else:
+            yield item, rubric.choice_question(prompt, (texts[0], texts[1]), **asked)
+
+
+def _items(
+    store: Store, manifest: Manifest, task: str, options: JudgeOptions
+) -> Iterator[tuple[Item, tuple[Sample, ...], Answers]]:
+    """What is asked about, with its samples and all that the doc got.
 
     Of two modes, sample i of the one is compared with sample i of the other, in both orders.
     """
     modes = [mode["name"] for mode in manifest["modes"]]
     for answers in answers_by_doc(store, task):
-        prompt = shown_prompt(store, manifest, answers)
         by_mode = {
             mode: [s for s in answers.by_mode[mode] if _is_judged(s, options.samples)]
             for mode in modes
             if mode in answers.by_mode
         }
         if SCORES in options.kinds:
-            yield from _score_questions(prompt, by_mode, options.rubric, judge)
+            for sample in chain.from_iterable(by_mode.values()):
+                about = (task, sample.doc_id, sample.mode, sample.sample_idx)
+                yield Item(SCORES, *about), (sample,), answers
         if CHOICE in options.kinds:
-            yield from _choice_questions(prompt, by_mode, options.rubric, judge)
+            for one, two in _both_orders(by_mode):
+                first = (task, one.doc_id, one.mode, one.sample_idx)
+                yield Item(CHOICE, *first, two.mode, two.sample_idx), (one, two), answers
 
 
 def _is_judged(sample: Sample, samples: int | None) -> bool:
@@ -237,41 +273,13 @@ def _is_judged(sample: Sample, samples: int | None) -> bool:
     return sample.finish_reason != "scored" and (samples is None or sample.sample_idx < samples)
 
 
-def _score_questions(
-    prompt: str, by_mode: Mapping[str, Sequence[Sample]], rubric: Rubric, judge: Judge
-) -> Iterator[tuple[Item, Question]]:
-    for sample in (sample for samples in by_mode.values() for sample in samples):
-        item = Item(SCORES, sample.task, sample.doc_id, sample.mode, sample.sample_idx)
-        question = rubric.score_question(
-            prompt,
-            sample.text or "",
-            writes=judge.writes,
-            special=judge.special,
-            about="/".join(map(str, item[1:5])),
-        )
-        yield item, question
-
-
-def _choice_questions(
-    prompt: str, by_mode: Mapping[str, Sequence[Sample]], rubric: Rubric, judge: Judge
-) -> Iterator[tuple[Item, Question]]:
+def _both_orders(by_mode: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[Sample, Sample]]:
     for a, b in combinations(by_mode, 2):
         others = {sample.sample_idx: sample for sample in by_mode[b]}
         for sample in by_mode[a]:
-            other = others.get(sample.sample_idx)
-            if other is None:
-                continue
-            for one, two in ((sample, other), (other, sample)):
-                about = (one.mode, one.sample_idx, two.mode, two.sample_idx)
-                item = Item(CHOICE, one.task, one.doc_id, *about)
-                question = rubric.choice_question(
-                    prompt,
-                    (one.text or "", two.text or ""),
-                    writes=judge.writes,
-                    special=judge.special,
-                    about="/".join(map(str, item[1:])),
-                )
-                yield item, question
+            if other := others.get(sample.sample_idx):
+                yield sample, other
+                yield other, sample
 
 
 def shown_prompt(store: Store, manifest: Manifest, answers: Answers) -> str:

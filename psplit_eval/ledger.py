@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from psplit_eval.database import Database
 from psplit_eval.text import wellformed
 
-__all__ = ["ESTIMATED", "LEDGER", "Call", "Judgement", "Ledger", "Spent"]
+__all__ = ["ESTIMATED", "LEDGER", "Call", "Cell", "Judgement", "Ledger", "Spent"]
 
 LEDGER = "judgements.sqlite"
 """Name of the file in a run's folder."""
@@ -32,6 +32,10 @@ _MIGRATIONS: tuple[str, ...] = (
         kind TEXT NOT NULL, verdict TEXT, unreadable TEXT, error TEXT, reply TEXT, detail TEXT,
         tries INTEGER NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER,
         seconds REAL NOT NULL, created_at TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE plans (
+        judge TEXT NOT NULL, rubric_hash TEXT NOT NULL, kind TEXT NOT NULL, task TEXT NOT NULL,
+        mode TEXT NOT NULL, other_mode TEXT NOT NULL, questions INTEGER NOT NULL,
+        PRIMARY KEY (judge, rubric_hash, kind, task, mode, other_mode)) WITHOUT ROWID;
     CREATE TABLE judgements (
         judge TEXT NOT NULL, rubric_hash TEXT NOT NULL, kind TEXT NOT NULL, task TEXT NOT NULL,
         doc_id INTEGER NOT NULL, mode TEXT NOT NULL, sample_idx INTEGER NOT NULL,
@@ -41,6 +45,8 @@ _MIGRATIONS: tuple[str, ...] = (
     """,
 )
 _AT_ONCE = 500
+Cell = tuple[str, str, str, str]
+"""(kind, task, mode, other mode): what questions are counted by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +130,39 @@ class Ledger(Database):
         settings: Mapping[str, Any],
         rubric_hash: str,
         content: Mapping[str, Any],
-    ) -> None:
-        """Record who is asked by what; newer settings of a judge take the place of older ones."""
+    ) -> bool:
+        """Record who is asked by what; newer settings of a judge take the place of older ones.
+
+        A judge whose 'identity' is another now is another judge: what it said before is no longer a
+        judgement (its calls stay). Returns whether there was any.
+        """
+        known = self.judges().get(judge)
+        other = known is not None and known.get("identity") != settings.get("identity")
         with self._transaction() as db:
+            gone = 0
+            for table in ("plans", "judgements") if other else ():
+                gone = db.execute(f"DELETE FROM {table} WHERE judge = ?", (judge,)).rowcount
             db.execute("INSERT OR REPLACE INTO judges VALUES (?, ?)", (judge, _json(settings)))
             in_order = json.dumps(content, ensure_ascii=False)
             db.execute("INSERT OR REPLACE INTO rubrics VALUES (?, ?)", (rubric_hash, in_order))
+        return gone > 0
+
+    def plan(self, judge: str, rubric_hash: str, questions: Mapping[Cell, int]) -> None:
+        """Record how many questions there are, so that those never answered can be missed."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?, ?, ?)",
+                ((judge, rubric_hash, *cell, number) for cell, number in questions.items()),
+            )
+
+    def planned(self, judge: str, rubric_hash: str) -> dict[Cell, int]:
+        """How many questions there are by kind, task and mode or two modes."""
+        rows = self._rows(
+            "SELECT kind, task, mode, other_mode, questions FROM plans "
+            "WHERE judge = ? AND rubric_hash = ?",
+            (judge, rubric_hash),
+        )
+        return {(row[0], row[1], row[2], row[3]): row[4] for row in rows}
 
     def add(self, calls: Iterable[Call], judgements: Iterable[Judgement] = ()) -> None:
         """Commit calls and what they are about, all or nothing.

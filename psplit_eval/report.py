@@ -8,6 +8,7 @@ model text is escaped wherever it is shown.
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +26,9 @@ from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
 from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.hearing import read_judged
 from psplit_eval.judge_tables import calibrated_table, judge_tables
-from psplit_eval.judged import JudgedRun, read_judged
+from psplit_eval.judged import JudgedRun
 from psplit_eval.labels import kept_labels
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.ledger import LEDGER, Ledger
@@ -218,7 +220,8 @@ def _markdown(
     shown: Sequence[_Shown],
 ) -> str:
     first, *answers = conclusion.split("\n")
-    parts = [f"# {title}", f"**{first}**", *(f"- {answer}" for answer in answers)]
+    parts = [f"# {_cell(title)}", f"**{_cell(first)}**"]
+    parts += [f"- {_cell(answer)}" for answer in answers]
     for table in (table for table in tables if table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
@@ -262,7 +265,8 @@ def _markdown_table(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    """Names may hold markup, which a page of Markdown would take for its own."""
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").split())
 
 
 def _fenced(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -39,6 +39,7 @@ _FIELDS: Mapping[str, tuple[str, bool]] = {
     "instructions": ("a text", True),
     "reason": ("true or false", False),
     "primary": ("one of the dimensions", True),
+    "creative": ("true or false", False),
     "dimensions": ("dimensions by name", True),
     "comparison": ("a question about two texts", True),
 }
@@ -79,7 +80,8 @@ class Rubric:
 
     `low` and `high`: ends of the scale. `primary`: the dimension that decides. `tasks`: patterns of
     the tasks that it is for. `text` and `prompt`: what the judged text is called, and what it
-    answers. `reason`: a judge that writes gives a reason first.
+    answers. `reason`: a judge that writes gives a reason first. `creative`: the primary dimension
+    and the comparison are about creativity, so that they count in a verdict about it.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Rubric:
     instructions: str
     reason: bool
     primary: str
+    creative: bool
     dimensions: tuple[Dimension, ...]
     comparison: str
 
@@ -138,7 +141,7 @@ class Rubric:
         parts = [(self.prompt, prompt)] if prompt else []
         user = self._user([*parts, (self.text, text)], code, special)
         ask = f"Score the {self.text} on every dimension."
-        return Question(self._system(form), f"{user}\n\n{ask}", form, about)
+        return Question(self._systems["scores", writes], f"{user}\n\n{ask}", form, about)
 
     def choice_question(
         self,
@@ -156,10 +159,21 @@ class Rubric:
         named = [(f"{self.text} {label}", text) for label, text in zip(LABELS, texts, strict=True)]
         parts = [(self.prompt, prompt)] if prompt else []
         user = self._user([*parts, *named], code, special)
-        return Question(self._system(form), f"{user}\n\n{self.comparison}", form, about)
+        system = self._systems["choice", writes]
+        return Question(system, f"{user}\n\n{self.comparison}", form, about)
 
     def _user(self, parts: list[tuple[str, str]], code: str, special: tuple[str, ...]) -> str:
         return "\n\n".join(fenced(name, neutralised(text, special), code) for name, text in parts)
+
+    @cached_property
+    def _systems(self) -> Mapping[tuple[str, bool], str]:
+        """(kind of question, whether the judge writes) → system message."""
+        forms: Mapping[str, Callable[[bool], Form]] = {"scores": self.scores, "choice": self.choice}
+        return {
+            (kind, writes): self._system(form(writes))
+            for kind, form in forms.items()
+            for writes in (True, False)
+        }
 
     def _system(self, form: Form) -> str:
         scored = isinstance(form, Scores)
@@ -190,6 +204,7 @@ class Rubric:
             "instructions": self.instructions,
             "reason": self.reason,
             "primary": self.primary,
+            "creative": self.creative,
             "dimensions": {
                 d.name: {"question": d.question, "levels": dict(d.levels)} for d in self.dimensions
             },
@@ -285,8 +300,9 @@ class _Reader:
             low=low,
             high=high,
             instructions=self._text(values["instructions"], "instructions"),
-            reason=self._flag(values["reason"]) if "reason" in values else True,
+            reason=self._flag(values["reason"], "reason") if "reason" in values else True,
             primary=primary,
+            creative=self._flag(values["creative"], "creative") if "creative" in values else False,
             dimensions=dimensions,
             comparison=self._text(values["comparison"], "comparison"),
         )
@@ -365,9 +381,9 @@ class _Reader:
             self._fail(node, f"{what}: {_shown(node)}", f"a whole number from {low} to {high}")
         return int(text)
 
-    def _flag(self, node: yaml.Node) -> bool:
+    def _flag(self, node: yaml.Node, what: str) -> bool:
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:bool":
-            self._fail(node, f"reason {_shown(node)}", "true or false")
+            self._fail(node, f"{what} {_shown(node)}", "true or false")
         return str(node.value).casefold() in ("true", "yes", "on")
 
     def _fail(self, node: yaml.Node | None, found: str, expected: str) -> NoReturn:

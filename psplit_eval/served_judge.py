@@ -7,6 +7,7 @@ failure. Tokens of both tries count.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -242,11 +243,21 @@ async def _once(body: Mapping[str, Any], fleet: Fleet, options: ServedOptions) -
 
 
 def _read(question: Question, found: Completion) -> tuple[Verdict | None, str]:
-    """A verdict, or why there is none."""
+    """A verdict, or why there is none; of what was cut, only from whole JSON."""
+    if found.finish_reason == "length" and not _is_json(found.text):
+        return None, "cut by the token limit: give more --max-tokens"
     try:
         return question.form.read(found.text), ""
     except UnreadableError as error:
         return None, _reason(error, found)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _told(said: Sequence[Completion]) -> tuple[int, int | None, int | None]:

@@ -38,24 +38,24 @@ def shown_text(value: object, width: int = 120) -> str:
     return shortened(text.replace(key, "(key)") if len(key) > 3 else text, width)
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, option: str = "--base-url") -> None:
     """Raise UsageError for what is no http or https URL, or carries a user or password."""
     try:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            _no_url(url)
+            _no_url(url, option)
         if parts.username is not None:
             raise UsageError(
-                f"--base-url {shown_url(url)!r}: given with a user, expected none; leave it out, "
+                f"{option} {shown_url(url)!r}: given with a user, expected none; leave it out, "
                 "and put a key into OPENAI_API_KEY"
             )
     except ValueError:
-        _no_url(url)
+        _no_url(url, option)
 
 
-def _no_url(url: str) -> NoReturn:
+def _no_url(url: str, option: str) -> NoReturn:
     raise UsageError(
-        f"--base-url {shown_url(url)!r}: expected a URL such as http://localhost:8000/v1"
+        f"{option} {shown_url(url)!r}: expected a URL such as http://localhost:8000/v1"
     )
 
 

@@ -143,13 +143,17 @@ def report_run(
 
 def judged_report(
     folder: Path, audits: Path, allow_missing: bool = False
-) -> tuple[RunResult, list[str]]:
-    """Report what judges said, with those audits of theirs that are there: the result, and the
-    names of the judges that have one. Raises as `report_run`, DataError for what is no audit."""
+) -> tuple[RunResult, list[tuple[str, str]]]:
+    """Report what judges said, with those audits of theirs that are there: the result, and which
+    judges have one, by which rubric (its hash).
+
+    Raises as `report_run`, DataError for what is no audit.
+    """
     open_run(folder)
     with locked(folder), Ledger(folder / LEDGER) as ledger:
         take_cards(audits, folder, ledger)
-        audited = [card.judge for card in fitting_cards(folder / AUDITS, ledger).values()]
+        cards = fitting_cards(folder / AUDITS, ledger).values()
+        audited = [(card.judge, card.rubric_hash) for card in cards]
     return report_run(folder, Design(allow_missing=allow_missing)), audited
 
 

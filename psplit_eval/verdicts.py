@@ -318,8 +318,8 @@ def more_creative(
     some task (two-sided, Holm-corrected over tasks) and lower in none, and where it is higher the
     mean quality is not lower by the margin or more. No: it is lower in some and higher in none, or
     where it is higher quality is lost. What is `said` of these tasks and modes by judges that have
-    passed their audit, or are calibrated with labels, counts like a metric that holds quality;
-    others are not heard.
+    passed their audit, or are calibrated with labels, takes a yes or a no back where it says the
+    opposite, and gives none by itself; others are not heard.
     """
     creative = {pair[0].task: pair for pair in pairs if pair[0].scorer.kind == "diversity"}
     if not creative:
@@ -329,14 +329,15 @@ def more_creative(
     a, b = next(iter(creative.values()))
     heard = [s for s in said if s.task in creative and (s.mode_a, s.mode_b) == (a.mode, b.mode)]
     directions = [{"higher": 1, "lower": -1}.get(c.verdict, 0) for c in found]
-    directions += [one.direction for one in heard]
     higher = [c.task for c in found if c.verdict == "higher"]
     quality = {task: _quality(*creative[task], margin) for task in higher if task in creative}
     verdicts = [verdict for verdict, _ in quality.values()]
-    verdicts += [Verdict.YES for one in heard if one.direction > 0]
     judges = "; ".join(one.text for one in heard) or "no audited judge"
     texts = [*map(_diversity, found), *(text for _, text in quality.values()), judges]
     verdict = _all_higher(directions, verdicts)
+    against = {Verdict.YES: -1, Verdict.NO: 1}.get(verdict)
+    if any(one.direction == against for one in heard):
+        verdict = Verdict.INCONCLUSIVE
     return Answer("more creative", a.name, b.name, verdict, "; ".join(texts))
 
 

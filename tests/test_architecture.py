@@ -94,7 +94,7 @@ LAYERS = (
     ("sampling", "arms", "cross_scoring", "hf", "served", "served_judge", "vllm_engine"),
     ("calibrating",),
     ("choosing", "comparison", "engines", "inquiry", "judged", "local_judge"),
-    ("beliefs", "judging", "leaderboard", "plots", "tables", "verdicts"),
+    ("beliefs", "hearing", "judging", "leaderboard", "plots", "tables", "verdicts"),
     ("audit", "conclusions", "judge_tables", "labelling"),
     ("behaviour", "importing"),
     ("behaviour_plots", "behaviour_tables"),
