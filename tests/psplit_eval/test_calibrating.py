@@ -23,8 +23,9 @@ from psplit_eval.beliefs import fitting_cards
 from psplit_eval.calibrating import calibrate, scale_of
 from psplit_eval.calibration import Scores, calibrated_difference, calibrated_mean
 from psplit_eval.cli import main
+from psplit_eval.hearing import read_judged
 from psplit_eval.judge_tables import calibrated_table, judge_tables
-from psplit_eval.judged import Belief, JudgedRun, read_judged
+from psplit_eval.judged import Belief, JudgedRun
 from psplit_eval.labels import LabelKey, Scale, keep_labels, kept_labels
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.store import Store

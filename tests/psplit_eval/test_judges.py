@@ -135,3 +135,17 @@ def test_another_file_of_the_same_name_is_another_judge(tmp_path):
         path = recorded(tmp_path, [{"about": "x", "verdict": verdict}])
         keys.append(judge_key(RecordedJudge(path)))
     assert keys[0] == keys[2] != keys[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "openai:m@http://user:SECRETPW@h/v1@http://x",
+        "openai:@http://127.0.0.1:1/v1?api_key=SECRETPW",
+        "openai:m@http://user:SECRETPW@h/v1",
+    ],
+)
+def test_no_message_shows_what_a_url_hides(text):
+    with pytest.raises(UsageError) as caught:
+        JudgeName.parse(text)
+    assert "SECRETPW" not in str(caught.value)

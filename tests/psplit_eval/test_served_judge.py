@@ -146,8 +146,8 @@ def test_reasons_say_what_was_wrong():
     for kind, words in [
         ("out of range", "creativity 11 is not from 0 to 10"),
         ("one missing", "no score for originality"),
-        ("cut", "cut by the token limit: broken JSON"),
-        ("thought only", "cut by the token limit: no score"),
+        ("cut", "cut by the token limit: give more --max-tokens"),
+        ("thought only", "cut by the token limit: give more --max-tokens"),
     ]:
         with Server(lambda b, n, kind=kind: said(GOOD) if n == 1 else UNREADABLE[kind]) as server:
             assert words in replies(judge_at(server, concurrency=1), 2)[1].unreadable

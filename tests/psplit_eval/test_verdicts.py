@@ -11,6 +11,7 @@ from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.arms import Arm, with_pools
 from psplit_eval.comparison import AVERAGE, Design
 from psplit_eval.creativity import CreativityScorer
+from psplit_eval.judged import Said
 from psplit_eval.margins import Verdict
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import CrossSums
@@ -366,6 +367,30 @@ def test_more_creative_is_more_diverse_at_equal_quality(change, quality, verdict
     assert f"story {STORY.primary}" in found.evidence
     assert found.evidence.endswith("no audited judge")
     assert ("its quality" in found.evidence) == (change > 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "direction", "verdict"),
+    [
+        (0.2, 1, YES),
+        (0.2, 0, YES),
+        (0.2, -1, OPEN),
+        (-0.2, 1, OPEN),
+        (-0.2, -1, NO),
+        (0.0, 1, OPEN),
+    ],
+)
+def test_a_judge_that_passed_its_audit_takes_an_answer_back_and_gives_none(
+    change, direction, verdict
+):
+    noise = around(0, 40)
+    story = creative(FLAT, FLAT + change + noise - noise.mean(), GOOD, around(0.8, 40))
+    said = [Said("story", "normal", "high", direction, "openai:m creativity +0.50 [+0.20, +0.80]")]
+    found = more_creative([story], 0.05, Design(), said)
+    assert found.verdict is verdict
+    assert "openai:m creativity +0.50" in found.evidence
+    elsewhere = [Said("poem", "normal", "high", -1, "x"), Said("story", "normal", "low", -1, "x")]
+    assert more_creative([story], 0.05, Design(), elsewhere).evidence.endswith("no audited judge")
 
 
 def test_tasks_that_differ_in_direction_leave_it_open():
