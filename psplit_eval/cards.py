@@ -84,8 +84,11 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         # Over texts from good to broken. Half of the texts one step of ten higher are 0.05. The
         # deviation of dozens of texts is known well enough for limits that are so far apart.
         "spread": Limits(0.05, 0.02, interval=False),
-        # A judge that goes by length alone has 1. 8 prompts without a fault leave ± 0.37.
-        "length bias": Limits(0.20, 0.40, good="near"),
+        # A judge that goes by length alone has 1, in 6 of 10 pairs 0.6: of 80 of the latter none
+        # showed less than 0.33 on shipped gold. Its 8 to 12 prompts leave a judge without a bias,
+        # but right in 95 % only, up to ± 0.6, so that may be the worse end: the value decides
+        # (benchmarks/audit_rates.py).
+        "length bias": Limits(0.20, 0.40, good="near", worst=0.60),
         # Both orders are asked, so places cost power and not truth: 0.7 for the text shown first
         # leaves 0.6 of the comparisons at the most to the texts.
         "position": Limits(0.10, 0.20, good="near", centre=0.5),

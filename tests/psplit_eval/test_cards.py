@@ -60,8 +60,9 @@ def perfect():
         ("agreement", (0.64, 0.51, 0.81), CARE),  # could be usable
         ("agreement", (0.75, 0.50, 0.90), NOT_USABLE),  # could be a coin
         ("agreement", (0.95, math.nan, math.nan), CARE),  # nobody knows
-        ("length bias", (-0.20, -0.40, 0.00), USABLE),
-        ("length bias", (-0.20, -0.41, 0.01), CARE),
+        ("length bias", (-0.20, -0.60, 0.20), USABLE),
+        ("length bias", (-0.20, -0.61, 0.21), CARE),
+        ("length bias", (-0.21, -0.30, -0.10), CARE),
         ("length bias", (-0.60, -0.80, -0.30), NOT_USABLE),
         ("length bias", (0.50, 0.10, 0.80), CARE),
         ("position", (0.40, 0.31, 0.49), USABLE),
