@@ -26,6 +26,7 @@ LAYERS = (
     (
         "accuracy",
         "association",
+        "card_forms",
         "checkpoints",
         "equivalence",
         "labels",

@@ -50,6 +50,34 @@ def test_the_table_of_replayed_judges():
         assert f"| {judge} | {' | '.join(cells)} |" in PAGE
 
 
+def test_the_table_of_simulated_judges():
+    with (RESULTS / "audit_rates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        right, length = (round(100 * float(row[name])) for name in ("right", "by_length"))
+        judge = f"by length in {length} %, else right in {right} %" if length else ""
+        judge = "by length alone" if length == 100 else judge or f"right in {right} %"
+        cell = " / ".join(row[name] for name in ("usable", "care", "not_usable"))
+        found.setdefault(judge, []).append(cell)
+    assert len(found) == 8
+    for judge, cells in found.items():
+        assert f"| {judge} | {' | '.join(cells)} |" in PAGE
+    assert {row["rubric"] for row in rows[:8]} == {"story"}  # the table's first column
+    assert f"simulated, {rows[0]['judges']} of a kind" in PAGE
+
+
+def test_noise_denies_few_good_judges_and_the_love_of_length_is_found():
+    with (RESULTS / "audit_rates.csv").open() as file:
+        for row in csv.DictReader(file):
+            if float(row["right"]) >= 0.9 and float(row["by_length"]) == 0:
+                assert int(row["usable"]) >= 0.8 * int(row["judges"])
+            if float(row["by_length"]) > 0.5:
+                assert int(row["not_usable"]) == int(row["judges"])
+            if 0 < float(row["by_length"]) < 0.5:
+                assert int(row["usable"]) <= 0.1 * int(row["judges"])
+
+
 def test_the_small_model_s_card():
     card = read_card(RESULTS / "audit_smollm2_story.json")
     for name in ("choice agreement", "choice position", "choice flips", "scores agreement"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -60,8 +61,9 @@ def perfect():
         ("agreement", (0.64, 0.51, 0.81), CARE),  # could be usable
         ("agreement", (0.75, 0.50, 0.90), NOT_USABLE),  # could be a coin
         ("agreement", (0.95, math.nan, math.nan), CARE),  # nobody knows
-        ("length bias", (-0.20, -0.40, 0.00), USABLE),
-        ("length bias", (-0.20, -0.41, 0.01), CARE),
+        ("length bias", (-0.20, -0.60, 0.20), USABLE),
+        ("length bias", (-0.20, -0.61, 0.21), CARE),
+        ("length bias", (-0.21, -0.30, -0.10), CARE),
         ("length bias", (-0.60, -0.80, -0.30), NOT_USABLE),
         ("length bias", (0.50, 0.10, 0.80), CARE),
         ("position", (0.40, 0.31, 0.49), USABLE),
@@ -208,17 +210,79 @@ def test_a_card_comes_back_from_its_file(tmp_path):
         ("{", "no JSON"),
         ("[1]", "format None, expected 1"),
         ('{"format": 2}', "format 2, expected 1"),
-        ('{"format": 1}', "KeyError"),
-        ('{"format": 1, "measures": [3], "purposes": {}}', "TypeError"),
+        ('{"format": 1}', "judge is missing, expected text"),
+        ("[" * 100_000, "no JSON"),
+        (b"\xff", "no JSON"),
     ],
 )
 def test_another_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "card.json"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message) as caught:
         read_card(path)
     assert "psplit-eval audit" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("created_at",), None, "created_at is null, expected a time such as 2025-"),
+        (("created_at",), "yesterday", 'created_at is "yesterday", expected a time'),
+        (("judge",), 3, "judge is 3, expected text"),
+        (("settings",), [], "settings is [], expected an object"),
+        (("by_kind",), {}, "by_kind is {}, expected a list of objects"),
+        (("measures",), None, "measures is null, expected a list of objects"),
+        (("measures",), [3], "measures is [3], expected a list of objects"),
+        (("measures", 0, "name"), None, "measures[0].name is null, expected text"),
+        (("measures", 1, "value"), "0.9", 'measures[1].value is "0.9", expected a finite number'),
+        (("measures", 1, "ci_low"), True, "measures[1].ci_low is true, expected a finite number"),
+        (("measures", 2, "n"), 2.5, "measures[2].n is 2.5, expected a whole number"),
+        (("measures", 0, "level"), "superb", 'level is "superb", expected one of usable, usable w'),
+        (("measures", 0, "level"), [], "measures[0].level is [], expected one of"),
+        (("measures", 0, "note"), 1, "measures[0].note is 1, expected text or null"),
+        (("purposes",), [], "purposes is [], expected an object"),
+        (("purposes",), {}, "purposes.scores is missing, expected an object"),
+        (("purposes", "choice"), None, "purposes.choice is null, expected an object"),
+        (("purposes", "more"), "x", 'purposes.more is "x", expected an object'),
+        (("purposes", "scores", "verdict"), "fine", 'scores.verdict is "fine", expected one of'),
+        (("purposes", "scores", "verdict"), None, "scores.verdict is null, expected one of"),
+        (("purposes", "scores", "why"), None, "purposes.scores.why is null, expected text"),
+    ],
+)
+def test_a_damaged_card_is_refused_with_what_was_expected(tmp_path, place, value, message):
+    entry = card().to_dict()
+    *way, last = place
+    part = entry
+    for step in way:
+        part = part[step]
+    part[last] = value
+    refused(tmp_path, entry, message)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [("rubric_hash",), ("created_at",), ("purposes", "scores"), ("purposes", "choice")]
+    + [("measures", 0, name) for name in ("name", "value", "n", "level", "note")]
+    + [("purposes", "levels", "verdict")],
+)
+def test_what_a_card_lacks_is_said(tmp_path, place):
+    entry = card().to_dict()
+    *way, last = place
+    part = entry
+    for step in way:
+        part = part[step]
+    del part[last]
+    refused(tmp_path, entry, f"{last} is missing, expected")
+
+
+def refused(folder, entry, message):
+    path = folder / "card.json"
+    path.write_text(json.dumps(entry))
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_card(path)
+    assert "card.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
