@@ -311,13 +311,13 @@ def _together(by_judge: Sequence[Scores], names: Sequence[str]) -> dict[Key, Any
 
 
 def _alpha(by_judge: Sequence[Scores], name: str) -> Estimate:
-    """Interval α of the judges' scores; items are samples."""
+    """Interval α of the judges' scores of samples, in clusters: docs."""
     keys = sorted({key for scores in by_judge for key in scores})
     ratings = [
         [verdict[name] if (verdict := scores.get(key)) else None for scores in by_judge]
         for key in keys
     ]
-    return krippendorff_alpha(ratings, "interval")
+    return krippendorff_alpha(ratings, "interval", clusters=[doc for doc, _, _ in keys])
 
 
 Pair = tuple[int, str, int, str, int]

@@ -210,8 +210,8 @@ def _agreement(judged: JudgedRun) -> Table:
     return Table(
         "Judges: agreement of the panel",
         "Krippendorff's alpha of all judges' scores of the same samples, interval distances: 1 is "
-        "agreement, 0 what chance gives [95 % over samples].",
-        ("task", "rubric", "dimension", "alpha", "samples"),
+        "agreement, 0 what chance gives [95 % over docs].",
+        ("task", "rubric", "dimension", "alpha", "docs"),
         tuple(rows),
     )
 

@@ -1,6 +1,7 @@
 """How far verdicts and scores can be relied on: against gold labels, each other and themselves.
 
-One item (a pair of texts, a text) is one unit, drawn as a whole where an interval is a bootstrap.
+One item (a pair of texts, a text) is one unit, drawn as a whole where an interval is a bootstrap;
+where items come in clusters (samples of a doc), a cluster is.
 What was not given is None and never guessed. What is undefined is NaN: no two raters on any item,
 no variation (raters that always say the same cannot agree more than by chance).
 """
@@ -8,9 +9,10 @@ no variation (raters that always say the same cannot agree more than by chance).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,10 @@ RESAMPLES = 2000
 
 _UNDEFINED_SHARE = 0.025
 """With more resamples undefined than lie below a 95 % interval, there is none."""
+_ROUNDING = 1e-12
+"""Numbers that vary less than this share of all squares cannot be told from equal ones."""
+_CELLS = 1 << 20
+"""Numbers held at once while clusters are drawn: 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ def fleiss_kappa(ratings: Ratings, resamples: int = RESAMPLES) -> Estimate:
     With a bootstrap interval over items. At most 1, 0 by chance. NaN where all ratings are the
     same. Raises ValueError where items have different numbers of ratings, or fewer than two.
     """
-    counts, _ = _counted(ratings, "nominal")
+    counts = _counted(ratings)
     raters = counts.sum(axis=1)
     if len(set(raters)) > 1 or len(counts) < len(ratings):
         raise ValueError(
@@ -151,35 +157,153 @@ def krippendorff_alpha(
     ratings: Ratings,
     level: Literal["nominal", "ordinal", "interval"] = "nominal",
     resamples: int = RESAMPLES,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Estimate:
-    """Krippendorff's α, with a bootstrap interval over items.
+    """Krippendorff's α, with a bootstrap interval over items, or over clusters of them.
 
     1 − D_o / D_e from coincidences (Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011,
     section C): at most 1, 0 by chance. Any numbers of raters, and missing ratings: items with
-    fewer than two stay out, n counts the others. `ordinal` and `interval` need numbers (ValueError
-    else). NaN without an item of two ratings, or where all ratings are the same. The interval is
-    over items (Zapf, Castell, Morawietz and Karch 2016, doi 10.1186/s12874-016-0200-9), not
-    Krippendorff's, which draws single pairs of ratings as if each were independent of the rest.
+    fewer than two stay out. `ordinal` and `interval` need numbers (ValueError else). NaN without an
+    item of two ratings, or where all ratings are the same. The interval is over items (Zapf,
+    Castell, Morawietz and Karch 2016, doi 10.1186/s12874-016-0200-9), not Krippendorff's, which
+    draws single pairs of ratings as if each were independent of the rest.
+
+    `clusters` (items,): what items belong to, such as the doc of a sample; None: each to itself.
+    Clusters are drawn as a whole, for items of one are no independent witnesses (Field and Welsh
+    2007, doi 10.1111/j.1467-9868.2007.00593.x), and n counts them. α itself is the same. Raises
+    ValueError for another number of clusters than of items.
     """
-    counts, values = _counted(ratings, level)
-
-    def alpha(drawn: NDArray[Any]) -> float:
-        weights = 1 / (drawn.sum(axis=1) - 1)
-        met = (drawn.T * weights) @ drawn - np.diag(drawn.T @ weights)
-        totals = drawn.sum(axis=0)
-        apart = _squared_distances(level, values, totals)
-        by_chance = float(totals @ apart @ totals) / (totals.sum() - 1)
-        return 1 - float((met * apart).sum()) / by_chance if by_chance > 0 else math.nan
-
-    return _estimate(alpha, counts, resamples)
+    rated = _rated(ratings, level, clusters)
+    if not rated.items:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    if level == "interval":
+        return _estimate_of_sums(*_by_moments(rated), resamples)
+    return _estimate_of_sums(*_by_coincidences(rated, level), resamples)
 
 
-def _squared_distances(level: str, values: Array, totals: Array) -> Array:
-    if level == "nominal":
-        return 1 - np.eye(len(totals))
-    # ordinal: the number of ratings between two ranks, half of those at either end included
-    places = values if level == "interval" else np.cumsum(totals) - totals / 2
-    return np.asarray((places[:, None] - places) ** 2)
+class _Rated(NamedTuple):
+    """Ratings of the items that have two or more, one after the other; what holds them, numbered.
+
+    `values`, `item` (ratings,); `size`, `cluster` (items,).
+    """
+
+    values: list[Any]
+    item: NDArray[np.int64]
+    size: Array
+    cluster: NDArray[np.int64]
+
+    @property
+    def items(self) -> int:
+        return len(self.size)
+
+
+def _rated(ratings: Ratings, level: str, clusters: Sequence[Hashable] | None) -> _Rated:
+    if clusters is not None and len(clusters) != len(ratings):
+        raise ValueError(
+            f"expected a cluster for each of {len(ratings)} items, got {len(clusters)}"
+        )
+    read = _said if level == "nominal" else _numbers
+    of = range(len(ratings)) if clusters is None else clusters
+    rows = [(read(row), cluster) for row, cluster in zip(ratings, of, strict=True)]
+    kept = [(row, cluster) for row, cluster in rows if len(row) > 1]
+    numbers = {cluster: n for n, cluster in enumerate(dict.fromkeys(c for _, c in kept))}
+    size = np.array([len(row) for row, _ in kept], dtype=np.int64)
+    return _Rated(
+        values=[value for row, _ in kept for value in row],
+        item=np.repeat(np.arange(len(kept)), size),
+        size=size.astype(float),
+        cluster=np.array([numbers[cluster] for _, cluster in kept], dtype=np.int64),
+    )
+
+
+Sums = Callable[[Array], Array]
+"""α (draws,) from sums over the clusters that were drawn (draws, columns)."""
+
+
+def _by_moments(rated: _Rated) -> tuple[Any, Sums]:
+    """Interval α from sums over clusters: ratings, Σ x, Σ x², and what differs inside items.
+
+    Of all pairs of m numbers, Σ (x − y)² is 2 m times their squares around their mean: so neither
+    D_o nor D_e has to look at a pair.
+    """
+    from scipy.sparse import csr_array
+
+    x = np.array(rated.values, dtype=float)
+    x -= np.sort(x)[len(x) // 2]  # sums of squares stay exact; not the mean: equal values are 0
+    item, size = rated.item, rated.size
+    means = np.bincount(item, x) / size
+    apart = np.bincount(item, (x - means[item]) ** 2) * size / (size - 1)
+    columns = (size, np.bincount(item, x), np.bincount(item, x * x), apart)
+    table = np.stack([np.bincount(rated.cluster, column) for column in columns], axis=1)
+    least = _ROUNDING * float(table[:, 2].sum())
+
+    def alpha(sums: Array) -> Array:
+        n, first, second, within = sums.T
+        spread = second - first**2 / n
+        defined = spread > least
+        return np.asarray(1 - within * (n - 1) / (n * np.where(defined, spread, math.nan)))
+
+    return csr_array(table), alpha
+
+
+def _by_coincidences(rated: _Rated, level: str) -> tuple[Any, Sums]:
+    """Nominal or ordinal α from sums over clusters: how often each value was given, and what met.
+
+    Nominal distances need no more of the coincidences than how many are of unequal values; ordinal
+    ones change with the ratings that are drawn, and need all of them.
+    """
+    from scipy.sparse import csr_array, hstack
+
+    ordered = rated.values if level == "nominal" else sorted(rated.values)
+    places = {value: n for n, value in enumerate(dict.fromkeys(ordered))}
+    code = np.array([places[value] for value in rated.values])
+    given = csr_array((np.ones(len(code)), (rated.item, code)), (rated.items, len(places)))
+    given.sum_duplicates()
+    members = csr_array((np.ones(rated.items), (rated.cluster, np.arange(rated.items))))
+    met = _unequal(given, rated.size) if level == "nominal" else _coincidences(given, rated.size)
+    table = hstack([members @ given, members @ met], format="csr")
+    return table, partial(_nominal if level == "nominal" else _ordinal, len(places))
+
+
+def _unequal(given: Any, size: Array) -> Any:
+    """Pairs of unequal ratings of an item, by the ratings it has (items, 1)."""
+    from scipy.sparse import csr_array
+
+    equal: Array = given.multiply(given).sum(axis=1)
+    return csr_array(((size**2 - equal) / (size - 1))[:, None])
+
+
+def _coincidences(given: Any, size: Array) -> Any:
+    """Pairs of ratings of an item, by the ratings it has (items, values × values)."""
+    from scipy.sparse import csr_array
+
+    held = np.diff(given.indptr)  # values that an item has
+    item = np.repeat(np.arange(len(size)), held)
+    left = np.repeat(np.arange(len(item)), held[item])
+    starts = np.repeat(np.cumsum(held[item]) - held[item], held[item])
+    right = given.indptr[item[left]] + np.arange(len(left)) - starts
+    pairs = given.data[left] * (given.data[right] - (left == right)) / (size[item[left]] - 1)
+    values = given.shape[1]
+    column = given.indices[left].astype(np.int64) * values + given.indices[right]
+    return csr_array((pairs, (item[left], column)), (len(size), values**2))
+
+
+def _nominal(values: int, sums: Array) -> Array:
+    totals, unequal = sums[:, :values], sums[:, values]
+    n = totals.sum(axis=1)
+    by_chance = (n**2 - (totals**2).sum(axis=1)) / (n - 1)
+    return np.asarray(1 - unequal / np.where(by_chance > 0, by_chance, math.nan))
+
+
+def _ordinal(values: int, sums: Array) -> Array:
+    totals, met = sums[:, :values], sums[:, values:].reshape(len(sums), values, values)
+    n = totals.sum(axis=1)
+    # the number of ratings between two ranks, half of those at either end included; the mean is 0
+    places = np.cumsum(totals, axis=1) - totals / 2 - n[:, None] / 2
+    squares = (totals * places**2).sum(axis=1)
+    products = ((met @ places[:, :, None])[:, :, 0] * places).sum(axis=1)
+    by_chance = squares * n / (n - 1)
+    return np.asarray(1 - (squares - products) / np.where(by_chance > 0, by_chance, math.nan))
 
 
 def intraclass_correlation(ratings: Ratings, resamples: int = RESAMPLES) -> Estimate:
@@ -262,22 +386,15 @@ def _above_chance(agreed: float, chance: float) -> float:
     return (agreed - chance) / (1 - chance) if 1 - chance > 1e-12 else math.nan
 
 
-def _counted(ratings: Ratings, level: str) -> tuple[Array, Array]:
-    """How often an item got a value (items, values), and the values as numbers, in their order.
-
-    Of the items with two ratings or more. Labels are numbered.
-    """
-    rows = [_said(row) if level == "nominal" else _numbers(row) for row in ratings]
-    kept = [row for row in rows if len(row) > 1]
-    values = list(dict.fromkeys(value for row in kept for value in row))
-    if level != "nominal":
-        values.sort()
-    column = {value: number for number, value in enumerate(values)}
-    counts = np.zeros((len(kept), len(values)))
+def _counted(ratings: Ratings) -> Array:
+    """How often an item got a label (items, labels), of the items with two ratings or more."""
+    kept = [row for row in map(_said, ratings) if len(row) > 1]
+    column = {label: n for n, label in enumerate(dict.fromkeys(x for row in kept for x in row))}
+    counts = np.zeros((len(kept), len(column)))
     for number, row in enumerate(kept):
-        for value in row:
-            counts[number, column[value]] += 1
-    return counts, np.array(list(column.values()) if level == "nominal" else values, dtype=float)
+        for label in row:
+            counts[number, column[label]] += 1
+    return counts
 
 
 def _said(row: Sequence[Any]) -> list[Any]:
@@ -318,3 +435,33 @@ def _estimate(
         return Estimate(found, math.nan, math.nan, n)
     without = np.array([statistic(np.delete(rows, item, axis=0)) for item in range(n)])
     return Estimate(found, *bca_limits(found, drawn, without), n)
+
+
+def _estimate_of_sums(table: Any, value: Sums, resamples: int) -> Estimate:
+    """`_estimate` of what depends on sums of rows alone; table (clusters, columns), sparse.
+
+    The same draws as there; a row is left out by subtraction.
+    """
+    n, total = table.shape[0], np.asarray(table.sum(axis=0))
+    found = float(value(total[None])[0])
+    if n < MINIMUM_DOCS or math.isnan(found):
+        return Estimate(found, math.nan, math.nan, n)
+    step = max(1, _CELLS // max(table.shape))
+    drawn = np.concatenate([value(counts @ table) for counts in _drawn(n, resamples, step)])
+    if np.isnan(drawn).mean() > _UNDEFINED_SHARE:
+        return Estimate(found, math.nan, math.nan, n)
+    drawn[np.abs(drawn - found) < _ROUNDING] = (
+        found  # ties count half: rounding must not break them
+    )
+    firsts = range(0, n, step)
+    without = [value(total - table[first : first + step].toarray()) for first in firsts]
+    return Estimate(found, *bca_limits(found, drawn, np.concatenate(without)), n)
+
+
+def _drawn(n: int, resamples: int, step: int) -> Iterator[Array]:
+    """How often each of n is drawn, (up to step, n) at a time."""
+    rng = np.random.Generator(np.random.SFC64(0))
+    for first in range(0, resamples, step):
+        size = min(step, resamples - first)
+        places = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+        yield np.bincount(places.ravel(), minlength=size * n).reshape(size, n).astype(float)

@@ -21,6 +21,7 @@ from psplit_eval.reliability import (
     intraclass_correlation,
     krippendorff_alpha,
 )
+from psplit_eval.resampling import bca_limits
 
 NAN = math.nan
 
@@ -151,6 +152,105 @@ def test_an_interval_of_alpha_holds_the_truth_as_often_as_it_says(level):
     found = [krippendorff_alpha([item() for _ in range(60)], level, 300) for _ in range(100)]
     held = sum(one.ci_low <= 0.25 <= one.ci_high for one in found)
     assert held >= 88  # 95 % of 100: fewer in 0.4 % of all cases
+
+
+# By the version that summed all coincidences anew for every resample and every item left out
+ALPHAS = {
+    "nominal": (0.743421052631579, 0.31575231477935206, 1.0),
+    "ordinal": (0.8153875037548813, 0.22378692837333905, 0.9972722605558312),
+    "interval": (0.8491071428571428, 0.2500873496420034, 1.0),
+}
+
+
+@levels
+def test_intervals_are_those_of_all_coincidences(level):
+    found = krippendorff_alpha(list(zip(*OBSERVERS, strict=True)), level)
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx(ALPHAS[level], abs=1e-10)
+
+
+@levels
+@pytest.mark.parametrize("size", [1, 3])
+def test_clusters_are_drawn_and_left_out_as_a_whole(level, size):
+    """α of each resample, and without each cluster, by another library."""
+    krippendorff = pytest.importorskip("krippendorff")
+    rng = np.random.default_rng(3)
+    docs = rng.integers(1, 5, (8, size, 1)) + rng.integers(0, 3, (8, size, 3)) / 2
+
+    def alpha(rows):
+        data = rows.reshape(-1, 3).T
+        return krippendorff.alpha(reliability_data=data, level_of_measurement=level)
+
+    draws = np.random.Generator(np.random.SFC64(0))
+    drawn = np.array([alpha(docs[draws.integers(0, 8, 8)]) for _ in range(200)])
+    without = np.array([alpha(np.delete(docs, doc, axis=0)) for doc in range(8)])
+    found = krippendorff_alpha(
+        docs.reshape(-1, 3).tolist(),
+        level,
+        200,
+        [f"doc {n}" for n in range(8) for _ in range(size)],
+    )
+    whole = alpha(docs)
+    drawn[np.abs(drawn - whole) < 1e-9] = whole  # what is equal but for rounding
+    expected = whole, *bca_limits(whole, drawn, without)
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx(expected, abs=1e-10)
+    assert found.n == 8
+
+
+@levels
+@settings(max_examples=30)
+@given(tables)
+def test_clusters_of_one_are_no_clusters(level, ratings):
+    each = [f"item {n}" for n in range(len(ratings))]
+    found, plain = (krippendorff_alpha(ratings, level, 50, c) for c in (each, None))
+    assert vars(found) == pytest.approx(vars(plain), nan_ok=True)
+
+
+@levels
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(scores, min_size=3, max_size=3))))
+def test_alpha_itself_does_not_depend_on_clusters(level, rows):
+    of, ratings = [cluster for cluster, _ in rows], [row for _, row in rows]
+    found = krippendorff_alpha(ratings, level, 2, of)
+    assert found.value == pytest.approx(krippendorff_alpha(ratings, level, 2).value, nan_ok=True)
+    rated = [sum(value is not None for value in row) > 1 for row in ratings]
+    assert found.n == len({cluster for cluster, is_in in zip(of, rated, strict=True) if is_in})
+
+
+def test_every_item_has_a_cluster():
+    with pytest.raises(ValueError, match="a cluster for each of 2 items, got 1"):
+        krippendorff_alpha([[1, 2], [2, 2]], clusters=["doc"])
+
+
+@levels
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e9 + 0.1])
+def test_without_variation_alpha_is_undefined(level, value):
+    same = [[value] * 3] * 7
+    assert math.isnan(krippendorff_alpha(same, level).value)
+    found = krippendorff_alpha([*same, [value, value, value + 1]], level)
+    assert found.value == pytest.approx(0)  # as many pairs differ as by chance
+    assert math.isnan(found.ci_low)  # undefined without the one item that differs
+
+
+def test_numbers_far_from_zero_are_as_good_as_others():
+    rng = np.random.default_rng(4)
+    near = (rng.integers(0, 9, (30, 1)) + rng.integers(0, 3, (30, 2))) / 8
+    plain, far = (krippendorff_alpha(x.tolist(), "interval", 200) for x in (near, near + 2**30))
+    assert vars(far) == pytest.approx(vars(plain), abs=1e-12)
+
+
+def test_judges_who_differ_by_doc_are_as_uncertain_as_docs_are_few():
+    """24 docs of 8 samples: what two judges add differs by doc, and less by sample; α is 0.5."""
+    rng = np.random.default_rng(0)
+    of = np.repeat(np.arange(24), 8)
+    held = Counter()
+    for _ in range(200):
+        truth = rng.normal(0, 1, 24)[of] + rng.normal(0, 0.5, 192)
+        given = truth[:, None] + rng.normal(0, 1, (24, 2))[of] + rng.normal(0, 0.5, (192, 2))
+        for name, clusters in (("docs", of.tolist()), ("samples", None)):
+            found = krippendorff_alpha(given.tolist(), "interval", 300, clusters)
+            held[name] += found.ci_low <= 0.5 <= found.ci_high
+    assert held["docs"] >= 176  # of 200
+    assert held["samples"] < 150
 
 
 def test_numbers_are_wanted_where_order_matters():
