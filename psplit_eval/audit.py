@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,7 @@ def audit(options: AuditOptions, screen: Screen) -> Audit:
     total = sum(1 for _ in probes)
     found = Audit(options.folder, [], [])
     everyone = []
-    with locked(options.folder), Ledger(options.folder / LEDGER) as ledger:
+    with _ledger(options) as ledger:
         for name, judge in _opened(options, screen.say):
             inquiry = Inquiry(judge, ledger, options.rubric, prices[name], options.max_cost)
             if options.dry_run:
@@ -129,6 +130,18 @@ def _check(options: AuditOptions) -> None:
         raise UsageError(f"--pairs {options.pairs}: expected 1 or more")
     if options.repeats < 0:
         raise UsageError(f"--repeats {options.repeats}: expected 0 or more")
+
+
+@contextmanager
+def _ledger(options: AuditOptions) -> Iterator[Ledger]:
+    """Of the folder; in memory where nothing is asked and there is none, so nothing is written."""
+    path = options.folder / LEDGER
+    if options.dry_run and not path.exists():
+        with Ledger(Path(":memory:")) as ledger:
+            yield ledger
+        return
+    with locked(options.folder), Ledger(path) as ledger:
+        yield ledger
 
 
 def _opened(options: AuditOptions, say: Callable[[str], None]) -> Iterator[tuple[JudgeName, Judge]]:

@@ -199,13 +199,22 @@ def test_the_card_s_file_says_all_that_the_card_says(audited, tmp_path):
         assert ledger.rubrics()[STORY.hash]["name"] == "story"
 
 
-def test_a_dry_run_asks_nothing_and_writes_no_card(audited, tmp_path):
+def test_a_dry_run_asks_nothing_and_writes_nothing(audited, tmp_path):
     judge = RuledJudge(PERFECT)
     found = audited(judge, dry_run=True)
     assert judge.asked == 0
     assert found.cards == []
     assert found.judged[0].bill.asked == found.judged[0].items > 400
-    assert not list((tmp_path / "audits").glob("*-story.*"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_knows_what_was_answered(audited, tmp_path):
+    audited(RuledJudge(PERFECT), attacks=False)
+    there = {path.name for path in (tmp_path / "audits").iterdir()}
+    (judged,) = audited(RuledJudge(PERFECT), dry_run=True).judged
+    assert judged.bill.known == 72 * 2 + 84 + 2 * 32  # both orders, texts, repeats
+    assert judged.bill.asked == judged.items - judged.bill.known > 0
+    assert {path.name for path in (tmp_path / "audits").iterdir()} == there
 
 
 @dataclass
