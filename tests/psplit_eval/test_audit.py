@@ -339,7 +339,7 @@ def test_gold_of_users_takes_the_place_of_ours_or_stands_beside_it(tmp_path):
     with pytest.raises(DataError, match="id 'x' is in two sets"):
         gold_of(STORY, [str(own), str(own)])
     with pytest.raises(UsageError, match="no gold for it; give --gold FILE"):
-        gold_of(replace(STORY, name="strict"))
+        gold_of(replace(STORY, name="poems"))
 
 
 @pytest.mark.parametrize(
@@ -419,6 +419,7 @@ def test_the_command_line_says_what_it_would_ask(tmp_path, capsys):
     out = ["--out", str(tmp_path / "audits")]
     assert main(["audit", "--judge", f"recorded:{recorded}", "--dry-run", *out]) == 0
     assert "questions, 0 known, would ask" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [recorded]
     rubric = tmp_path / "mine.yaml"
     shipped = (module.Path(module.__file__).parent.parent / "judges" / "story.yaml").read_text()
     rubric.write_text(shipped.replace("name: story", "name: mine", 1))
