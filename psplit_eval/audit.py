@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,29 +97,26 @@ def audit(options: AuditOptions, screen: Screen) -> Audit:
     gold = gold_of(options.rubric, options.gold)
     attacks = injections() if options.attacks else ()
     probes = Probes(options.rubric, gold, options.pairs, options.repeats, attacks)
-    files = _files(options)
-    prices = [price_of(options.prices, name) for name in options.judges]
+    prices = {name: price_of(options.prices, name) for name in options.judges}
+    total = sum(1 for _ in probes)
     found = Audit(options.folder, [], [])
     everyone = []
-    with locked(options.folder), Ledger(options.folder / LEDGER) as ledger:
-        for name, price, file in zip(options.judges, prices, files, strict=True):
-            judge = open_judge(name, options.served, options.engine, screen.say)
-            inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
-            total = sum(1 for _ in probes)
+    with _ledger(options) as ledger:
+        for name, judge in _opened(options, screen.say):
+            inquiry = Inquiry(judge, ledger, options.rubric, prices[name], options.max_cost)
             if options.dry_run:
                 bill = inquiry.expected(_questions(probes, judge))
-                found.judged.append(Judged(judge.name, total, bill, price))
+                found.judged.append(Judged(judge.name, total, bill, prices[name]))
                 continue
             _introduce(ledger, judge, options.rubric)
             with screen.judging(total) as heard:
                 answers, spent = audit_judge(inquiry, probes, heard)
             _introduce(ledger, judge, options.rubric)
-            found.judged.append(Judged(judge.name, total, inquiry.bill, price))
+            found.judged.append(Judged(judge.name, total, inquiry.bill, prices[name]))
             card = _card(judge, answers, options, _bill(found.judged[-1], spent))
             found.cards.append(card)
             everyone.append(answers)
-            write_json(file, card.to_dict())
-            write_text(file.with_suffix(".md"), card.markdown())
+            _write(options.folder, name, card)
     if len(everyone) < 2:
         return found
     names = [one.judge for one in found.judged]
@@ -134,18 +132,43 @@ def _check(options: AuditOptions) -> None:
         raise UsageError(f"--repeats {options.repeats}: expected 0 or more")
 
 
-def _files(options: AuditOptions) -> list[Path]:
-    """Where each judge's card goes. Raises UsageError for two of one name."""
-    found: dict[str, JudgeName] = {}
-    for name in options.judges:
-        shown = JudgeName("recorded", Path(name.model).stem) if name.kind == "recorded" else name
-        other = found.setdefault(f"{shown.slug}-{options.rubric.name}.json", name)
+@contextmanager
+def _ledger(options: AuditOptions) -> Iterator[Ledger]:
+    """Of the folder; in memory where nothing is asked and there is none, so nothing is written."""
+    path = options.folder / LEDGER
+    if options.dry_run and not path.exists():
+        with Ledger(Path(":memory:")) as ledger:
+            yield ledger
+        return
+    with locked(options.folder), Ledger(path) as ledger:
+        yield ledger
+
+
+def _opened(options: AuditOptions, say: Callable[[str], None]) -> Iterator[tuple[JudgeName, Judge]]:
+    """The judges, those that hold a model one by one. Raises as `open_judge`, and UsageError for
+    one judge under two names: before anything is asked where no model has to be loaded for it."""
+    known: dict[str, JudgeName] = {}
+
+    def opened(name: JudgeName) -> Judge:
+        judge = open_judge(name, options.served, options.engine, say)
+        other = known.setdefault(judge_key(judge), name)
         if other != name:
-            raise UsageError(
-                f"--judge {name} and {other}: their cards would be one file; audit each into an "
-                "--out of its own"
-            )
-    return [options.folder / file for file in found]
+            raise UsageError(f"--judge {name} and {other}: one and the same judge; name it once")
+        return judge
+
+    light = {name: opened(name) for name in options.judges if name.kind != "hf"}
+    for name in options.judges:
+        yield name, light.get(name) or opened(name)
+
+
+def _write(folder: Path, name: JudgeName, card: Card) -> None:
+    """The card and its page. What a judge's answers depend on, and every word of the rubric, are in
+    the files' name, so no card takes the place of another judge's."""
+    shown = JudgeName("recorded", Path(name.model).stem) if name.kind == "recorded" else name
+    whose = digest(card.judge_key, card.rubric_hash)[:8]
+    path = folder / f"{shown.slug}-{card.rubric}-{whose}"
+    write_json(path.with_name(f"{path.name}.json"), card.to_dict())
+    write_text(path.with_name(f"{path.name}.md"), card.markdown())
 
 
 def gold_of(rubric: Rubric, named: Sequence[str] = ()) -> list[GoldPair]:

@@ -19,7 +19,7 @@ from psplit_eval.card_forms import LEVELS, fault, parsed
 from psplit_eval.errors import DataError, UnknownNameError
 from psplit_eval.files import defined, disk_errors
 from psplit_eval.stats import MINIMUM_DOCS, Estimate
-from psplit_eval.text import columns, one_line
+from psplit_eval.text import columns, one_line, shortened
 
 __all__ = [
     "CARE",
@@ -416,7 +416,9 @@ def read_card(path: Path) -> Card:
         raise DataError(f"card {str(path)!r}: no JSON; {again}") from error
     found = entry.get("format") if isinstance(entry, dict) else None
     if found != FORMAT:
-        raise DataError(f"card {str(path)!r}: format {found!r}, expected {FORMAT}; {again}")
+        raise DataError(
+            f"card {str(path)!r}: format {shortened(repr(found), 40)}, expected {FORMAT}; {again}"
+        )
     if wrong := fault(entry, PURPOSES):
         raise DataError(f"card {str(path)!r}: {wrong}; {again}")
     measures = tuple(map(Measure.from_dict, entry["measures"]))

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import krippendorff
 import pytest
@@ -19,6 +19,7 @@ from psplit_eval.inquiry import Price
 from psplit_eval.judges import JudgeName
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.probes import ORDERS, Probe, Probes
+from psplit_eval.requests import digest
 from psplit_eval.rubrics import find_rubric
 
 STORY = find_rubric("story")
@@ -181,7 +182,7 @@ def test_an_outage_that_ends_the_command_keeps_what_was_answered(audited, tmp_pa
 def test_the_card_s_file_says_all_that_the_card_says(audited, tmp_path):
     price = {"hf:ruled0": Price(1.0, 10.0, "USD")}
     found = audited(RuledJudge(PERFECT), prices=price, pairs=12, repeats=1)
-    path = tmp_path / "audits" / "hf-ruled0-story.json"
+    (path,) = (tmp_path / "audits").glob("hf-ruled0-story-*.json")
     assert read_card(path).to_dict() == found.cards[0].to_dict() == json.loads(path.read_text())
     assert "| choice: win rates" in path.with_suffix(".md").read_text()
     card = found.cards[0]
@@ -198,13 +199,69 @@ def test_the_card_s_file_says_all_that_the_card_says(audited, tmp_path):
         assert ledger.rubrics()[STORY.hash]["name"] == "story"
 
 
-def test_a_dry_run_asks_nothing_and_writes_no_card(audited, tmp_path):
+def test_a_dry_run_asks_nothing_and_writes_nothing(audited, tmp_path):
     judge = RuledJudge(PERFECT)
     found = audited(judge, dry_run=True)
     assert judge.asked == 0
     assert found.cards == []
     assert found.judged[0].bill.asked == found.judged[0].items > 400
-    assert not list((tmp_path / "audits").glob("*-story.*"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_knows_what_was_answered(audited, tmp_path):
+    audited(RuledJudge(PERFECT), attacks=False)
+    there = {path.name for path in (tmp_path / "audits").iterdir()}
+    (judged,) = audited(RuledJudge(PERFECT), dry_run=True).judged
+    assert judged.bill.known == 72 * 2 + 84 + 2 * 32  # both orders, texts, repeats
+    assert judged.bill.asked == judged.items - judged.bill.known > 0
+    assert {path.name for path in (tmp_path / "audits").iterdir()} == there
+
+
+@dataclass
+class Asked(RuledJudge):
+    """With a temperature."""
+
+    temperature: float = 0.0
+
+    def describe(self):
+        return super().describe() | {"identity": {"temperature": self.temperature}}
+
+
+def test_no_card_takes_the_place_of_another_judge_s(monkeypatch, tmp_path):
+    """Other addresses, settings, words of a rubric, and names that begin alike for long."""
+    strict = replace(STORY, about=f"{STORY.about} Be strict.")
+    assert strict.hash != STORY.hash
+    long = "m" * 90
+    asked = [
+        (JudgeName("openai", "good", "http://127.0.0.1:1/v1"), 0.0, STORY),
+        (JudgeName("openai", "good", "http://localhost:1/v1"), 0.0, STORY),
+        (JudgeName("openai", "good", "http://localhost:1/v1"), 1.0, STORY),
+        (JudgeName("openai", "good", "http://localhost:1/v1"), 1.0, strict),
+        (JudgeName("openai", f"{long}1", "http://localhost:1/v1"), 0.0, STORY),
+        (JudgeName("openai", f"{long}2", "http://localhost:1/v1"), 0.0, STORY),
+    ]
+    cards = []
+    for _ in range(2):  # the second time is the same judges again
+        for name, temperature, rubric in asked:
+            judge = Asked(PERFECT, str(name), temperature=temperature)
+            monkeypatch.setattr(module, "open_judge", lambda *_, judge=judge: judge)
+            folder = tmp_path / "audits"
+            options = AuditOptions([name], rubric, pairs=2, repeats=0, attacks=False, folder=folder)
+            cards += audit(options, Screen()).cards
+    files = sorted(folder.glob("*.json"))
+    assert len(files) == len(list(folder.glob("*.md"))) == len(asked)
+    kept = {(card.judge_key, card.rubric_hash) for card in map(read_card, files)}
+    assert kept == {(card.judge_key, card.rubric_hash) for card in cards}
+    name = next(path.name for path in files if "127.0.0.1" in read_card(path).judge)
+    whose = digest(cards[0].judge_key, STORY.hash)[:8]
+    assert name == f"openai-good-story-{whose}.json"
+
+
+def test_one_judge_under_two_names_is_refused(audited):
+    judges = RuledJudge(PERFECT), RuledJudge(PERFECT)
+    with pytest.raises(UsageError, match="hf:ruled1 and hf:ruled0: one and the same judge"):
+        audited(*judges)
+    assert judges[1].asked == 0
 
 
 def test_a_budget_leaves_a_card_that_says_so(audited):
@@ -329,7 +386,7 @@ def test_gpt_4_s_choices_are_usable_by_what_it_said(tmp_path, real_rows, capsys)
     for purpose in ("scores", "levels", "hostile text"):
         assert card["purposes"][purpose]["verdict"] == "not measured"
     assert card["asked"]["scores"]["recorded"] is False
-    read = read_card(tmp_path / "audits" / "recorded-judge-answer.json")
+    read = read_card(*(tmp_path / "audits").glob("recorded-judge-answer-*.json"))
     (stored,) = (
         row
         for row in real_rows("llmbar/judge_statistics.jsonl.gz")
@@ -362,6 +419,7 @@ def test_the_command_line_says_what_it_would_ask(tmp_path, capsys):
     out = ["--out", str(tmp_path / "audits")]
     assert main(["audit", "--judge", f"recorded:{recorded}", "--dry-run", *out]) == 0
     assert "questions, 0 known, would ask" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [recorded]
     rubric = tmp_path / "mine.yaml"
     shipped = (module.Path(module.__file__).parent.parent / "judges" / "story.yaml").read_text()
     rubric.write_text(shipped.replace("name: story", "name: mine", 1))
@@ -370,12 +428,15 @@ def test_the_command_line_says_what_it_would_ask(tmp_path, capsys):
     assert "rubric 'mine': psplit ships no gold for it" in capsys.readouterr().err
 
 
-def test_two_judges_whose_cards_would_be_one_file_are_refused(tmp_path, capsys):
+@pytest.mark.parametrize("same", [True, False])
+def test_two_files_of_one_name_are_two_judges_unless_they_say_the_same(tmp_path, capsys, same):
+    given = ["audit", "--out", str(tmp_path / "audits"), "--no-injections", "--repeats", "0"]
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "judge.jsonl").write_text('{"about": "x", "verdict": null}\n')
-    given = ["audit", "--out", str(tmp_path / "audits")]
-    for folder in ("a", "b"):
-        given += ["--judge", f"recorded:{tmp_path / folder / 'judge.jsonl'}"]
-    assert main(given) == 2
-    assert "would be one file" in capsys.readouterr().err
+        path = tmp_path / folder / "judge.jsonl"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"about": "x" if same else folder, "verdict": None}) + "\n")
+        given += ["--judge", f"recorded:{path}"]
+    assert main(given) == (2 if same else 0)
+    assert ("one and the same judge" in capsys.readouterr().err) == same
+    cards = list((tmp_path / "audits").glob("recorded-judge-story-*.json"))
+    assert len(cards) == (0 if same else 2)
