@@ -280,11 +280,12 @@ def _diverge(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _judge(options: argparse.Namespace, _: Sequence[str]) -> int:
     request = judge_options(options)
     _prepare()
-    from psplit_eval.beliefs import check_cards
+    from psplit_eval.beliefs import AUDITS, check_cards
     from psplit_eval.judging import judge_run
     from psplit_eval.stored import judged_report
 
-    check_cards(options.audits)  # before anything is paid for
+    for folder in (options.audits, options.run / AUDITS):
+        check_cards(folder)  # before anything is paid for
     judged = judge_run(request, _screen())
     if request.dry_run:
         _print(options, {"judges": bill_json(judged)}, bill_text(judged, dry=True))
