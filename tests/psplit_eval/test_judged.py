@@ -3,8 +3,8 @@
 import pytest
 from labelled_run import MODES, RUBRIC, TASK, Flattered, judge, make_run, texts, worth
 
+from psplit_eval.hearing import read_judged
 from psplit_eval.judge_tables import judge_tables
-from psplit_eval.judged import read_judged
 from psplit_eval.judges import Reply
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.store import Store
