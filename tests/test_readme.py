@@ -187,7 +187,10 @@ def test_a_command_of_the_readme_runs(
         words += small
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
-    words = ["6" if before == "--draw" else word for before, word in zip(["", *words], words)]
+    words = [
+        "6" if before == "--draw" else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
     assert main(words) == 0
 
 

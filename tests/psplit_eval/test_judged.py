@@ -26,7 +26,7 @@ def test_docs_are_the_units_of_agreement(tmp_path):
         judge(folder, by)
     with Ledger(folder / LEDGER) as ledger, Store(folder / "samples.sqlite") as store:
         judged = read_judged(store, ledger, list(MODES), {})
-    found = judged.agreement["story", TASK, "creativity"]
+    found = judged.agreement[RUBRIC.hash, TASK, "creativity"]
     honest = [worth(text) for text in texts(folder).values()]
     flattered = [
         score + 2.5 * ("Behold" in text)
