@@ -19,7 +19,7 @@ SUBSETS = ("natural", "adv_neighbor", "adv_gptinst", "adv_gptout")
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_every_measure_stands_there_with_its_limits(name):
-    (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {name} |"))
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| {name} |"))
     assert row.replace("\\|", "|").endswith(f"| {LIMITS[name]} |")
 
 
