@@ -95,9 +95,9 @@ class Rubric:
     instructions: str
     reason: bool
     primary: str
-    creative: bool
     dimensions: tuple[Dimension, ...]
     comparison: str
+    creative: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -151,7 +151,7 @@ def test_when_every_server_is_gone_the_run_ends_and_what_was_done_is_kept():
 
 def test_no_server_at_all_is_said_at_once(dead_url):
     started = time.monotonic()
-    with pytest.raises(InfrastructureError, match="start the server, or correct --base-url"):
+    with pytest.raises(InfrastructureError, match="start the server, or correct its URL"):
         drawn(asked_for(), dead_url(), dead_url(), scale=0.1)
     assert time.monotonic() - started < 20
 

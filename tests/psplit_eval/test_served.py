@@ -243,7 +243,7 @@ def test_errors_of_a_run_are_one_line_and_nothing_is_drawn(tmp_path, capsys):
         assert "lists: m" in capsys.readouterr().err.splitlines()[-1]
     assert stored(tmp_path / "a") == {}
     run(server, tmp_path / "c", code=4)
-    assert "correct --base-url" in capsys.readouterr().err.splitlines()[-1]
+    assert "correct its URL (--base-url" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_thinking_belongs_to_a_run(tmp_path, capsys):
