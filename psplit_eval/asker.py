@@ -268,7 +268,8 @@ class Asker:
     def _unreached(self, error: FailedRequestError) -> InfrastructureError:
         urls = ", ".join(server.url for server in self._fleet.servers)
         return InfrastructureError(
-            f"no answer from {urls} ({error}); start the server, or correct its URL (--base-url, or that of --judge)"
+            f"no answer from {urls} ({error}); start the server, or correct its URL (--base-url, "
+            "or that of --judge)"
         )
 
     async def _blame(self, sampling: Sampling) -> int | None:

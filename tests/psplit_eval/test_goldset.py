@@ -60,10 +60,8 @@ def pairs_by_kind(name):
 def test_a_rubric_has_its_form(name):
     content = rubric(name)
     texts = {"name", "about", "text", "prompt", "instructions", "primary", "comparison"}
-    assert set(content) == texts | {
-        *("version", "tasks", "scale", "reason", "creative"),
-        "dimensions",
-    }
+    others = {"version", "tasks", "scale", "reason", "creative", "dimensions"}
+    assert set(content) == texts | others
     assert all(isinstance(content[field], str) and content[field].strip() for field in texts)
     assert (content["name"], content["reason"]) == (name, True)
     assert content["creative"] is (name in ("story", "uses"))
