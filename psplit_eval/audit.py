@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from psplit_eval import __version__
+from psplit_eval.asking import Asking, Judged, Screen
 from psplit_eval.audit_answers import Answers, winner
 from psplit_eval.audit_attacks import attack_tables
 from psplit_eval.audit_measures import kind_table, measures
-from psplit_eval.backends import EngineOptions
 from psplit_eval.cards import Card, rulings
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
-from psplit_eval.files import defined, write_json, write_text
+from psplit_eval.files import write_json, write_text
 from psplit_eval.goldset import GoldPair, gold_pairs, injections, read_labelled
-from psplit_eval.inquiry import Inquiry, Price, judge_key, price_of
+from psplit_eval.inquiry import Inquiry, judge_key
 from psplit_eval.judges import UNRECORDED, Judge, JudgeName
-from psplit_eval.judging import Judged, Screen, open_judge
-from psplit_eval.ledger import LEDGER, Call, Ledger
-from psplit_eval.manifest import locked
+from psplit_eval.ledger import Call
 from psplit_eval.probes import Probe, Probes
 from psplit_eval.reliability import krippendorff_alpha
 from psplit_eval.requests import digest
 from psplit_eval.rubrics import Question, Rubric
-from psplit_eval.served_judge import ServedOptions
-from psplit_eval.stats import Estimate
 
 __all__ = [
     "FOLDER",
@@ -51,27 +46,20 @@ SHIPPED = "shipped"
 """Names the gold that psplit ships, among files."""
 
 
-@dataclass(frozen=True)
-class AuditOptions:
-    """What the command line says.
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(Asking):
+    """What the command line says, beside who is asked.
 
     `gold` (): the shipped one; else labelled files (`goldset.read_labelled`), or SHIPPED. `pairs`:
     at most so many gold pairs; None: all. `repeats`: how often some are asked again. `attacks`:
     whether texts speak to the judge, too.
     """
 
-    judges: Sequence[JudgeName]
-    rubric: Rubric
     gold: Sequence[str] = ()
     pairs: int | None = None
     repeats: int = 3
     attacks: bool = True
     folder: Path = FOLDER
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    max_cost: float | None = None
-    dry_run: bool = False
-    served: ServedOptions = field(default_factory=ServedOptions)
-    engine: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True)
@@ -97,21 +85,21 @@ def audit(options: AuditOptions, screen: Screen) -> Audit:
     gold = gold_of(options.rubric, options.gold)
     attacks = injections() if options.attacks else ()
     probes = Probes(options.rubric, gold, options.pairs, options.repeats, attacks)
-    prices = {name: price_of(options.prices, name) for name in options.judges}
+    prices = options.priced()
     total = sum(1 for _ in probes)
     found = Audit(options.folder, [], [])
     everyone = []
-    with _ledger(options) as ledger:
-        for name, judge in _opened(options, screen.say):
+    with options.ledger(options.folder) as ledger:
+        for name, judge in options.opened(screen.say):
             inquiry = Inquiry(judge, ledger, options.rubric, prices[name], options.max_cost)
             if options.dry_run:
                 bill = inquiry.expected(_questions(probes, judge))
                 found.judged.append(Judged(judge.name, total, bill, prices[name]))
                 continue
-            _introduce(ledger, judge, options.rubric)
+            inquiry.introduce()
             with screen.judging(total) as heard:
                 answers, spent = audit_judge(inquiry, probes, heard)
-            _introduce(ledger, judge, options.rubric)
+            inquiry.introduce()  # with what was found out about it
             found.judged.append(Judged(judge.name, total, inquiry.bill, prices[name]))
             card = _card(judge, answers, options, _bill(found.judged[-1], spent))
             found.cards.append(card)
@@ -130,35 +118,6 @@ def _check(options: AuditOptions) -> None:
         raise UsageError(f"--pairs {options.pairs}: expected 1 or more")
     if options.repeats < 0:
         raise UsageError(f"--repeats {options.repeats}: expected 0 or more")
-
-
-@contextmanager
-def _ledger(options: AuditOptions) -> Iterator[Ledger]:
-    """Of the folder; in memory where nothing is asked and there is none, so nothing is written."""
-    path = options.folder / LEDGER
-    if options.dry_run and not path.exists():
-        with Ledger(Path(":memory:")) as ledger:
-            yield ledger
-        return
-    with locked(options.folder), Ledger(path) as ledger:
-        yield ledger
-
-
-def _opened(options: AuditOptions, say: Callable[[str], None]) -> Iterator[tuple[JudgeName, Judge]]:
-    """The judges, those that hold a model one by one. Raises as `open_judge`, and UsageError for
-    one judge under two names: before anything is asked where no model has to be loaded for it."""
-    known: dict[str, JudgeName] = {}
-
-    def opened(name: JudgeName) -> Judge:
-        judge = open_judge(name, options.served, options.engine, say)
-        other = known.setdefault(judge_key(judge), name)
-        if other != name:
-            raise UsageError(f"--judge {name} and {other}: one and the same judge; name it once")
-        return judge
-
-    light = {name: opened(name) for name in options.judges if name.kind != "hf"}
-    for name in options.judges:
-        yield name, light.get(name) or opened(name)
 
 
 def _write(folder: Path, name: JudgeName, card: Card) -> None:
@@ -193,10 +152,6 @@ def _shipped_gold(rubric: Rubric) -> list[GoldPair]:
             f"rubric {rubric.name!r}: psplit ships no gold for it; give --gold FILE with labelled "
             "pairs"
         ) from error
-
-
-def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> None:
-    ledger.introduce(judge.name, judge.describe(), rubric.hash, rubric.to_dict())
 
 
 def _questions(probes: Probes, judge: Judge) -> Iterator[tuple[Probe, Question]]:
@@ -277,18 +232,21 @@ def panel_agreement(panel: Sequence[Answers]) -> dict[str, Any]:
     choices (nominal and ordinal).
 
     A choice is for the text of a pair that an arbitrary rule names, not for the better one: where
-    all judges are right, the right answer would hardly vary, and α would be low. Texts and pairs
-    are the units of the intervals. NaN where fewer than two judges gave verdicts.
+    all judges are right, the right answer would hardly vary, and α would be low. Intervals are over
+    prompts, as texts of one are no independent witnesses. NaN where fewer than two judges gave
+    verdicts.
     """
     probes = panel[0].probes
     scores = [[one.score(Probe("scores", text)) for one in panel] for text in probes.texts]
     choices = [[_side(one, pair) for one in panel] for pair in probes.pairs]
+    of_texts = [prompt for prompt, _ in probes.texts.values()]
+    of_pairs = [pair.prompt for pair in probes.pairs]
+    interval = krippendorff_alpha(scores, "interval", clusters=of_texts)
+    nominal = krippendorff_alpha(choices, "nominal", clusters=of_pairs)
+    ordinal = krippendorff_alpha(choices, "ordinal", clusters=of_pairs)
     return {
-        "scores": {"interval": _alpha(krippendorff_alpha(scores, "interval"))},
-        "choice": {
-            "nominal": _alpha(krippendorff_alpha(choices, "nominal")),
-            "ordinal": _alpha(krippendorff_alpha(choices, "ordinal")),
-        },
+        "scores": {"interval": interval.to_dict()},
+        "choice": {"nominal": nominal.to_dict(), "ordinal": ordinal.to_dict()},
     }
 
 
@@ -297,7 +255,3 @@ def _side(answers: Answers, pair: GoldPair) -> float:
     share = math.fsum(answers.shares(pair)) / 2
     mine = digest(pair.better) < digest(pair.worse)
     return winner(share - 0.5 if mine else 0.5 - share)
-
-
-def _alpha(found: Estimate) -> dict[str, Any]:
-    return {name: defined(value) for name, value in vars(found).items()}

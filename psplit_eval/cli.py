@@ -25,17 +25,26 @@ from psplit_eval.cli_calibrate import (
     drawn_text,
     taken_text,
 )
-from psplit_eval.cli_design import add_answers, add_design, design, margins
+from psplit_eval.cli_design import design, margins
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
     add_diverge_options,
     add_run_options,
-    add_yardsticks,
     diverge_options,
     names_in,
     run_options,
     yardsticks,
+)
+from psplit_eval.cli_stored import (
+    add_compare_options,
+    add_doctor_options,
+    add_export_options,
+    add_import_options,
+    add_merge_options,
+    add_report_options,
+    add_score_options,
+    add_tasks_options,
 )
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
@@ -43,6 +52,8 @@ if TYPE_CHECKING:
     from psplit_eval.stored import RunResult
 
 __all__ = ["main"]
+
+Command = Callable[[argparse.Namespace, Sequence[str]], int]
 
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141
@@ -85,104 +96,30 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"psplit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    running = commands.add_parser("run", help="sample, score, compare and report")
-    running.set_defaults(command=_run)
-    add_run_options(running)
-    diverging = commands.add_parser("diverge", help="are the modes two policies? score and report")
-    diverging.set_defaults(command=_diverge)
-    add_diverge_options(diverging)
-    judging = commands.add_parser("judge", help="have judges score or compare a run's samples")
-    judging.set_defaults(command=_judge)
-    add_judge_options(judging)
-    auditing = commands.add_parser("audit", help="what a judge is worth, before it is believed")
-    auditing.set_defaults(command=_audit)
-    add_audit_options(auditing)
-    calibrating = commands.add_parser("calibrate", help="judges' scores with people's labels")
-    calibrating.set_defaults(command=_calibrate)
-    add_calibrate_options(calibrating)
-    _add_again(commands.add_parser("score", help="compute metrics again from the store"), "score")
-    _add_again(commands.add_parser("report", help="compare and report again"), "report")
-    _add_merge(commands.add_parser("merge", help="join the shards of a run into the whole run"))
-    _add_compare(commands.add_parser("compare", help="two runs in the same mode, paired by doc"))
-    planning = commands.add_parser("plan", help="docs, samples, time and cost that a goal takes")
-    planning.set_defaults(command=_plan)
-    add_plan_options(planning)
-    _add_import(commands.add_parser("import", help="make a run of samples that lm_eval logged"))
-    _add_tasks(commands.add_parser("tasks", help="list tasks and suites"))
-    _add_runs(commands.add_parser("runs", help="list, describe and delete runs"))
-    _add_export(commands.add_parser("export", help="write a run's samples or metrics to one file"))
-    _add_doctor(commands.add_parser("doctor", help="check this machine: libraries, space, servers"))
-    _add_completion(commands.add_parser("completion", help="print a shell's completion script"))
+    known: tuple[tuple[str, str, Command | None, Callable[[argparse.ArgumentParser], None]], ...]
+    known = (
+        ("run", "sample, score, compare and report", _run, add_run_options),
+        ("diverge", "are the modes two policies? score and report", _diverge, add_diverge_options),
+        ("judge", "have judges score or compare a run's samples", _judge, add_judge_options),
+        ("audit", "what a judge is worth, before it is believed", _audit, add_audit_options),
+        ("calibrate", "judges' scores with people's labels", _calibrate, add_calibrate_options),
+        ("score", "compute metrics again from the store", _score, add_score_options),
+        ("report", "compare and report again", _report, add_report_options),
+        ("merge", "join the shards of a run into the whole run", _merge, add_merge_options),
+        ("compare", "two runs in the same mode, paired by doc", _compare, add_compare_options),
+        ("plan", "docs, samples, time and cost that a goal takes", _plan, add_plan_options),
+        ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
+        ("tasks", "list tasks and suites", _tasks, add_tasks_options),
+        ("runs", "list, describe and delete runs", None, _add_runs),
+        ("export", "write a run's samples or metrics to one file", _export, add_export_options),
+        ("doctor", "check this machine: libraries, space, servers", _doctor, add_doctor_options),
+        ("completion", "print a shell's completion script", _completion, _add_completion),
+    )
+    for name, about, command, add_options in known:
+        added = commands.add_parser(name, help=about)
+        added.set_defaults(command=command)
+        add_options(added)
     return parser
-
-
-def _add_again(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.set_defaults(command=_again, what=what)
-    if what == "score":
-        parser.add_argument(
-            "--include-path", action="append", default=[], metavar="DIR", help="own task folder"
-        )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument(
-        "--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    if what == "score":
-        add_yardsticks(parser)
-    else:
-        add_design(parser)
-        add_answers(parser)
-
-
-def _add_merge(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_merge)
-    add = parser.add_argument
-    add("shards", nargs="+", type=Path, metavar="SHARD", help="folder of a run with --shard")
-    add("--out", type=Path, required=True, metavar="RUN", help="folder of the whole run")
-    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
-    add(
-        "--allow-missing",
-        action="store_true",
-        help="join what is there; test even if over 1 %% of samples is missing",
-    )
-    add("--json", action="store_true", help="print the result as JSON")
-
-
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_compare)
-    add = parser.add_argument
-    add("run_a", type=Path, metavar="RUN_A", help="folder of the run to compare with")
-    add("run_b", type=Path, metavar="RUN_B", help="folder of the run that is judged")
-    add("--modes", default="", help="names, separated by commas (all that both runs have)")
-    add("--out", type=Path, metavar="DIR", help="write comparison.json, report.md and report.html")
-    add(
-        "--allow-different",
-        default="",
-        metavar="WHAT",
-        help="compare though they differ: prompts, sampling, or prompts,sampling",
-    )
-    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
-    add("--json", action="store_true", help="print the result as JSON")
-    add_design(parser)
-
-
-def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_import)
-    add = parser.add_argument
-    add("logs", nargs="+", metavar="[MODE=]PATH", help="samples_*.jsonl, or a folder to search")
-    add("--out", type=Path, required=True, metavar="RUN", help="folder of the new run")
-    add("--include-path", action="append", default=[], metavar="DIR", help="own task folder")
-    add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
-    add("--json", action="store_true", help="print the result as JSON")
-
-
-def _add_tasks(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_tasks)
-    parser.add_argument(
-        "pattern", nargs="?", help="name or pattern, such as 'gsm8k*', looked up in lm-eval, too"
-    )
-    parser.add_argument("--include-path", action="append", default=[], metavar="DIR")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
@@ -204,41 +141,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--json", action="store_true", help="print as JSON")
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_export)
-    add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run's folder")
-    add(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="ends in .jsonl, .jsonl.gz, .csv or .parquet",
-    )
-    add(
-        "--what",
-        default="samples",
-        help="samples (the default), metrics, prompts, cross_scores or judgements",
-    )
-    add("--force", action="store_true", help="replace FILE if it is there")
-    add("--json", action="store_true", help="print what was written as JSON")
-
-
-def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_doctor)
-    parser.add_argument(
-        "--base-url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="an OpenAI-compatible server, such as http://localhost:8000/v1; the key is taken "
-        "from OPENAI_API_KEY",
-    )
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-
-
 def _add_completion(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(command=_completion)
     parser.description = 'Bash: eval "$(psplit-eval completion bash)" in ~/.bashrc.'
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="whose script to print")
 
@@ -345,17 +248,22 @@ def _calibrate(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
-def _again(options: argparse.Namespace, _: Sequence[str]) -> int:
+def _score(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.stored import report_run, score_run
+    from psplit_eval.stored import score_run
 
-    if options.what == "report":
-        result = report_run(options.run, design(options), margins(options), options.baseline)
-    else:
-        include = [Path(folder) for folder in options.include_path]
-        models = yardsticks(options)
-        say = _screen().say
-        result = score_run(options.run, options.allow_missing, include, models, say)
+    include = [Path(folder) for folder in options.include_path]
+    models = yardsticks(options)
+    result = score_run(options.run, options.allow_missing, include, models, _screen().say)
+    _print_result(result, options.json)
+    return 0
+
+
+def _report(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.stored import report_run
+
+    result = report_run(options.run, design(options), margins(options), options.baseline)
     _print_result(result, options.json)
     return 0
 

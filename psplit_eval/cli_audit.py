@@ -6,14 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psplit_eval.cli_judge import (
-    add_judges,
-    bill_json,
-    bill_text,
-    engine_of_judge,
-    judge_names,
-    served_options,
-)
+from psplit_eval.cli_judge import add_judges, asked_of, bill_json, bill_text
 
 if TYPE_CHECKING:
     from psplit_eval.audit import Audit, AuditOptions
@@ -43,22 +36,14 @@ def add_audit_options(parser: argparse.ArgumentParser) -> None:
 def audit_options(options: argparse.Namespace) -> AuditOptions:
     """What was given, by the names of `audit`. Raises UsageError."""
     from psplit_eval.audit import AuditOptions
-    from psplit_eval.inquiry import read_prices
-    from psplit_eval.rubrics import find_rubric
 
     return AuditOptions(
-        judges=judge_names(options),
-        rubric=find_rubric(options.rubric),
+        **asked_of(options),
         gold=options.gold,
         pairs=options.pairs,
         repeats=options.repeats,
         attacks=not options.no_injections,
         folder=options.out,
-        prices=read_prices(options.prices) if options.prices else {},
-        max_cost=options.max_cost,
-        dry_run=options.dry_run,
-        served=served_options(options),
-        engine=engine_of_judge(options),
     )
 
 

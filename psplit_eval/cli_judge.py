@@ -11,20 +11,18 @@ from psplit_eval.cli_run import names_in
 from psplit_eval.errors import UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.backends import EngineOptions
+    from psplit_eval.asking import Judged
     from psplit_eval.judges import JudgeName
-    from psplit_eval.judging import Judged, JudgeOptions
+    from psplit_eval.judging import JudgeOptions
     from psplit_eval.served_judge import ServedOptions
 
 __all__ = [
     "add_judge_options",
     "add_judges",
+    "asked_of",
     "bill_json",
     "bill_text",
-    "engine_of_judge",
-    "judge_names",
     "judge_options",
-    "served_options",
 ]
 
 
@@ -84,39 +82,49 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
 
 def judge_options(options: argparse.Namespace) -> JudgeOptions:
     """What was given, by the names of `judging`. Raises UsageError."""
-    from psplit_eval.inquiry import read_prices
     from psplit_eval.judging import CHOICE, SCORES, JudgeOptions
-    from psplit_eval.rubrics import find_rubric
 
     kinds = (SCORES, CHOICE) if options.both else (CHOICE,) if options.pairwise else (SCORES,)
     return JudgeOptions(
         folder=options.run,
-        judges=judge_names(options),
-        rubric=find_rubric(options.rubric),
+        **asked_of(options),
         kinds=kinds,
         tasks=names_in("--tasks", options.tasks),
         samples=options.samples,
-        prices=read_prices(options.prices) if options.prices else {},
-        max_cost=options.max_cost,
-        dry_run=options.dry_run,
-        served=served_options(options),
-        engine=engine_of_judge(options),
     )
 
 
-def judge_names(options: argparse.Namespace) -> list[JudgeName]:
-    """Every judge once. Raises UsageError."""
+def asked_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_judges` brought, by the names of `asking.Asking`. Raises UsageError."""
+    from psplit_eval.backends import EngineOptions
+    from psplit_eval.inquiry import read_prices
+    from psplit_eval.rubrics import find_rubric
+
+    return {
+        "judges": _judge_names(options.judge),
+        "rubric": find_rubric(options.rubric),
+        "prices": read_prices(options.prices) if options.prices else {},
+        "max_cost": options.max_cost,
+        "dry_run": options.dry_run,
+        "served": _served_options(options),
+        "engine": EngineOptions(
+            dtype=options.dtype, device=options.device, trust_remote_code=options.trust_remote_code
+        ),
+    }
+
+
+def _judge_names(given: Sequence[str]) -> list[JudgeName]:
+    """Every judge once."""
     from psplit_eval.judges import JudgeName
 
-    names = [JudgeName.parse(text) for text in options.judge]
+    names = [JudgeName.parse(text) for text in given]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"--judge {str(name)!r}: named twice; name it once")
     return names
 
 
-def served_options(options: argparse.Namespace) -> ServedOptions:
-    """How servers are asked. Raises UsageError."""
+def _served_options(options: argparse.Namespace) -> ServedOptions:
     from psplit_eval.served_judge import ServedOptions
 
     names = ("concurrency", "requests_per_minute", "timeout", "retries", "max_tokens")
@@ -129,19 +137,6 @@ def served_options(options: argparse.Namespace) -> ServedOptions:
         raise UsageError(f"--temperature {options.temperature}: expected a number from 0 to 2")
     given = {name: getattr(options, name) for name in names}
     return ServedOptions(temperature=options.temperature, **given)
-
-
-def engine_of_judge(options: argparse.Namespace) -> EngineOptions:
-    """How a checkpoint is opened."""
-    from psplit_eval.backends import EngineOptions
-    from psplit_eval.thinking import Thinking
-
-    return EngineOptions(
-        dtype=options.dtype,
-        device=options.device,
-        trust_remote_code=options.trust_remote_code,
-        thinking=Thinking(enabled=False),
-    )
 
 
 def bill_json(judged: Sequence[Judged]) -> list[dict[str, Any]]:

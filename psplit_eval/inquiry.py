@@ -199,6 +199,12 @@ class Inquiry:
         self._on_their_way: dict[str, float] = {}
         """Content → what its answer may cost at most."""
 
+    def introduce(self) -> bool:
+        """Record the judge, as it is asked now, and the rubric (see `Ledger.introduce`)."""
+        rubric = self.rubric
+        settings = self.judge.describe()
+        return self._ledger.introduce(self.judge.name, settings, rubric.hash, rubric.to_dict())
+
     def settle(
         self, items: Iterable[tuple[Key, Question]], heard: Heard = lambda _: None
     ) -> Iterator[list[tuple[Key, Call]]]:

@@ -9,28 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from psplit_eval.backends import EngineOptions
+from psplit_eval.asking import Asking, Judged, Screen
 from psplit_eval.creativity import CreativityScorer
-from psplit_eval.engines import check_engine, find_model, open_backend
 from psplit_eval.errors import UnknownNameError, UsageError
-from psplit_eval.hf import HFBackend
-from psplit_eval.inquiry import Bill, Inquiry, Price, check_budget, price_of
-from psplit_eval.judges import Judge, JudgeName, RecordedJudge
-from psplit_eval.ledger import LEDGER, Call, Cell, Judgement, Ledger
-from psplit_eval.local_judge import LocalJudge
-from psplit_eval.manifest import Manifest, locked, open_run
+from psplit_eval.inquiry import Inquiry
+from psplit_eval.judges import Judge, JudgeName
+from psplit_eval.ledger import Call, Cell, Judgement
+from psplit_eval.manifest import Manifest, open_run
 from psplit_eval.measures import stored_scorer
 from psplit_eval.rescoring import answers_by_doc
 from psplit_eval.rubrics import Question, Rubric
 from psplit_eval.scoring import Answers
-from psplit_eval.served_judge import ServedJudge, ServedOptions
 from psplit_eval.store import Sample, Store
 
 __all__ = [
@@ -38,57 +33,27 @@ __all__ = [
     "SCORES",
     "Item",
     "JudgeOptions",
-    "Judged",
-    "Screen",
     "judge_run",
     "judged_tasks",
-    "open_judge",
     "questions_of",
     "shown_prompt",
 ]
 
 SCORES, CHOICE = "scores", "choice"
-KINDS = (SCORES, CHOICE)
 
 
-class Screen(Protocol):
-    """Where progress is shown."""
-
-    def say(self, text: str) -> None: ...
-
-    def judging(self, total: int) -> AbstractContextManager[Callable[[int], None]]: ...
-
-
-@dataclass(frozen=True)
-class JudgeOptions:
-    """What the command line says.
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions(Asking):
+    """What the command line says, beside who is asked.
 
     `kinds`: SCORES, CHOICE or both. `tasks` (): those that the rubric is for. `samples`: of every
-    doc and mode at most so many, the first ones; None: all. `served`, `urls` and `engine`: how
-    judges of either kind are asked; `urls` () are those in their names.
+    doc and mode at most so many, the first ones; None: all.
     """
 
     folder: Path
-    judges: Sequence[JudgeName]
-    rubric: Rubric
     kinds: Sequence[str] = (SCORES,)
     tasks: Sequence[str] = ()
     samples: int | None = None
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    max_cost: float | None = None
-    dry_run: bool = False
-    served: ServedOptions = field(default_factory=ServedOptions)
-    engine: EngineOptions = field(default_factory=EngineOptions)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What one judge was asked, and what it took; `price` None: not known."""
-
-    judge: str
-    items: int
-    bill: Bill
-    price: Price | None
 
 
 class Item(NamedTuple):
@@ -118,20 +83,18 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             f"run {str(options.folder)!r}: one mode, so there is nothing to compare; leave out "
             "--pairwise"
         )
-    prices = [price_of(options.prices, name) for name in options.judges]
-    for price in prices:
-        check_budget(price, options.max_cost)
-    judges = _opened(options, screen.say)
+    prices = options.priced()
+    judges = _named_apart(options.opened(screen.say))
     first = next(judges)  # what is wrong with it is said before there is a ledger
     found: list[Judged] = []
     with (
-        locked(options.folder),
+        options.ledger(options.folder) as ledger,
         Store(options.folder / "samples.sqlite") as store,
-        Ledger(_ledger_path(options)) as ledger,
     ):
         plan = _plan(store, manifest, tasks, options)
         total = plan.total()
-        for judge, price in zip(chain([first], judges), prices, strict=True):
+        for name, judge in chain([first], judges):
+            price = prices[name]
             inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
 
             def items(judge: Judge = judge) -> Iterator[tuple[Item, Question]]:
@@ -141,7 +104,7 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             if options.dry_run:
                 found.append(Judged(judge.name, total, inquiry.expected(items()), price))
                 continue
-            if _introduce(ledger, judge, options.rubric):
+            if inquiry.introduce():
                 screen.say(
                     f"{judge.name} was asked with other settings before: what it said then counts "
                     "no more"
@@ -150,31 +113,19 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             with screen.judging(total) as heard:
                 for settled in inquiry.settle(items(), heard):
                     ledger.add((), [_judgement(item, call) for item, call in settled])
-            _introduce(ledger, judge, options.rubric)
+            inquiry.introduce()  # with what was found out about it
             found.append(Judged(judge.name, total, inquiry.bill, price))
     return found
 
 
-def _opened(options: JudgeOptions, say: Callable[[str], None]) -> Iterator[Judge]:
-    """The judges, those that hold a model one by one. Raises as `open_judge`."""
-    light = {
-        name: open_judge(name, options.served, options.engine, say)
-        for name in options.judges
-        if name.kind != "hf"
-    }
+def _named_apart(judges: Iterator[tuple[JudgeName, Judge]]) -> Iterator[tuple[JudgeName, Judge]]:
+    """The same; raises UsageError for two that results would call by one name."""
     seen = set[str]()
-    for name in options.judges:
-        judge = light.get(name) or open_judge(name, options.served, options.engine, say)
+    for name, judge in judges:
         if judge.name in seen:
             raise UsageError(f"--judge {name}: another one is called {judge.name}, too; rename it")
         seen.add(judge.name)
-        yield judge
-
-
-def _ledger_path(options: JudgeOptions) -> Path:
-    """In memory where nothing is asked and there is none."""
-    path = options.folder / LEDGER
-    return Path(":memory:") if options.dry_run and not path.exists() else path
+        yield name, judge
 
 
 def _plan(
@@ -185,27 +136,8 @@ def _plan(
     return Counter((item.kind, item.task, item.mode, item.other_mode) for item in every)
 
 
-def _introduce(ledger: Ledger, judge: Judge, rubric: Rubric) -> bool:
-    return ledger.introduce(judge.name, judge.describe(), rubric.hash, rubric.to_dict())
-
-
 def _judgement(item: Item, call: Call) -> Judgement:
     return Judgement(call.judge, call.rubric_hash, *item, call.call_hash)
-
-
-def open_judge(
-    name: JudgeName, served: ServedOptions, engine: EngineOptions, say: Callable[[str], None]
-) -> Judge:
-    """A judge by its name. Raises UsageError, CheckpointError or DataError."""
-    if name.kind == "recorded":
-        return RecordedJudge(Path(name.model))
-    if name.kind == "openai":
-        return ServedJudge(name, served, say)
-    check_engine(engine)
-    checkpoint = find_model(name.model, engine, say)
-    backend = open_backend(checkpoint, engine, say)
-    assert isinstance(backend, HFBackend)
-    return LocalJudge(f"hf:{checkpoint.name}", checkpoint, backend)
 
 
 def judged_tasks(manifest: Manifest, rubric: Rubric, asked: Sequence[str] = ()) -> list[str]:

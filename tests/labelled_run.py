@@ -124,7 +124,7 @@ def _manifest(docs, samples, modes):
 def judge(folder, by=None, samples=None):
     """Have all samples scored by the rubric, as `judging.judge_run` does."""
     by = by or Flattered()
-    options = JudgeOptions(folder, [], RUBRIC, samples=samples)
+    options = JudgeOptions(folder=folder, judges=[], rubric=RUBRIC, samples=samples)
     manifest = json.loads((folder / "manifest.json").read_text())
     with Store(folder / "samples.sqlite") as store, Ledger(folder / LEDGER) as ledger:
         ledger.introduce(by.name, by.describe(), RUBRIC.hash, RUBRIC.to_dict())

@@ -95,6 +95,7 @@ LAYERS = (
     ("sampling", "arms", "cross_scoring", "hf", "served", "served_judge", "vllm_engine"),
     ("calibrating",),
     ("choosing", "comparison", "engines", "inquiry", "judged", "local_judge"),
+    ("asking",),
     ("beliefs", "hearing", "judging", "leaderboard", "plots", "tables", "verdicts"),
     ("audit", "conclusions", "judge_tables", "labelling"),
     ("behaviour", "importing"),
@@ -106,7 +107,7 @@ LAYERS = (
     ("merging", "planning", "run"),
     ("cli_design",),
     ("cli_run",),
-    ("cli_calibrate", "cli_judge", "cli_plan"),
+    ("cli_calibrate", "cli_judge", "cli_plan", "cli_stored"),
     ("cli_audit",),
     ("cli",),
 )

@@ -44,14 +44,14 @@ class Screen:
 
 
 @pytest.fixture
-def audited(monkeypatch, tmp_path):
+def audited(tmp_path):
     """Audit judges that tests make, in the place of those that are opened by name."""
 
     def run(*judges, **settings):
         names = [JudgeName("hf", f"ruled{n}") for n, _ in enumerate(judges)]
         of = dict(zip(names, judges, strict=True))
-        monkeypatch.setattr(module, "open_judge", lambda name, *_: of[name])
         known = {"rubric": STORY, "folder": tmp_path / "audits", "repeats": 2}
+        known["opens"] = lambda name, *_: of[name]
         return audit(AuditOptions(judges=names, **(known | settings)), Screen())
 
     return run
@@ -227,7 +227,7 @@ class Asked(RuledJudge):
         return super().describe() | {"identity": {"temperature": self.temperature}}
 
 
-def test_no_card_takes_the_place_of_another_judge_s(monkeypatch, tmp_path):
+def test_no_card_takes_the_place_of_another_judge_s(tmp_path):
     """Other addresses, settings, words of a rubric, and names that begin alike for long."""
     strict = replace(STORY, about=f"{STORY.about} Be strict.")
     assert strict.hash != STORY.hash
@@ -244,9 +244,16 @@ def test_no_card_takes_the_place_of_another_judge_s(monkeypatch, tmp_path):
     for _ in range(2):  # the second time is the same judges again
         for name, temperature, rubric in asked:
             judge = Asked(PERFECT, str(name), temperature=temperature)
-            monkeypatch.setattr(module, "open_judge", lambda *_, judge=judge: judge)
             folder = tmp_path / "audits"
-            options = AuditOptions([name], rubric, pairs=2, repeats=0, attacks=False, folder=folder)
+            options = AuditOptions(
+                judges=[name],
+                rubric=rubric,
+                pairs=2,
+                repeats=0,
+                attacks=False,
+                folder=folder,
+                opens=lambda *_, judge=judge: judge,
+            )
             cards += audit(options, Screen()).cards
     files = sorted(folder.glob("*.json"))
     assert len(files) == len(list(folder.glob("*.md"))) == len(asked)

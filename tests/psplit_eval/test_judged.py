@@ -1,5 +1,6 @@
 """What several judges said of one run."""
 
+import krippendorff
 import pytest
 from labelled_run import MODES, RUBRIC, TASK, Flattered, judge, make_run, texts, worth
 
@@ -20,7 +21,6 @@ class Honest(Flattered):
 
 
 def test_docs_are_the_units_of_agreement(tmp_path):
-    krippendorff = pytest.importorskip("krippendorff")
     folder = make_run(tmp_path / "run", docs=7, samples=3)
     for by in (Flattered(), Honest()):
         judge(folder, by)

@@ -1,5 +1,6 @@
 """Which samples of a run a judge is asked about, what it sees of them, and what is kept."""
 
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -7,7 +8,6 @@ import pytest
 from judgeable import MODES, SECRET, THOUGHT, make_run, sample, story
 from pretending import PretendJudge, sevens
 
-from psplit_eval import judging
 from psplit_eval.errors import InfrastructureError, UnknownNameError, UsageError
 from psplit_eval.inquiry import Price
 from psplit_eval.judges import JudgeName, Reply
@@ -42,16 +42,21 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def ask(monkeypatch):
+def ask():
     """Judge a run by pretended judges; gives what came of it, and the judges."""
 
     def asked(folder, *judges, screen=None, **options):
         judges = judges or (PretendJudge(),)
         by_model = {judge.name.partition(":")[2]: judge for judge in judges}
-        monkeypatch.setattr(judging, "open_judge", lambda name, *_: by_model[name.model])
         names = [JudgeName("openai", model) for model in by_model]
         found = judge_run(
-            JudgeOptions(folder, names, **{"rubric": STORY, **options}), screen or Silent()
+            JudgeOptions(
+                folder=folder,
+                judges=names,
+                opens=lambda name, *_: by_model[name.model],
+                **{"rubric": STORY, **options},
+            ),
+            screen or Silent(),
         )
         return found, *judges
 
@@ -295,10 +300,11 @@ def test_two_files_of_one_name_are_not_one_judge(run, tmp_path):
     names = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "v.jsonl").write_text("")
+        row = {"about": folder, "verdict": None}
+        (tmp_path / folder / "v.jsonl").write_text(json.dumps(row))
         names.append(JudgeName.parse(f"recorded:{tmp_path / folder / 'v.jsonl'}"))
     with pytest.raises(UsageError, match=r"another one is called recorded:v\.jsonl"):
-        judge_run(JudgeOptions(run, names, STORY), Silent())
+        judge_run(JudgeOptions(folder=run, judges=names, rubric=STORY), Silent())
 
 
 def test_samples_are_only_read(run, ask):

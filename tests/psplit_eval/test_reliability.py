@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from statistics import fmean
 
+import evalica
+import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,8 +128,6 @@ levels = pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
 @settings(max_examples=40)
 @given(tables)
 def test_alpha_is_that_of_two_libraries(level, ratings):
-    evalica = pytest.importorskip("evalica")
-    krippendorff = pytest.importorskip("krippendorff")
     pairable = [row for row in ratings if sum(value is not None for value in row) > 1]
     found = krippendorff_alpha(ratings, level, resamples=2)
     if len({v for row in pairable for v in row if v is not None}) < 2:
@@ -172,7 +172,6 @@ def test_intervals_are_those_of_all_coincidences(level):
 @pytest.mark.parametrize("size", [1, 3])
 def test_clusters_are_drawn_and_left_out_as_a_whole(level, size):
     """α of each resample, and without each cluster, by another library."""
-    krippendorff = pytest.importorskip("krippendorff")
     rng = np.random.default_rng(3)
     docs = rng.integers(1, 5, (8, size, 1)) + rng.integers(0, 3, (8, size, 3)) / 2
 
