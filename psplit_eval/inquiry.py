@@ -18,7 +18,7 @@ import yaml
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 from psplit_eval.files import disk_errors
-from psplit_eval.judges import Judge, JudgeName, RecordedJudge, Reply
+from psplit_eval.judges import Judge, JudgeName, Reply
 from psplit_eval.ledger import ESTIMATED, Call, Ledger
 from psplit_eval.replies import Choice
 from psplit_eval.requests import digest
@@ -262,8 +262,7 @@ class Inquiry:
         """Every item with its call, as far as the ledger has it, and the hash of its content."""
         left = iter(items)
         while some := list(islice(left, _PORTION)):
-            named = isinstance(self.judge, RecordedJudge)
-            hashes = [question.content_hash(self._key, named) for _, question in some]
+            hashes = [q.content_hash(self._key, self.judge.by_name) for _, q in some]
             known = self._ledger.answered(hashes)
             for (key, question), content in zip(some, hashes, strict=True):
                 yield known.get(content), key, question, content

@@ -98,6 +98,8 @@ class Judge(Protocol):
     """Whether it writes its answer, so that it may give a reason first."""
     special: tuple[str, ...]
     """Its own control tokens, as far as they are known."""
+    by_name: bool
+    """Whether it goes by a question's name (`Question.about`), which is content then."""
 
     def describe(self) -> dict[str, Any]:
         """Settings that a verdict depends on; what is at 'identity' is part of a call's content."""
@@ -120,7 +122,7 @@ class RecordedJudge:
     a missing verdict.
     """
 
-    writes = True
+    writes = by_name = True
     special: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:

@@ -38,7 +38,7 @@ class LocalJudge:
     all of them together (`mass`): how far the model wanted to answer in this form at all.
     """
 
-    writes = False
+    writes = by_name = False
 
     def __init__(self, name: str, checkpoint: Checkpoint, backend: HFBackend) -> None:
         """`name` is the judge's, such as hf:NAME."""

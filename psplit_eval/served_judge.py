@@ -59,7 +59,7 @@ class ServedOptions:
 class ServedJudge:
     """Asks one model behind one or more servers (`urls`; None: those of its name)."""
 
-    writes = True
+    writes, by_name = True, False
     special: tuple[str, ...] = ()
 
     def __init__(

@@ -35,7 +35,7 @@ def worth(text):
 class Flattered:
     """A judge; `silent`: texts that it says nothing of begin so."""
 
-    name, writes, special = "openai:flattered", True, ()
+    name, writes, by_name, special = "openai:flattered", True, False, ()
 
     def __init__(self, silent="(nothing)"):
         self._silent = silent
@@ -44,6 +44,9 @@ class Flattered:
         return {"identity": self.name}
 
     def expected_tokens(self, question):
+        return 0.0, 0.0
+
+    def most_tokens(self, question):
         return 0.0, 0.0
 
     def ask(self, questions):

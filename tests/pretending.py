@@ -35,6 +35,7 @@ class PretendJudge:
     name: str = "openai:pretend"
     identity: str = "1"
     writes: bool = True
+    by_name: bool = False
     special: tuple[str, ...] = ()
     asked: list[Question] = field(default_factory=list)
     busiest: int = 0

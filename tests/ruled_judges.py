@@ -38,6 +38,7 @@ class RuledJudge:
     down_after: int | None = None
     asked: int = 0
     writes: bool = True
+    by_name: bool = False
     special: tuple[str, ...] = ()
     questions: list[Question] = field(default_factory=list)
 

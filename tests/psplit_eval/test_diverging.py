@@ -1,214 +1,24 @@
 """Runs scored under all modes and placebos: real ones, killed ones, extended ones, refused ones."""
 
 import json
-import math
 import shutil
 
-import numpy as np
 import pytest
+from diverged import (
+    PLAIN,
+    answers,
+    assert_same,
+    check_entropies,
+    cross_scores,
+    diverge,
+    psplit,
+    read,
+    sampled,
+)
 
-from psplit_eval.cli import main
 from psplit_eval.hf import HFBackend
 from psplit_eval.placebos import MOST_PLACEBOS
 from psplit_eval.store import Store
-
-PLAIN = ["--set", "temperature=1", "--set", "top_k=0", "--set", "top_p=1"]
-BARE = ["--encoder", "none", "--reference", "none"]
-
-
-def psplit(*arguments):
-    return main(list(map(str, arguments)))
-
-
-def sampled(model, out, *more, docs=6, samples=2, tokens=8):
-    """A run of sums, its texts measured by no model."""
-    what = ["--tasks", "psplit_sums", "--limit", docs, "--samples", samples]
-    given = ["run", "--model", model, *what, "--set", f"max_tokens={tokens}", *BARE]
-    assert psplit(*given, "--out", out, *more) == 0
-    return out
-
-
-def diverge(run, *more):
-    return psplit("diverge", run, *more)
-
-
-def read(run, name="divergence.json"):
-    return json.loads((run / name).read_text())
-
-
-def answers(run):
-    return {(a["question"], a["mode_b"]): a for a in read(run)["answers"]}
-
-
-def cross_scores(run):
-    """(mode, doc, sample, policy) → score."""
-    with Store(run / "samples.sqlite") as store:
-        return {
-            (score.mode, score.doc_id, score.sample_idx, policy): score
-            for mode, task in store.counts()
-            for policy in {name for _, _, name in store.cross_scored(task, mode)}
-            for score in store.cross_scores(task, mode, policy)
-        }
-
-
-NUMBERS = ("entropy_sum_bits", "nll_sum_bits", "kl_sum_bits", "kl_back_sum_bits", "js_sum_bits")
-
-
-def assert_same(run, other):
-    ours, theirs = cross_scores(run), cross_scores(other)
-    assert ours.keys() == theirs.keys()
-    for key, score in ours.items():
-        for name in NUMBERS:
-            assert getattr(score, name) == pytest.approx(
-                getattr(theirs[key], name), rel=1e-6, abs=1e-6
-            )
-
-
-def check_entropies(run):
-    """What was found while sampling is found again under the same prompt."""
-    found = cross_scores(run)
-    with Store(run / "samples.sqlite") as store:
-        for sample in store.samples():
-            own = found[sample.mode, sample.doc_id, sample.sample_idx, sample.mode]
-            assert own.tokens == sample.completion_tokens == len(sample.completion_ids)
-            assert own.entropy_sum_bits == pytest.approx(sample.entropy_sum_bits, rel=1e-4)
-            assert own.nll_sum_bits * math.log(2) == pytest.approx(sample.nll_sum_nats, rel=1e-4)
-            assert own.kl_sum_bits == own.kl_back_sum_bits == own.js_sum_bits == 0
-
-
-# What the answer is
-
-
-def test_untrained_smollm2_is_not_split(smollm2, tmp_path):
-    run = sampled(
-        "smollm2-135m", tmp_path / "run", "--modes", "normal,high", docs=7, samples=2, tokens=12
-    )
-    assert answers(run)["split", "high"]["verdict"] == "no"
-    (split,) = read(run)["splits"]
-    assert 0 < split["kl_bits"]["value"] < 0.5
-    assert len(read(run)["placebos"]) == 3
-    check_entropies(run)
-
-
-@pytest.fixture(scope="module")
-def split_run(split_model, tmp_path_factory):
-    """Of a model that was trained to be two policies."""
-    out = tmp_path_factory.mktemp("runs") / "split"
-    modes = ["--modes", "normal,high", *PLAIN]
-    return sampled(split_model, out, *modes, docs=12, samples=3, tokens=12)
-
-
-def directly(model, prompt, response):
-    """log2-probabilities of every position by one plain call in double precision."""
-    import torch
-
-    with torch.inference_mode():
-        logits = model(torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
-    return (logits.log_softmax(-1) / math.log(2)).numpy()
-
-
-@pytest.fixture(scope="module")
-def by_hand(split_run, split_model):
-    """mode → policy → sums over all samples of tokens, entropy, surprisal, KL(mode‖policy) and
-    Jensen–Shannon, by transformers and numpy from prompts that the chat template makes."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(split_model).double().eval()
-    tokenizer = AutoTokenizer.from_pretrained(split_model)
-    systems = {
-        mode["name"]: mode["system_prompt"] for mode in read(split_run, "manifest.json")["modes"]
-    }
-    systems |= read(split_run)["placebos"]
-    found = {}
-    with Store(split_run / "samples.sqlite") as store:
-        docs = {doc.doc_id: doc.doc for doc in store.docs()}
-        for sample in store.samples():
-            row = docs[sample.doc_id]
-            asked = f"What is {row['a']} + {row['b']}? Answer in one line with a number."
-            logs = {}
-            for policy, system in systems.items():
-                start = [{"role": "system", "content": system}] if system else []
-                prompt = tokenizer.apply_chat_template(
-                    [*start, {"role": "user", "content": asked}],
-                    tokenize=False,
-                    add_generation_prompt=True,
-                )
-                ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-                logs[policy] = directly(model, ids, sample.completion_ids)
-            own = logs[sample.mode]
-            for policy, q in logs.items():
-                chosen = q[range(len(q)), list(sample.completion_ids)]
-                middle = np.log2((2**own + 2**q) / 2)
-                js = (2**own * (own - middle) + 2**q * (q - middle)).sum() / 2
-                numbers = [len(q), -(2**q * q).sum(), -chosen.sum(), (2**own * (own - q)).sum(), js]
-                cell = found.setdefault(sample.mode, {}).setdefault(policy, np.zeros(5))
-                cell += numbers
-    return found
-
-
-def test_a_model_of_two_policies_is_split(split_run):
-    found = answers(split_run)["split", "high"]
-    assert found["verdict"] == "yes"
-    assert (found["mode_a"], found["question"]) == ("normal", "split")
-    (split,) = read(split_run)["splits"]
-    assert split["tasks"] == ["psplit_sums"]
-    assert split["kl_bits"]["ci_low"] > 1
-    assert split["entropy_gap_bits"]["ci_low"] > 1
-    assert len(split["beyond_placebos"]) == 7  # two of each placebo, and the gap itself
-    assert all(each["excess"] > 1 and each["p"] < 1e-3 for each in split["beyond_placebos"])
-    check_entropies(split_run)
-
-
-def test_numbers_are_sums_over_the_whole_vocabulary(split_run, by_hand):
-    written = {
-        (f["mode_a"], f["mode_b"], f["measure"]): f["value"]
-        for f in read(split_run)["findings"]
-        if f["unit"] == "bits a token"
-    }
-    assert len(written) == 10
-    for mode, policy in (("normal", "high"), ("high", "normal")):
-        tokens, entropy, surprisal, kl, js = by_hand[mode][policy]
-        own = by_hand[mode][mode]
-        expected = {
-            "kl_bits": kl / tokens,
-            "js_bits": js / tokens,
-            "kl_sampled_bits": (surprisal - own[2]) / tokens,
-            "surprisal_gap_bits": (surprisal - own[2]) / tokens,
-            "entropy_gap_bits": (entropy - own[1]) / tokens,
-        }
-        for measure, value in expected.items():
-            assert written[mode, policy, measure] == pytest.approx(value, rel=1e-6, abs=1e-6)
-    matrix = {(m["mode"], m["policy"]): m["kl_bits"]["value"] for m in read(split_run)["matrix"]}
-    assert matrix["high", "normal"] == pytest.approx(written["high", "normal", "kl_bits"])
-
-
-def test_the_excess_over_a_placebo_is_that_of_direct_sums(split_run, by_hand):
-    at = by_hand["normal"]
-    (split,) = read(split_run)["splits"]
-    for each in split["beyond_placebos"]:
-        row = {"kl": 3, "entropy": 1}[each["measure"]]
-        gap = (at["high"][row] - at[each["placebo"]][row]) / at["normal"][0]
-        assert each["excess"] == pytest.approx(gap, rel=1e-6, abs=1e-6)
-
-
-def test_only_modes_keep_the_numbers_of_every_token(split_run):
-    for (mode, _, _, policy), score in cross_scores(split_run).items():
-        assert (score.by_token is None) == policy.startswith("placebo")
-        assert mode == "normal" or not policy.startswith("placebo")
-
-
-def test_the_report_says_it_first(split_run, capsys):
-    assert psplit("report", split_run) == 0
-    out = capsys.readouterr().out
-    assert "Split (high beside normal): yes." in out
-    for name in ("report.md", "report.html"):
-        text = (split_run / name).read_text()
-        assert "Split (high beside normal): yes." in text
-        assert "Beyond the placebos" in text
-        assert "Tokens that carry the divergence" in text
-    texts = {entry["text"] for entry in read(split_run)["tokens"]}
-    assert texts & {"Anna", " books", " 3", "<|im_end|>", " has"}
-
 
 # What can be asked of a run
 
@@ -416,18 +226,6 @@ def test_no_placebos_no_verdict(run):
     assert diverge(run, "--placebos", "0") == 0
     assert answers(run)["split", "high"]["verdict"] == "inconclusive"
     assert "no placebo" in answers(run)["split", "high"]["evidence"]
-
-
-def test_margins_of_the_command_line_decide(split_run, tmp_path):
-    run = shutil.copytree(split_run, tmp_path / "run")
-    assert psplit("report", run, "--split-kl", "5") == 0
-    assert answers(run)["split", "high"]["verdict"] == "no"
-    assert read(run)["margins"] == {"kl": 5.0, "entropy": 0.05, "accuracy": 0.02, "quality": 0.05}
-    more = ["--split-entropy", "4", "--keep-accuracy", "0.9", "--keep-quality", "0.2"]
-    assert diverge(run, *more) == 0
-    assert answers(run)["split", "high"]["verdict"] == "no"
-    assert answers(run)["accuracy kept", "high"]["verdict"] == "yes"
-    assert "may lose 0.9" in answers(run)["accuracy kept", "high"]["evidence"]
 
 
 def test_a_baseline_is_what_accuracy_is_held_against(run, unscored, capsys):
