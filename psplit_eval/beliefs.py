@@ -24,7 +24,7 @@ AUDITS = "audits"
 
 
 def beliefs(cards: Iterable[Card]) -> dict[tuple[str, str], Belief]:
-    """(judge, rubric hash) → what its card says of it; of several the last one counts."""
+    """(judge, rubric hash) → what its card says of it."""
     return {
         (card.judge, card.rubric_hash): Belief(*(card.verdict(kind) for kind in (*KINDS, HOSTILE)))
         for card in cards
@@ -53,17 +53,18 @@ def check_cards(folder: Path) -> int:
 
 
 def fitting_cards(folder: Path, ledger: Ledger) -> dict[Path, Card]:
-    """The cards in a folder of the ledger's judges and rubrics, the oldest first.
+    """The cards in a folder of the ledger's judges, of every judge and rubric the newest.
 
     Other files are skipped. Raises DataError for a damaged card.
     """
     keys = {name: asked_as(name, settings) for name, settings in ledger.judges().items()}
     rubrics = ledger.rubrics()
-    return {
-        path: card
+    newest = {
+        (card.judge, card.rubric_hash): (path, card)
         for path, card in sorted(_cards(folder).items(), key=lambda item: _made(item[1]))
         if card.judge_key == keys.get(card.judge) and card.rubric_hash in rubrics
     }
+    return dict(newest.values())
 
 
 def _cards(folder: Path) -> dict[Path, Card]:

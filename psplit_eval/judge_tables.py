@@ -227,6 +227,7 @@ def _verdicts(cards: Sequence[Card]) -> Table:
             for card in cards
             for purpose, ruling in card.purposes.items()
         ),
+        prose=True,
     )
 
 
@@ -249,6 +250,7 @@ def _measures(cards: Sequence[Card]) -> Table:
         "Value [95 %], number of units, and the level that it reaches.",
         ("judge", "rubric", "measure", "value", "n", "level", "what it is"),
         tuple(rows),
+        prose=True,
     )
 
 

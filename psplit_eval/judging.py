@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,9 @@ from typing import Any, NamedTuple
 from psplit_eval.asking import Asking, Judged, Screen
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import UnknownNameError, UsageError
-from psplit_eval.inquiry import Inquiry
+from psplit_eval.inquiry import Inquiry, Price
 from psplit_eval.judges import Judge, JudgeName
-from psplit_eval.ledger import Call, Cell, Judgement
+from psplit_eval.ledger import Call, Cell, Judgement, Ledger
 from psplit_eval.manifest import Manifest, open_run
 from psplit_eval.measures import stored_scorer
 from psplit_eval.rescoring import answers_by_doc
@@ -76,6 +77,19 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
     """
     manifest = open_run(options.folder)
     tasks = judged_tasks(manifest, options.rubric, options.tasks)
+    _check(options, manifest)
+    prices = options.priced()
+    judges = _named_apart(options.opened(screen.say))
+    first = next(judges)  # what is wrong with it is said before there is a ledger
+    with (
+        options.ledger(options.folder) as ledger,
+        Store(options.folder / "samples.sqlite") as store,
+    ):
+        judging = _Judging(options, manifest, tasks, store, ledger, screen)
+        return [judging.by(judge, prices[name]) for name, judge in chain([first], judges)]
+
+
+def _check(options: JudgeOptions, manifest: Manifest) -> None:
     if options.samples is not None and options.samples < 1:
         raise UsageError(f"--samples {options.samples}: expected 1 or more")
     if CHOICE in options.kinds and len(manifest["modes"]) < 2 and len(options.kinds) == 1:
@@ -83,39 +97,54 @@ def judge_run(options: JudgeOptions, screen: Screen) -> list[Judged]:
             f"run {str(options.folder)!r}: one mode, so there is nothing to compare; leave out "
             "--pairwise"
         )
-    prices = options.priced()
-    judges = _named_apart(options.opened(screen.say))
-    first = next(judges)  # what is wrong with it is said before there is a ledger
-    found: list[Judged] = []
-    with (
-        options.ledger(options.folder) as ledger,
-        Store(options.folder / "samples.sqlite") as store,
-    ):
-        plan = _plan(store, manifest, tasks, options)
-        total = plan.total()
-        for name, judge in chain([first], judges):
-            price = prices[name]
-            inquiry = Inquiry(judge, ledger, options.rubric, price, options.max_cost)
 
-            def items(judge: Judge = judge) -> Iterator[tuple[Item, Question]]:
-                for task in tasks:
-                    yield from questions_of(store, manifest, task, options, judge)
 
-            if options.dry_run:
-                found.append(Judged(judge.name, total, inquiry.expected(items()), price))
-                continue
-            if inquiry.introduce():
-                screen.say(
-                    f"{judge.name} was asked with other settings before: what it said then counts "
-                    "no more"
-                )
-            ledger.plan(judge.name, options.rubric.hash, plan)
-            with screen.judging(total) as heard:
-                for settled in inquiry.settle(items(), heard):
-                    ledger.add((), [_judgement(item, call) for item, call in settled])
-            inquiry.introduce()  # with what was found out about it
-            found.append(Judged(judge.name, total, inquiry.bill, price))
-    return found
+@dataclass(frozen=True)
+class _Judging:
+    """A run that is judged by one judge after the other."""
+
+    options: JudgeOptions
+    manifest: Manifest
+    tasks: Sequence[str]
+    store: Store
+    ledger: Ledger
+    screen: Screen
+
+    @cached_property
+    def plan(self) -> Counter[Cell]:
+        """How many questions there are of every kind, task and mode or two modes."""
+        every = (
+            item
+            for task in self.tasks
+            for item, _, _ in _items(self.store, self.manifest, task, self.options)
+        )
+        return Counter((item.kind, item.task, item.mode, item.other_mode) for item in every)
+
+    def by(self, judge: Judge, price: Price | None) -> Judged:
+        """Ask one judge, or say what that would take."""
+        options, total = self.options, self.plan.total()
+        inquiry = Inquiry(judge, self.ledger, options.rubric, price, options.max_cost)
+        if options.dry_run:
+            return Judged(judge.name, total, inquiry.expected(self.questions(judge)), price)
+        if inquiry.introduce():
+            self.screen.say(
+                f"{judge.name} was asked with other settings before: what it said then counts no "
+                "more"
+            )
+        self.ledger.plan(judge.name, options.rubric.hash, self.plan)
+        with self.screen.judging(total) as heard:
+            for settled in inquiry.settle(self.questions(judge), heard):
+                self.ledger.add((), [self._judgement(judge, *one) for one in settled])
+        inquiry.introduce()  # with what was found out about it
+        return Judged(judge.name, total, inquiry.bill, price)
+
+    def questions(self, judge: Judge) -> Iterator[tuple[Item, Question]]:
+        for task in self.tasks:
+            yield from questions_of(self.store, self.manifest, task, self.options, judge)
+
+    def _judgement(self, judge: Judge, item: Item, call: Call) -> Judgement:
+        """By this rubric: the call may have been made by another that asks the very same."""
+        return Judgement(judge.name, self.options.rubric.hash, *item, call.call_hash)
 
 
 def _named_apart(judges: Iterator[tuple[JudgeName, Judge]]) -> Iterator[tuple[JudgeName, Judge]]:
@@ -126,18 +155,6 @@ def _named_apart(judges: Iterator[tuple[JudgeName, Judge]]) -> Iterator[tuple[Ju
             raise UsageError(f"--judge {name}: another one is called {judge.name}, too; rename it")
         seen.add(judge.name)
         yield name, judge
-
-
-def _plan(
-    store: Store, manifest: Manifest, tasks: Sequence[str], options: JudgeOptions
-) -> Counter[Cell]:
-    """How many questions there are of every kind, task and mode or two modes."""
-    every = (item for task in tasks for item, _, _ in _items(store, manifest, task, options))
-    return Counter((item.kind, item.task, item.mode, item.other_mode) for item in every)
-
-
-def _judgement(item: Item, call: Call) -> Judgement:
-    return Judgement(call.judge, call.rubric_hash, *item, call.call_hash)
 
 
 def judged_tasks(manifest: Manifest, rubric: Rubric, asked: Sequence[str] = ()) -> list[str]:

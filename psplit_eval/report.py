@@ -336,7 +336,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 {% macro section(table) %}
 <h2>{{ table.title }}</h2>
 <p class="note">{{ table.note }}</p>
-<div class="scroll"><table{% if table.header|length > 3 %} class="figures"{% endif %}>
+{% set figures = table.header|length > 3 and not table.prose %}
+<div class="scroll"><table{% if figures %} class="figures"{% endif %}>
 <thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}

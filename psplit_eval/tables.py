@@ -44,6 +44,8 @@ class Table:
     first: bool = False
     """Stands before the plots, and on the terminal."""
     grey: frozenset[int] = frozenset()
+    prose: bool = False
+    """Its last column has sentences, which a page breaks into lines."""
 
 
 def run_tables(

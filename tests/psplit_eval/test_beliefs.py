@@ -120,5 +120,5 @@ def test_the_newest_card_counts_whatever_its_zone_and_name(folder, ledger):
     for name, (created_at, verdict) in times.items():
         put(folder, name, card(verdict, created_at=created_at))
     cards = fitting_cards(folder, ledger)
-    assert [path.name for path in cards] == ["c.json", "a.json", "b.json"]
+    assert [path.name for path in cards] == ["b.json"]
     assert beliefs(cards.values())[JUDGE, "h"].of("scores") == "usable"

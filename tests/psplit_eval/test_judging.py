@@ -15,6 +15,7 @@ from psplit_eval.judging import CHOICE, SCORES, JudgeOptions, judge_run
 from psplit_eval.ledger import Ledger
 from psplit_eval.replies import FIRST, Choice
 from psplit_eval.rubrics import find_rubric
+from psplit_eval.suites import shipped_folder
 
 STORY, SOLVE = find_rubric("story"), find_rubric("solve")
 
@@ -318,3 +319,18 @@ def test_stories_are_what_the_run_says(run, ask):
     for mode in MODES:
         for doc in (0, 1):
             assert story(mode, doc, 1) in shown(judge)
+
+
+def test_verdicts_count_for_the_rubric_that_was_given(run, ask, tmp_path):
+    """Other rubrics may ask the very same: what decides is no part of a question."""
+    (tmp_path / "mine.yaml").write_text(
+        (shipped_folder("judges") / "story.yaml")
+        .read_text()
+        .replace("primary: creativity", "primary: imagery")
+    )
+    mine = find_rubric(str(tmp_path / "mine.yaml"))
+    ask(run)
+    (found,), judge = ask(run, rubric=mine)
+    assert (found.bill.asked, found.bill.known, judge.asked) == (0, 8, [])
+    assert mine.hash != STORY.hash
+    assert len(judged(run, rubric=mine)) == len(judged(run)) == 8
