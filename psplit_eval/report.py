@@ -123,7 +123,7 @@ def write_report(
     write_text(folder / "report.html", _html(title, conclusion, tables, plots, shown))
     return Written(
         summary=_terminal(table for table in tables if table.first),
-        judges=_terminal(table for table in judge_tables(judged, cards) if table.rows),
+        judges=_terminal(t for t in judge_tables(judged, cards) if t.rows and not t.prose),
         calibrated=_terminal([calibrated_table(judged)] if judged.calibrated else []),
         judged=judged,
         behaviour=behaviour,
@@ -320,7 +320,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
          vertical-align: top; font-variant-numeric: tabular-nums; }
-.figures th, .figures td { white-space: nowrap; }
+.figures th, .figures td, .prose th, .prose td:not(:last-child) { white-space: nowrap; }
 .grey td { color: #6b6b6b; font-style: italic; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #555; font-size: .88rem; }
@@ -336,8 +336,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f5f5f5; paddi
 {% macro section(table) %}
 <h2>{{ table.title }}</h2>
 <p class="note">{{ table.note }}</p>
-{% set figures = table.header|length > 3 and not table.prose %}
-<div class="scroll"><table{% if figures %} class="figures"{% endif %}>
+{% set kind = "prose" if table.prose else "figures" if table.header|length > 3 else "" %}
+<div class="scroll"><table class="{{ kind }}">
 <thead><tr>{% for cell in table.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}

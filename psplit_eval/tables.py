@@ -45,7 +45,7 @@ class Table:
     """Stands before the plots, and on the terminal."""
     grey: frozenset[int] = frozenset()
     prose: bool = False
-    """Its last column has sentences, which a page breaks into lines."""
+    """Its last column has sentences: a page breaks them into lines, a terminal has no room."""
 
 
 def run_tables(
