@@ -14,6 +14,7 @@ from psplit_eval.divergence import Stretch
 from psplit_eval.figures import (
     LETTERS_AN_INCH,
     STYLES,
+    Plot,
     add_legend,
     bar_lengths,
     blank_figure,
@@ -32,6 +33,14 @@ from psplit_eval.verdicts import Excess
 
 __all__ = ["draw_behaviour"]
 
+_CAPTIONS = {
+    "kl_by_position": "KL of one mode from another over the position in the response, at the "
+    "contexts of the first one's samples",
+    "entropy_by_position": "Entropy of each mode over the position in its own responses",
+    "modes_matrix": "KL of each mode (rows, whose samples give the contexts) from each other",
+    "beyond_placebos": "How far each mode exceeds neutral prompts of equal length; dashed: the "
+    "margin that a split needs",
+}
 _UNIT = "bits a token"
 _NUMBERS = ("value", "ci_low", "ci_high", "n_docs")
 _OF_POSITION = "95 % bands over the docs that reach a position; hollow: too few docs for a band"
@@ -56,7 +65,7 @@ _SMALL = 0.02
 _OF_EXCESS = ("margin", "direction", "p", "p_against")
 _MEASURES = {"kl": "KL from {}, less the placebo's", "entropy": "entropy, less the placebo's"}
 
-_Plot = tuple[str, Figure, tuple[str, ...], Sequence[tuple[Any, ...]]]
+_Drawn = tuple[str, Figure, tuple[str, ...], Sequence[tuple[Any, ...]]]
 _Styles = Mapping[tuple[str, ...], dict[str, Any]]
 
 
@@ -69,8 +78,8 @@ class _Curve(NamedTuple):
     values: Sequence[Estimate]
 
 
-def draw_behaviour(behaviour: Behaviour, folder: Path) -> list[Path]:
-    """Write every plot that there are numbers for, each with its CSV; returns the paths.
+def draw_behaviour(behaviour: Behaviour, folder: Path) -> list[Plot]:
+    """Write every plot that there are numbers for, each with its CSV.
 
     `kl_by_position`: KL(mode‖policy) at the mode's own contexts, a line for each two modes (of more
     than STYLES pairs those of the reference alone; the CSV has all). `entropy_by_position`: of each
@@ -79,13 +88,13 @@ def draw_behaviour(behaviour: Behaviour, folder: Path) -> list[Path]:
     token, with 95 % intervals over docs. Undefined numbers are not drawn, and are empty cells in
     the CSV; without defined ones there is no plot.
     """
-    made: list[Path] = []
-    for name, figure, header, rows in _drawn(behaviour, _modes(behaviour)):
-        made += write_figure(folder / f"{name}.png", figure, header, rows)
-    return made
+    return [
+        write_figure(folder, name, figure, (_CAPTIONS[name], _CAPTIONS[name]), header, rows)
+        for name, figure, header, rows in _drawn(behaviour, _modes(behaviour))
+    ]
 
 
-def _drawn(behaviour: Behaviour, modes: Sequence[str]) -> Iterator[_Plot]:
+def _drawn(behaviour: Behaviour, modes: Sequence[str]) -> Iterator[_Drawn]:
     positions = ("first_token", "last_token", *_NUMBERS)
     if kl := _kl_curves(behaviour):
         header = ("task", "mode", "policy", *positions)

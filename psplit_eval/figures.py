@@ -11,6 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import fill
@@ -26,6 +27,7 @@ from psplit_eval.stats import Estimate
 __all__ = [
     "LETTERS_AN_INCH",
     "STYLES",
+    "Plot",
     "add_legend",
     "bar_lengths",
     "blank_figure",
@@ -52,6 +54,30 @@ _COLUMNS = 4
 _TITLE_WIDTH = 30
 """Letters in a line of a panel's title."""
 _LEGEND_WIDTH = 34
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture in a folder. `caption` says what it shows and how to read it, `alt` the main
+    numbers for those who cannot see it."""
+
+    folder: Path
+    name: str
+    caption: str
+    alt: str
+
+    @property
+    def png(self) -> Path:
+        return self.folder / f"{self.name}.png"
+
+    @property
+    def svg(self) -> Path:
+        return self.folder / f"{self.name}.svg"
+
+    @property
+    def csv(self) -> Path:
+        """The numbers behind it."""
+        return self.folder / f"{self.name}.csv"
 
 
 def plain(text: str) -> str:
@@ -175,20 +201,34 @@ def draw_curve(
 
 
 def write_figure(
-    path: Path, figure: Figure, header: Sequence[str], rows: Iterable[Sequence[Any]]
-) -> list[Path]:
-    """Write a picture to `path` and the numbers behind it beside it; returns both paths.
+    folder: Path,
+    name: str,
+    figure: Figure,
+    words: tuple[str, str],
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+) -> Plot:
+    """Write a picture, as PNG and SVG, and the numbers behind it; `words` are caption and alt text.
 
     Undefined numbers are empty cells. The same figure gives the same bytes. Raises
     InfrastructureError where a file cannot be written.
     """
+    plot = Plot(folder, name, *words)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
         writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in row)
-    write_text(path.with_suffix(".csv"), table.getvalue())
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=160, metadata={"Software": None})
-    write_bytes(path, picture.getvalue())
-    return [path, path.with_suffix(".csv")]
+    write_text(plot.csv, table.getvalue())
+    write_bytes(plot.png, _picture(figure, "png", {"Software": None}))
+    write_bytes(plot.svg, _picture(figure, "svg", {"Date": None, "Creator": None}))
+    return plot
+
+
+def _picture(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
+    from matplotlib import rc_context
+
+    made = io.BytesIO()
+    with rc_context({"svg.hashsalt": "psplit"}):  # else ids are random
+        figure.savefig(made, format=form, dpi=160, metadata=metadata)
+    return made.getvalue()

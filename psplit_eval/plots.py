@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from psplit_eval.arms import Arm, Value, arm_values
 from psplit_eval.figures import (
+    Plot,
     add_legend,
     bar_lengths,
     draw_curve,
@@ -32,6 +33,13 @@ _DIVERSITY = ("div_ngram_2", "div_bleu_4")
 _DISPERSION = "dispersion_beyond_prompt"
 _PLAIN = ("accuracy_avg", "entropy_bits", _DISPERSION)
 """Metrics that a plot's title names already."""
+_CAPTIONS = {
+    "accuracy": "Mean accuracy of each mode, with 95 % intervals over docs",
+    "pass_at_k": "Chance that at least one of k samples is right (unbiased pass@k)",
+    "entropy": "Entropy of the model's own next-token distribution, one point a doc",
+    "tradeoff": "Difference in meaning (mean cosine distance of embeddings) against quality",
+    "diversity": "Diversity among the samples of one doc, with 95 % intervals over docs",
+}
 
 Line = tuple[str, str, str, float, float, float, float, int]
 """A CSV row, see _HEADER. `x` is k or a doc's id; NaN (an empty cell) for a mean over docs."""
@@ -41,8 +49,8 @@ _LINEAR_TO = 16
 """Up to so many samples every k is reported; more are on an axis of powers of two."""
 
 
-def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Path]:
-    """Write every plot that `arms` have data for, each with its CSV; returns the paths.
+def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list[Plot]:
+    """Write every plot that `arms` have data for, each with its CSV.
 
     `accuracy`, `pass_at_k`, `entropy`, `diversity` and `tradeoff`. Fractions run from 0 to 1;
     intervals are 95 % over docs; an undefined interval is drawn as a point without a bar, an
@@ -50,7 +58,7 @@ def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list
     """
     modes = list(dict.fromkeys(arm.mode for arm in arms))
     values = [value for arm in arms for value in arm_values(arm, allow_missing)]
-    made: list[Path] = []
+    made: list[Plot] = []
     diversity = _means(values, _DIVERSITY) + _docs(arms, _DIVERSITY)
     for name, lines, panel, title, label in (
         ("accuracy", _accuracies(arms, values), _dots, "Mean accuracy", "fraction right"),
@@ -61,7 +69,8 @@ def draw(arms: Sequence[Arm], folder: Path, allow_missing: bool = False) -> list
     ):
         if lines:
             figure = _picture(lines, modes, panel, title, label)
-            made += write_figure(folder / f"{name}.png", figure, _HEADER, lines)
+            words = _CAPTIONS[name], _CAPTIONS[name]
+            made.append(write_figure(folder, name, figure, words, _HEADER, lines))
     return made
 
 

@@ -25,6 +25,7 @@ from psplit_eval.beliefs import AUDITS, beliefs, fitting_cards
 from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
+from psplit_eval.figures import Plot
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.hearing import read_judged
 from psplit_eval.judge_tables import calibrated_table, judge_tables
@@ -44,19 +45,6 @@ COMPARISON_FILES = ("comparison.json", "report.md", "report.html")
 
 _SHOWN_DOCS = 2
 _SHOWN_CHARACTERS = 700
-_CAPTIONS = {
-    "accuracy": "Mean accuracy of each mode, with 95 % intervals over docs",
-    "pass_at_k": "Chance that at least one of k samples is right (unbiased pass@k)",
-    "entropy": "Entropy of the model's own next-token distribution, one point a doc",
-    "tradeoff": "Difference in meaning (mean cosine distance of embeddings) against quality",
-    "diversity": "Diversity among the samples of one doc, with 95 % intervals over docs",
-    "kl_by_position": "KL of one mode from another over the position in the response, at the "
-    "contexts of the first one's samples",
-    "entropy_by_position": "Entropy of each mode over the position in its own responses",
-    "modes_matrix": "KL of each mode (rows, whose samples give the contexts) from each other",
-    "beyond_placebos": "How far each mode exceeds neutral prompts of equal length; dashed: the "
-    "margin that a split needs",
-}
 
 
 @dataclass(frozen=True)
@@ -108,9 +96,8 @@ def write_report(
         write_json(folder / "judgements.json", judged.to_dict())
     with disk_errors(folder / "plots"):
         (folder / "plots").mkdir(exist_ok=True)
-        drawn = draw(arms, folder / "plots", allow_missing)
-        drawn += draw_behaviour(behaviour, folder / "plots")
-        plots = [path for path in drawn if path.suffix == ".png"]
+        plots = draw(arms, folder / "plots", allow_missing)
+        plots += draw_behaviour(behaviour, folder / "plots")
     made = [
         *judge_tables(judged, cards),
         *behaviour_tables(behaviour),
@@ -216,7 +203,7 @@ def _markdown(
     title: str,
     conclusion: str,
     tables: Sequence[Table],
-    plots: Sequence[Path],
+    plots: Sequence[Plot],
     shown: Sequence[_Shown],
 ) -> str:
     first, *answers = conclusion.split("\n")
@@ -224,7 +211,7 @@ def _markdown(
     parts += [f"- {_cell(answer)}" for answer in answers]
     for table in (table for table in tables if table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
-    parts += [f"![{_CAPTIONS.get(p.stem, p.stem)}](plots/{p.name})" for p in plots]
+    parts += [f"![{plot.alt}](plots/{plot.png.name})" for plot in plots]
     for table in (table for table in tables if not table.first):
         parts += [f"## {table.title}", table.note, _markdown_table(table)]
     if shown:
@@ -284,7 +271,7 @@ def _html(
     title: str,
     conclusion: str,
     tables: Sequence[Table],
-    plots: Sequence[Path],
+    plots: Sequence[Plot],
     shown: Sequence[_Shown],
 ) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -293,11 +280,8 @@ def _html(
         verdict=conclusion.split("\n"),
         tables=tables,
         plots=[
-            (
-                _CAPTIONS.get(path.stem, path.stem),
-                base64.b64encode(path.read_bytes()).decode("ascii"),
-            )
-            for path in plots
+            (plot.caption, base64.b64encode(plot.png.read_bytes()).decode("ascii"))
+            for plot in plots
         ],
         shown=shown,
         selection=_selection_note(),

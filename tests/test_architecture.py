@@ -79,6 +79,7 @@ LAYERS = (
         "kvcache",
         "lists",
         "lmtask",
+        "pages",
         "preferences",
         "reference",
         "rows",

@@ -65,9 +65,10 @@ def behaviour(modes=("normal", "high"), tasks=("sums", "story"), n=8, placebos=(
 def drawn(found, folder):
     folder.mkdir(parents=True, exist_ok=True)
     made = draw_behaviour(found, folder)
-    assert sorted(made) == sorted(folder.iterdir())
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in made if path.suffix == ".png")
-    return [path.stem for path in made[::2]]
+    files = [path for plot in made for path in (plot.png, plot.svg, plot.csv)]
+    assert sorted(files) == sorted(folder.iterdir())
+    assert all(plot.png.read_bytes()[:4] == b"\x89PNG" for plot in made)
+    return [plot.name for plot in made]
 
 
 def rows(folder, name):

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from psplit_eval.figures import (
     STYLES,
+    Plot,
     add_legend,
     blank_figure,
     draw_curve,
@@ -99,10 +101,13 @@ def test_a_long_heading_takes_more_lines():
 
 def test_a_picture_and_its_numbers_lie_side_by_side(tmp_path):
     rows = [("a,b", 0.1, NAN, 3), ("c", 1 / 3, -1e-9, 0)]
-    made = write_figure(tmp_path / "x.png", blank_figure(2, 1), ("name", "v", "low", "n"), rows)
-    assert made == [tmp_path / "x.png", tmp_path / "x.csv"]
-    assert made[0].read_bytes()[:4] == b"\x89PNG"
-    with made[1].open() as file:
+    words = "What it shows.", "a is 1."
+    made = write_figure(tmp_path, "x", blank_figure(2, 1), words, ("name", "v", "low", "n"), rows)
+    assert made == Plot(tmp_path, "x", *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.png", "x.svg", "x.csv"}
+    assert made.png.read_bytes()[:4] == b"\x89PNG"
+    assert ElementTree.parse(made.svg).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    with made.csv.open() as file:
         found = list(csv.DictReader(file))
     assert [list(row.values()) for row in found] == [
         ["a,b", "0.1", "", "3"],

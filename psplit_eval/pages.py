@@ -1,0 +1,97 @@
+"""Pages of HTML: one look, nothing from a network, no script, and text that stays text.
+
+Templates lie in `html/`; `page.html` is what all of them extend. A page's policy forbids whatever
+it does not need, so that even text which was not escaped could not run or fetch anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import unicodedata
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from psplit_eval.figures import Plot
+from psplit_eval.text import one_line
+
+__all__ = ["POLICY", "render", "shown"]
+
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'self'"
+)
+"""Content-Security-Policy of every page: no script, no request but the page's own forms."""
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+"
+)
+"""Letters that show nothing, break lines or turn the order of those around them; a tab and a line
+feed are what they seem. Joiners (U+200C, U+200D) belong to scripts and emoji."""
+_SVG_UP_TO, _CSV_UP_TO = 300_000, 400_000
+"""Bytes: greater ones are embedded as PNG, or not at all."""
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from one of the templates; an undefined name in it raises jinja2.UndefinedError."""
+    return _environment().get_template(template).render(**content)
+
+
+def shown(text: object) -> Markup:
+    """`text` as HTML that shows every letter of it, and nothing else.
+
+    What cannot be seen, or would change the order of other letters, stands as its code.
+    """
+    safe = str(escape(str(text)))
+    return Markup(_UNSEEN.sub(_coded, safe))
+
+
+def _coded(found: re.Match[str]) -> str:
+    return "".join(_code(letter, len(list(same))) for letter, same in groupby(found[0]))
+
+
+def _code(letter: str, count: int) -> str:
+    times = f" ×{count:,}" if count > 1 else ""
+    name = escape(unicodedata.name(letter, "control character").lower())
+    return f'<span class="code" title="{name}">U+{ord(letter):04X}{times}</span>'
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("psplit_eval", "html"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.globals["POLICY"] = POLICY
+    found.filters |= {
+        "embedded": _embedded,
+        "numbers": _numbers,
+        "plain": one_line,
+        "shown": shown,
+    }
+    return found
+
+
+def _embedded(plot: Plot) -> str:
+    """The picture as an address that holds all of it."""
+    if plot.svg.stat().st_size <= _SVG_UP_TO:
+        return f"data:image/svg+xml;base64,{_base64(plot.svg.read_bytes())}"
+    return f"data:image/png;base64,{_base64(plot.png.read_bytes())}"
+
+
+def _numbers(plot: Plot) -> str:
+    """Likewise its numbers; empty where they are too many."""
+    if plot.csv.stat().st_size > _CSV_UP_TO:
+        return ""
+    return f"data:text/csv;base64,{_base64(plot.csv.read_bytes())}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
