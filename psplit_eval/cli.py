@@ -240,8 +240,7 @@ def _calibrate(options: argparse.Namespace, _: Sequence[str]) -> int:
     taken = take_labels(options.run, find_rubric(options.rubric), options.labels)
     result = report_run(options.run, Design(allow_missing=options.allow_missing))
     if options.json:
-        calibrated = [one.to_dict() for one in result.judged.calibrated]
-        _print_result(result, as_json=True, more={**vars(taken), "calibrated": calibrated})
+        _print_result(result, as_json=True, more=vars(taken))
         return 0
     print(f"{result.calibrated}\n\n{taken_text(taken)}")
     print(f"\nreport: {options.run / 'report.html'}")
@@ -344,13 +343,12 @@ def _print_result(
     for note in result.notes:
         print(f"psplit-eval: {note}", file=sys.stderr)
     if as_json:
-        answers = [answer.to_dict() for answer in result.answers]
-        content = {"run": str(result.folder), "verdict": result.verdict, "answers": answers}
-        content |= more or {}
+        content = result.results.to_dict() if result.results else {}
+        content |= {"run": str(result.folder), "verdict": result.verdict, **(more or {})}
         print(json.dumps(content))
         return
     print(f"\n{result.summary}\n\n{result.verdict}\n")
-    if result.report:
+    if result.results:
         print(f"report: {result.folder / 'report.html'}")
 
 

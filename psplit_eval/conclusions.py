@@ -10,7 +10,7 @@ from psplit_eval.comparison import ALPHA, Comparison, Design
 from psplit_eval.margins import Verdict
 from psplit_eval.verdicts import Answer
 
-__all__ = ["runs_verdict", "verdict"]
+__all__ = ["answer_in_words", "runs_verdict", "verdict"]
 
 _MANY_CUT = 0.2
 """From this share of truncated answers on, the verdict warns."""
@@ -22,9 +22,10 @@ def verdict(
     design: Design | None = None,
     answers: Sequence[Answer] = (),
 ) -> str:
-    """A run in a few lines: what differs between its modes, then each answer on a line.
+    """A run in a few sentences: what differs between its modes.
 
-    `arms`: warned of where many answers were cut; `design`: whether a claim was to be decided.
+    `arms`: warned of where many answers were cut; `design`: whether a claim was to be decided;
+    `answers`: what they leave open is said.
     """
     splits = [answer.verdict for answer in answers if answer.question == "split"]
     decided = bool(splits) and Verdict.INCONCLUSIVE not in splits
@@ -41,16 +42,12 @@ def verdict(
         else "A system prompt alone can do that: whether two policies were learnt takes a placebo "
         "comparison (psplit-eval diverge RUN).",
     )
-    first = " ".join(part for part in (said, _of_cut(arms)) if part)
-    return "\n".join([first, *map(_of_answer, answers)])
+    return " ".join(part for part in (said, _of_cut(arms)) if part)
 
 
-def _of_answer(answer: Answer) -> str:
-    question = f"{answer.question[0].upper()}{answer.question[1:]}"
-    return (
-        f"{question} ({answer.mode_b} beside {answer.mode_a}): {answer.verdict.value}. "
-        f"{answer.evidence}."
-    )
+def answer_in_words(answer: Answer) -> str:
+    """One answer on a line."""
+    return f"{answer.asked}: {answer.verdict.value}. {answer.evidence}."
 
 
 def _of_cut(arms: Sequence[Arm]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from psplit_eval.database import damaged, store_errors
 from psplit_eval.errors import CorruptStoreError, InfrastructureError
-from psplit_eval.store import MIGRATIONS, unpack_ids
+from psplit_eval.schema import MIGRATIONS
+from psplit_eval.store import unpack_ids
 
 __all__ = ["SampleCount", "count_samples", "sample_metrics", "stored_rows"]
 

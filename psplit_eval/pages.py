@@ -7,17 +7,15 @@ it does not need, so that even text which was not escaped could not run or fetch
 from __future__ import annotations
 
 import base64
-import re
 import unicodedata
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from psplit_eval.figures import Plot
-from psplit_eval.text import one_line
+from psplit_eval.text import one_line, visible
 
 __all__ = ["POLICY", "render", "shown"]
 
@@ -27,11 +25,6 @@ POLICY = (
 )
 """Content-Security-Policy of every page: no script, no request but the page's own forms."""
 
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+"
-)
-"""Letters that show nothing, break lines or turn the order of those around them; a tab and a line
-feed are what they seem. Joiners (U+200C, U+200D) belong to scripts and emoji."""
 _SVG_UP_TO, _CSV_UP_TO = 300_000, 400_000
 """Bytes: greater ones are embedded as PNG, or not at all."""
 
@@ -46,12 +39,7 @@ def shown(text: object) -> Markup:
 
     What cannot be seen, or would change the order of other letters, stands as its code.
     """
-    safe = str(escape(str(text)))
-    return Markup(_UNSEEN.sub(_coded, safe))
-
-
-def _coded(found: re.Match[str]) -> str:
-    return "".join(_code(letter, len(list(same))) for letter, same in groupby(found[0]))
+    return Markup(visible(str(escape(str(text))), _code))
 
 
 def _code(letter: str, count: int) -> str:

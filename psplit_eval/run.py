@@ -193,7 +193,6 @@ def _part_result(
         tally.failed,
         f"shard {shard}: {len(work.plan.requests)} of {planned} samples, {len(work.groups)} work "
         f"groups, in {folder}",
-        report=False,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from psplit_eval.arms import Arm, read_arms, with_pools
@@ -12,11 +12,10 @@ from psplit_eval.behaviour import Compared, reference_mode
 from psplit_eval.beliefs import AUDITS, fitting_cards, take_cards
 from psplit_eval.catalog import Catalog
 from psplit_eval.comparison import Comparison, Design, compare_pairs
-from psplit_eval.conclusions import runs_verdict
+from psplit_eval.conclusions import answer_in_words, runs_verdict
 from psplit_eval.errors import UsageError
 from psplit_eval.files import write_json
 from psplit_eval.importing import find_logs, read_logs
-from psplit_eval.judged import JudgedRun
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.manifest import (
     Manifest,
@@ -29,10 +28,11 @@ from psplit_eval.measures import completed, stored_scorer, working_scorer
 from psplit_eval.paired_runs import PairedRuns, StoredRun
 from psplit_eval.report import COMPARISON_FILES, write_comparison, write_report
 from psplit_eval.rescoring import Yardsticks, score_store
+from psplit_eval.results import Results
 from psplit_eval.sampling import Tally
 from psplit_eval.scoring import Scorer
 from psplit_eval.store import Doc, Store
-from psplit_eval.verdicts import Answer, Margins
+from psplit_eval.verdicts import Margins
 
 __all__ = [
     "RunResult",
@@ -50,10 +50,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the run lies and what it found; a part of a run has no report.
+    """Where the run lies and what it found; a part of a run has no report, so no `results`.
 
     `summary`, and `judges` where any was asked, are tables for a terminal; so is `calibrated`, that
-    of judges that labels calibrate. `judged` has what the two say.
+    of judges that labels calibrate.
     """
 
     folder: Path
@@ -62,11 +62,9 @@ class RunResult:
     failed: int
     summary: str
     notes: Sequence[str] = ()
-    report: bool = True
-    answers: Sequence[Answer] = ()
     judges: str = ""
     calibrated: str = ""
-    judged: JudgedRun = field(default_factory=JudgedRun)
+    results: Results | None = None
 
 
 @dataclass(frozen=True)
@@ -292,17 +290,17 @@ def _reported(
 ) -> RunResult:
     arms = with_pools(_arms(store, manifest), manifest.get("pools") or {})
     written = write_report(folder, manifest, store, arms, compared)
+    results = written.results
     return RunResult(
         folder,
-        written.verdict,
+        "\n".join([results.verdict, *map(answer_in_words, results.behaviour.answers)]),
         tally.samples,
         tally.failed,
         written.summary,
         notes,
-        answers=written.behaviour.answers,
         judges=written.judges,
         calibrated=written.calibrated,
-        judged=written.judged,
+        results=results,
     )
 
 

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
-__all__ = ["columns", "one_line", "shortened", "wellformed"]
+__all__ = ["columns", "one_line", "shortened", "visible", "wellformed"]
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff]+"
+)
+"""Letters that show nothing, break lines, play with a terminal or turn the order of those around
+them; a tab and a line feed are what they seem. Joiners (U+200C, U+200D) belong to scripts and
+emoji."""
 
 
 def one_line(value: object) -> str:
     """Without line breaks and control characters, which could play with a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(value).split()))
+
+
+def visible(text: str, code: Callable[[str, int], str] | None = None) -> str:
+    """The text with codes, such as ⟨U+202E⟩, for letters that cannot be seen or that move others.
+
+    `code` writes one for a letter and how often it stands there in a row.
+    """
+    coded = code or _code
+
+    def of(found: re.Match[str]) -> str:
+        return "".join(coded(letter, len(list(same))) for letter, same in groupby(found[0]))
+
+    return _UNSEEN.sub(of, text)
+
+
+def _code(letter: str, count: int) -> str:
+    return f"⟨U+{ord(letter):04X}{f' ×{count:,}' if count > 1 else ''}⟩"
 
 
 def shortened(value: object, width: int) -> str:

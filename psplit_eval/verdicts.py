@@ -66,6 +66,12 @@ class Answer:
     verdict: Verdict
     evidence: str
 
+    @property
+    def asked(self) -> str:
+        """The question in words."""
+        question = f"{self.question[:1].upper()}{self.question[1:]}"
+        return f"{question} ({self.mode_b} beside {self.mode_a})"
+
     def to_dict(self) -> dict[str, Any]:
         """An entry of divergence.json."""
         return {**vars(self), "verdict": self.verdict.value}

@@ -18,6 +18,7 @@ from psplit_eval.margins import Claim, Verdict, decide
 from psplit_eval.power import Components, docs_needed, needed
 from psplit_eval.protocol import Estimand
 from psplit_eval.resampling import swap_test
+from psplit_eval.run_tables import primary_tables
 from psplit_eval.stats import (
     fixed_docs_difference,
     holm,
@@ -25,7 +26,6 @@ from psplit_eval.stats import (
     stratified_difference,
     wilcoxon_p,
 )
-from psplit_eval.tables import family_tables
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_is_needed_is_more_than_there_is():
     assert found.need.docs > 60
     assert found.need.samples is None  # docs differ too much for any number of samples
     assert found.to_dict()["needed"]["samples_a_doc"] is None
-    tables = {table.title: table for table in family_tables([found])}
+    tables = {table.title: table for table in primary_tables([found])}
     assert tables["Primary comparisons"].rows[0][-1].endswith("no number of samples a doc")
 
 
@@ -113,7 +113,7 @@ def test_unequal_samples_count_each_with_its_own_noise():
 def test_without_noise_nothing_is_said_of_samples():
     found = primary(compare_modes([arm("a", LEFT), arm("b", np.roll(LEFT, 1) * 0.95)]))
     assert (found.need.samples, found.need.samples_known) == (None, False)
-    assert "samples" not in family_tables([found])[0].rows[0][-1]
+    assert "samples" not in primary_tables([found])[0].rows[0][-1]
 
 
 def test_nothing_is_needed_where_nothing_is_open_or_nothing_differs():
@@ -203,7 +203,7 @@ def test_claims_are_corrected_over_claims_and_for_both_answers():
     against = [c.decision.p_against_adjusted for c in found]
     assert against == holm([d.p_against for d in alone])
     assert against[2] < 0.05 < found[2].decision.p_adjusted  # what a 'no' rests on is shown
-    (table,) = [t for t in family_tables(found) if t.title == "Claims against the margin"]
+    (table,) = [t for t in primary_tables(found) if t.title == "Claims against the margin"]
     assert table.rows[2][6:8] == (f"{against[2]:.3f}", "no")
     assert [c.decision.verdict for c in found[:3]] == [Verdict.YES, Verdict.YES, Verdict.NO]
     said = found[2].to_dict()["claim"]
@@ -279,7 +279,7 @@ def test_docs_that_are_left_out_are_counted_by_reason():
     assert found.result.n + sum(found.left) == 12
     said = "2 only in x, 2 only in y, 2 in neither, 1 undefined"
     assert found.left.said("x", "y") == said
-    (table,) = [t for t in family_tables([found]) if t.title == "Primary comparisons"]
+    (table,) = [t for t in primary_tables([found]) if t.title == "Primary comparisons"]
     assert "5 (2 only in a, 2 only in b, 2 in neither, 1 undefined)" in table.rows[0]
     assert found.to_dict()["dropped"]["only_b"] == 2
     assert found.n_docs_dropped == 7
@@ -349,7 +349,7 @@ def test_one_sample_tells_no_noise(arms_of):
 def test_whatever_the_docs_the_entry_is_json(values, design):
     for comparison in compare_modes(pair(values, values), design):
         json.dumps(comparison.to_dict(), allow_nan=False)
-        assert family_tables([comparison])
+        assert primary_tables([comparison])
 
 
 def test_infinite_limits_are_null_in_json():

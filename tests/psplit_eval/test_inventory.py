@@ -15,7 +15,8 @@ import pytest
 from psplit_eval.cli import main
 from psplit_eval.inventory import prune_runs
 from psplit_eval.manifest import locked
-from psplit_eval.store import MIGRATIONS, Sample, Store
+from psplit_eval.schema import MIGRATIONS
+from psplit_eval.store import Sample, Store
 
 
 def sample(mode, idx, *, error=None, finish="stop", tokens=5):

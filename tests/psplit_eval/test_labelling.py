@@ -256,7 +256,7 @@ def test_from_a_draw_to_what_people_would_say(own, tmp_path, capsys):
     assert main(["calibrate", str(own), "--labels", str(drawn), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["read"], said["kept"]) == (40, 40)
-    (entry,) = said["calibrated"]
+    (entry,) = said["judgements"]["calibrated"]
     for mode, found in entry["modes"].items():
         assert found["ci_low"] < truth(own, mode) < found["ci_high"]
     assert entry["modes"]["high"]["judge_mean"]["ci_low"] > truth(own, "high")

@@ -335,4 +335,4 @@ def test_a_merge_that_is_interrupted_leaves_no_run(shards, tmp_path, monkeypatch
         merge_shards(shards, out)
     assert [path.name for path in out.iterdir()] == [".lock"]
     monkeypatch.undo()
-    assert merge_shards(shards, out).report
+    assert merge_shards(shards, out).results

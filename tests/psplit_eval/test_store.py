@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from psplit_eval.errors import CorruptStoreError, InfrastructureError
-from psplit_eval.store import MIGRATIONS, CrossScore, Doc, Metric, Prompt, Sample, Store
+from psplit_eval.schema import MIGRATIONS
+from psplit_eval.store import CrossScore, Doc, Metric, Prompt, Sample, Store
 
 
 def sample(doc_id=0, idx=0, *, mode="normal", text="hi", error=None, attempt=1, ids=(1, 2)):
