@@ -84,7 +84,7 @@ LAYERS = (
         "reference",
         "rows",
     ),
-    ("agreement", "complementarity", "goldset", "markers", "rubrics", "twosample"),
+    ("agreement", "complementarity", "goldset", "markers", "rubrics", "twosample", "worddiff"),
     ("judges", "probes", "textual"),
     ("audit_answers", "contrasts", "prompts", "sampleset"),
     ("audit_attacks", "creativity", "workers"),
