@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import started
 from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)  # no test may depend on the time it takes
@@ -54,6 +55,13 @@ def task_module() -> Callable[[str], Any]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium (see `browser`); a module's own, as its event loop must end with it."""
+    with started() as found:
+        yield found
 
 
 GENERAL = {
