@@ -28,20 +28,23 @@ from psplit_eval.stats import Estimate
 
 __all__ = [
     "LETTERS_AN_INCH",
+    "SHOWN_DOCS",
     "STYLES",
     "Plot",
     "add_legend",
     "bar_lengths",
     "blank_figure",
     "draw_curve",
-    "draw_points",
     "finish_panel",
     "fold",
     "legend_name",
+    "legend_room",
     "mode_style",
     "panel_grid",
     "plain",
     "set_heading",
+    "some_of",
+    "widen",
     "write_figure",
 ]
 
@@ -50,17 +53,19 @@ LETTERS_AN_INCH = 10
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+SHOWN_DOCS = 100
+"""Of one mode in one panel so many docs are drawn as points of their own."""
 STYLES = len(_COLOURS)
 """So many modes have a colour of their own."""
 _COLUMNS = 4
 """Panels in a row."""
-_TITLE_WIDTH = 30
+_TITLE_WIDTH = 26
 """Letters in a line of a panel's title."""
 _LEGEND_WIDTH = 34
 _LEGEND_LINE = 0.19
 """Inches; a long legend makes its figure higher."""
 _VECTOR_POINTS = 1500
-"""Of one mode in one panel."""
+"""More dots of a figure are an image in its SVG, too, which would have a line of text for each."""
 _DPI = 160
 
 
@@ -164,6 +169,12 @@ def set_heading(figure: Figure, text: str) -> None:
     figure.suptitle(fold(text, round(LETTERS_AN_INCH * figure.get_figwidth())), fontsize=11)
 
 
+def legend_room(names: Iterable[str]) -> float:
+    """Inches that a legend of these names takes beside the panels."""
+    lines = [line for name in names for line in fold(name, _LEGEND_WIDTH).split("\n")]
+    return 1.1 + max(map(len, lines), default=0) / LETTERS_AN_INCH
+
+
 def add_legend(figure: Figure, axes: Sequence[Any]) -> None:
     """Name the curves beside the panels, each once; dots are named on their own axis."""
     found: dict[str, Any] = {}
@@ -216,10 +227,20 @@ def draw_curve(
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
-def draw_points(axis: Any, x: Sequence[float], y: Sequence[float], style: dict[str, Any]) -> None:
-    """Many points of one style; beyond some number as an image, also in an SVG, which would have a
-    line of text for each."""
-    axis.plot(x, y, rasterized=len(x) > _VECTOR_POINTS, **style)
+def some_of(docs: Sequence[Any], most: int = SHOWN_DOCS) -> list[Any]:
+    """At most so many of them, at even distances: thousands of points hide each other and the
+    mean."""
+    return list(docs[:: math.ceil(len(docs) / most)]) if docs else []
+
+
+def widen(axis: Any, least: float) -> None:
+    """Let the y axis span at least so much, so that it does not blow up what is hardly different;
+    where nothing is negative it does not go far below 0."""
+    low, high = axis.get_ylim()
+    missing = max(0.0, least - (high - low)) / 2
+    lowest = axis.dataLim.y0
+    bottom = low - missing if lowest < 0 else max(low - missing, -0.04 * least)
+    axis.set_ylim(bottom, max(high + missing, bottom + least))
 
 
 def write_figure(
@@ -260,6 +281,10 @@ def _png(figure: Figure) -> bytes:
 def _svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
+    dots = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "None"]
+    if sum(len(line.get_xdata(orig=True)) for line in dots) > _VECTOR_POINTS:
+        for line in dots:
+            line.set_rasterized(len(line.get_xdata(orig=True)) > 1)
     canvas: Any = FigureCanvasSVG(figure)
     made = io.BytesIO()
     with rc_context({"svg.hashsalt": "psplit", "svg.fonttype": "path"}):  # else ids are random

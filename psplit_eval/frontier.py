@@ -16,16 +16,19 @@ from matplotlib.figure import Figure
 
 from psplit_eval.captions import INTERVALS, listed, number_text
 from psplit_eval.figures import (
+    SHOWN_DOCS,
     Plot,
     add_legend,
     bar_lengths,
-    draw_points,
     finish_panel,
     legend_name,
+    legend_room,
     mode_style,
     panel_grid,
     plain,
     set_heading,
+    some_of,
+    widen,
     write_figure,
 )
 from psplit_eval.stats import Estimate
@@ -40,6 +43,8 @@ _ENOUGH = 3
 """Points of a panel; the frontier of fewer is seen without a line."""
 _CROWD = 8
 """Points of a panel; of more only the best are labelled, and panels are larger."""
+_LEAST_SPAN = 0.1
+"""Of the axis of diversity."""
 _PLACES = ((6, 5), (6, -5), (-6, 5), (-6, -5), (0, 9), (0, -9), (6, 14), (6, -14), (-6, 14))
 """Where a label may stand, in points of a 72nd inch from its point; the first free one is taken."""
 _LETTER, _LINE = 4.6, 9.0
@@ -122,8 +127,8 @@ def _caption(points: Sequence[FrontierPoint], quality: str, diversity: str) -> s
         INTERVALS,
     ]
     if any(point.docs for point in points):
-        parts.append("Faint points are docs.")
-    if len({(point.task, point.series) for point in points}) < len(points):
+        parts.append(f"Faint points are docs, at most {SHOWN_DOCS} of a mode.")
+    if _joined(points):
         parts.append(
             "Lines join one prompt at several temperatures: a mode is better where its line lies "
             "above another's at the same quality, not where one of its points does."
@@ -177,9 +182,11 @@ def _figure(points: Sequence[FrontierPoint], labels: tuple[str, str], heading: s
     names = list(dict.fromkeys(point.shown_name for point in points))
     tasks = _by_task(points)
     size = (3.8, 3.8) if any(map(_crowded, tasks.values())) else (2.7, 3.2)
-    figure, axes = panel_grid(len(tasks), labels[1], sharey=False, size=size)
+    room = legend_room(names)
+    figure, axes = panel_grid(len(tasks), labels[1], sharey=False, beside=room, size=size)
+    joined = _joined(points)
     for axis, (task, of_task) in zip(axes, tasks.items(), strict=True):
-        _panel(axis, of_task, names)
+        _panel(axis, of_task, names, joined)
         axis.set_xlabel(labels[0])
         finish_panel(axis, task)
     set_heading(figure, f"{heading} (up and right is better)")
@@ -195,24 +202,31 @@ def _crowded(points: Sequence[FrontierPoint]) -> bool:
     return len(points) > _CROWD
 
 
-def _panel(axis: Any, points: Sequence[FrontierPoint], names: Sequence[str]) -> None:
+def _joined(points: Sequence[FrontierPoint]) -> bool:
+    """Whether any series has several points on a task, so that there are lines."""
+    return len({(point.task, point.series) for point in points}) < len(points)
+
+
+def _panel(axis: Any, points: Sequence[FrontierPoint], names: Sequence[str], joined: bool) -> None:
     axis.set_xlim(-0.03, 1.03)
     for series in dict.fromkeys(point.series for point in points):
-        joined = [point for point in points if point.series == series]
-        line = mode_style(names, joined[0].shown_name) | {"marker": "", "linewidth": 1}
-        xs, ys = [p.quality.value for p in joined], [p.diversity.value for p in joined]
+        of_series = [point for point in points if point.series == series]
+        line = mode_style(names, of_series[0].shown_name) | {"marker": "", "linewidth": 1}
+        xs, ys = [p.quality.value for p in of_series], [p.diversity.value for p in of_series]
         axis.plot(xs, ys, **line, zorder=3)
     for point in points:
-        _draw_point(axis, point, mode_style(names, point.shown_name))
+        _draw_point(axis, point, mode_style(names, point.shown_name), joined)
     axis.margins(y=0.12)
+    widen(axis, _LEAST_SPAN)
     if steps := _steps(points):
         _draw_steps(axis, steps)
 
 
-def _draw_point(axis: Any, point: FrontierPoint, style: dict[str, Any]) -> None:
+def _draw_point(axis: Any, point: FrontierPoint, style: dict[str, Any], joined: bool) -> None:
     alone = style | {"linestyle": "none"}
     faint = alone | {"markersize": 4, "alpha": 0.25, "markeredgewidth": 0}
-    draw_points(axis, [x for _, x, _ in point.docs], [y for *_, y in point.docs], faint)
+    docs = some_of(point.docs)
+    axis.plot([x for _, x, _ in docs], [y for *_, y in docs], **faint)
     axis.errorbar(
         [point.quality.value],
         [point.diversity.value],
@@ -220,11 +234,13 @@ def _draw_point(axis: Any, point: FrontierPoint, style: dict[str, Any]) -> None:
         yerr=bar_lengths([point.diversity]),
         capsize=3,
         elinewidth=1,
-        markersize=7,
+        markersize=8,
+        markeredgecolor="white",
         zorder=4,
         **alone,
     )
-    axis.plot([], [], markersize=7, label=legend_name(point.shown_name), **style)
+    shown = style if joined else alone
+    axis.plot([], [], markersize=7, label=legend_name(point.shown_name), **shown)
 
 
 def _steps(points: Sequence[FrontierPoint]) -> list[tuple[float, float]]:
