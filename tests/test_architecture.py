@@ -87,7 +87,7 @@ LAYERS = (
         "rows",
     ),
     ("agreement", "complementarity", "goldset", "markers", "rubrics", "twosample"),
-    ("judges", "probes", "textual"),
+    ("judges", "overlap_plots", "probes", "textual"),
     ("audit_answers", "contrasts", "prompts", "sampleset"),
     ("audit_attacks", "creativity", "workers"),
     ("audit_measures", "measures"),
