@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from psplit_eval.behaviour import Behaviour
+from psplit_eval.captions import listed, number_text
 from psplit_eval.divergence import Stretch
 from psplit_eval.figures import (
     LETTERS_AN_INCH,
@@ -34,12 +35,24 @@ from psplit_eval.verdicts import Excess
 __all__ = ["draw_behaviour"]
 
 _CAPTIONS = {
-    "kl_by_position": "KL of one mode from another over the position in the response, at the "
-    "contexts of the first one's samples",
-    "entropy_by_position": "Entropy of each mode over the position in its own responses",
-    "modes_matrix": "KL of each mode (rows, whose samples give the contexts) from each other",
-    "beyond_placebos": "How far each mode exceeds neutral prompts of equal length; dashed: the "
-    "margin that a split needs",
+    "kl_by_position": "How far two modes' next-token distributions are apart as a response goes "
+    "on: KL(mode‖other) at the contexts of the mode's own samples, over stretches of positions "
+    "that double in length, the first token being 0. A line that falls says that the prompt acts "
+    "on how a response begins. Later stretches are of those docs alone whose responses are that "
+    "long.",
+    "entropy_by_position": "Entropy of each mode's next-token distribution (temperature 1, all of "
+    "the vocabulary) as its own responses go on, over stretches of positions that double in "
+    "length, the first token being 0. Later stretches are of those docs alone whose responses are "
+    "that long. Modes read their own texts here, so part of a difference comes from what those "
+    "say.",
+    "modes_matrix": "KL(row‖column) in bits a token: how far the column's next-token distribution "
+    "is from the row's at the contexts of the row's samples; dark is far. In brackets 95 % "
+    "intervals over docs. KL is not symmetric, and never 0 between two prompts: what matters is "
+    "whether it exceeds that of neutral prompts.",
+    "beyond_placebos": "Any prompt moves a model. So each mode is held against neutral prompts of "
+    "equal length at the same contexts: points are by how much its distance (KL) and its entropy "
+    "exceed theirs, with 95 % intervals over docs. A mode is split where every point is shown to "
+    "lie beyond the dashed margin, in both measures.",
 }
 _UNIT = "bits a token"
 _NUMBERS = ("value", "ci_low", "ci_high", "n_docs")
@@ -65,7 +78,7 @@ _SMALL = 0.02
 _OF_EXCESS = ("margin", "direction", "p", "p_against")
 _MEASURES = {"kl": "KL from {}, less the placebo's", "entropy": "entropy, less the placebo's"}
 
-_Drawn = tuple[str, Figure, tuple[str, ...], Sequence[tuple[Any, ...]]]
+_Drawn = tuple[str, str, Figure, tuple[str, ...], Sequence[tuple[Any, ...]]]
 _Styles = Mapping[tuple[str, ...], dict[str, Any]]
 
 
@@ -89,27 +102,73 @@ def draw_behaviour(behaviour: Behaviour, folder: Path) -> list[Plot]:
     the CSV; without defined ones there is no plot.
     """
     return [
-        write_figure(folder, name, figure, (_CAPTIONS[name], _CAPTIONS[name]), header, rows)
-        for name, figure, header, rows in _drawn(behaviour, _modes(behaviour))
+        write_figure(folder, name, figure, (_CAPTIONS[name], alt), header, rows)
+        for name, alt, figure, header, rows in _drawn(behaviour, _modes(behaviour))
     ]
 
 
 def _drawn(behaviour: Behaviour, modes: Sequence[str]) -> Iterator[_Drawn]:
     positions = ("first_token", "last_token", *_NUMBERS)
     if kl := _kl_curves(behaviour):
-        header = ("task", "mode", "policy", *positions)
-        yield "kl_by_position", _kl_figure(kl, modes, behaviour.reference), header, _curve_rows(kl)
+        columns: tuple[str, ...] = ("task", "mode", "policy", *positions)
+        figure = _kl_figure(kl, modes, behaviour.reference)
+        yield "kl_by_position", _curves_alt("KL", kl), figure, columns, _curve_rows(kl)
     if entropy := _entropy_curves(behaviour):
         styles: _Styles = {(mode,): mode_style(modes, mode) for mode in modes}
         figure = _curves_figure(entropy, styles, f"Entropy ({_OF_POSITION})")
-        yield "entropy_by_position", figure, ("task", "mode", *positions), _curve_rows(entropy)
+        columns, alt = ("task", "mode", *positions), _curves_alt("entropy", entropy)
+        yield "entropy_by_position", alt, figure, columns, _curve_rows(entropy)
     if matrix := _defined_matrix(behaviour):
         cells = [(*pair, *_numbers(kl)) for pair, kl in behaviour.matrix.items()]
-        yield "modes_matrix", _matrix(matrix, modes), ("mode", "policy", *_NUMBERS), cells
+        columns, figure = ("mode", "policy", *_NUMBERS), _matrix(matrix, modes)
+        yield "modes_matrix", _matrix_alt(matrix), figure, columns, cells
     if beyond := _beyond_rows(behaviour):
         columns = ("mode", "placebo", "measure", *_NUMBERS, *_OF_EXCESS)
         figure = _beyond(beyond, modes, behaviour.reference)
-        yield "beyond_placebos", figure, columns, _excesses(behaviour)
+        yield "beyond_placebos", _beyond_alt(beyond), figure, columns, _excesses(behaviour)
+
+
+def _curves_alt(measure: str, curves: Sequence[_Curve]) -> str:
+    """The first and the last defined number of every curve."""
+    parts = []
+    for curve in curves:
+        both = zip(curve.stretches, curve.values, strict=True)
+        known = [(span, e) for span, e in both if math.isfinite(e.value)]
+        ends = dict.fromkeys([known[0], known[-1]])
+        said = ", ".join(f"{number_text(e)} at tokens {_span(span)}" for span, e in ends)
+        parts.append(f"{curve.task}, {_pair_text(curve.pair)}: {said}")
+    return listed(f"Line plot of {measure} in bits a token over the position of the token.", parts)
+
+
+def _span(span: tuple[int, int]) -> str:
+    first, last = span
+    return f"{first}" if first == last else f"{first}–{last}"
+
+
+def _pair_text(pair: Sequence[str]) -> str:
+    return pair[0] if len(pair) == 1 else f"KL({pair[0]}‖{pair[1]})"
+
+
+def _matrix_alt(found: Mapping[tuple[str, str], Difference]) -> str:
+    parts = (f"{_pair_text(pair)} {_difference_text(kl)}" for pair, kl in found.items())
+    return listed("Table of KL between modes in bits a token.", parts)
+
+
+def _difference_text(found: Difference, places: int = 3) -> str:
+    value = Estimate(found.difference, found.ci_low, found.ci_high, found.n)
+    return number_text(value, places=places)
+
+
+def _beyond_alt(rows: Sequence[_Row]) -> str:
+    parts = []
+    for row in rows:
+        said = (
+            f"{'KL' if measure == 'kl' else measure} {_difference_text(e.difference)} "
+            f"(margin {e.margin:g})"
+            for measure, e in row.excesses.items()
+        )
+        parts.append(f"{row.mode} less {row.placebo}: {', '.join(said)}")
+    return listed("Dot plot of modes less placebos, bits a token.", parts)
 
 
 def _modes(behaviour: Behaviour) -> list[str]:
@@ -225,7 +284,7 @@ def _place(span: tuple[int, int]) -> int:
 def _position_ticks(axis: Any, curves: Sequence[_Curve]) -> None:
     spans = sorted({span for curve in curves for span in curve.stretches})
     shown = spans[:: math.ceil(len(spans) / _POSITIONS)]
-    names = [f"{first}" if first == last else f"{first}–{last}" for first, last in shown]
+    names = [_span(span) for span in shown]
     axis.set_xticks([_place(span) for span in shown], names, rotation=45, ha="right", fontsize=8)
     axis.set_xlim(-0.4, _place(spans[-1]) + 0.4)
 

@@ -15,17 +15,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.image import imsave
 
 from psplit_eval.files import write_bytes, write_text
 from psplit_eval.stats import Estimate
 
 __all__ = [
     "LETTERS_AN_INCH",
+    "SHOWN_DOCS",
     "STYLES",
     "Plot",
     "add_legend",
@@ -35,10 +38,13 @@ __all__ = [
     "finish_panel",
     "fold",
     "legend_name",
+    "legend_room",
     "mode_style",
     "panel_grid",
     "plain",
     "set_heading",
+    "some_of",
+    "widen",
     "write_figure",
 ]
 
@@ -47,13 +53,20 @@ LETTERS_AN_INCH = 10
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+SHOWN_DOCS = 100
+"""Of one mode in one panel so many docs are drawn as points of their own."""
 STYLES = len(_COLOURS)
 """So many modes have a colour of their own."""
 _COLUMNS = 4
 """Panels in a row."""
-_TITLE_WIDTH = 30
+_TITLE_WIDTH = 26
 """Letters in a line of a panel's title."""
 _LEGEND_WIDTH = 34
+_LEGEND_LINE = 0.19
+"""Inches; a long legend makes its figure higher."""
+_VECTOR_POINTS = 1500
+"""More dots of a figure are an image in its SVG, too, which would have a line of text for each."""
+_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -119,17 +132,22 @@ def mode_style(modes: Sequence[str], mode: str) -> dict[str, Any]:
 
 def blank_figure(width: float, height: float) -> Figure:
     """A figure of so many inches, for a file."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure((width, height), dpi=_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def panel_grid(
-    count: int, label: str, sharey: bool, beside: float = 1.6
+    count: int,
+    label: str,
+    sharey: bool,
+    beside: float = 1.6,
+    size: tuple[float, float] = (2.7, 3.2),
 ) -> tuple[Figure, list[Any]]:
-    """`count` panels in rows; `label` is that of the y axes, `beside` the inches for a legend."""
+    """`count` panels of a size in rows; `label` is that of the y axes, `beside` the width of a
+    legend. All in inches."""
     columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
-    figure = blank_figure(beside + 2.7 * columns, 0.5 + 3.2 * rows)
+    figure = blank_figure(beside + size[0] * columns, 0.5 + size[1] * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
     for axis in axes[count:]:
         axis.remove()
@@ -151,16 +169,25 @@ def set_heading(figure: Figure, text: str) -> None:
     figure.suptitle(fold(text, round(LETTERS_AN_INCH * figure.get_figwidth())), fontsize=11)
 
 
+def legend_room(names: Iterable[str]) -> float:
+    """Inches that a legend of these names takes beside the panels."""
+    lines = [line for name in names for line in fold(name, _LEGEND_WIDTH).split("\n")]
+    return 1.1 + max(map(len, lines), default=0) / LETTERS_AN_INCH
+
+
 def add_legend(figure: Figure, axes: Sequence[Any]) -> None:
     """Name the curves beside the panels, each once; dots are named on their own axis."""
     found: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
+    names = [fold(name, _LEGEND_WIDTH) for name in found]
     if found:
+        lines = sum(1 + name.count("\n") for name in names)
+        figure.set_figheight(max(figure.get_figheight(), 0.6 + _LEGEND_LINE * lines))
         figure.legend(
             list(found.values()),
-            [fold(name, _LEGEND_WIDTH) for name in found],
+            names,
             loc="outside right center",
             frameon=False,
             fontsize=9,
@@ -200,6 +227,22 @@ def draw_curve(
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
+def some_of(docs: Sequence[Any], most: int = SHOWN_DOCS) -> list[Any]:
+    """At most so many of them, at even distances: thousands of points hide each other and the
+    mean."""
+    return list(docs[:: math.ceil(len(docs) / most)]) if docs else []
+
+
+def widen(axis: Any, least: float) -> None:
+    """Let the y axis span at least so much, so that it does not blow up what is hardly different;
+    where nothing is negative it does not go far below 0."""
+    low, high = axis.get_ylim()
+    missing = max(0.0, least - (high - low)) / 2
+    lowest = axis.dataLim.y0
+    bottom = low - missing if lowest < 0 else max(low - missing, -0.04 * least)
+    axis.set_ylim(bottom, max(high + missing, bottom + least))
+
+
 def write_figure(
     folder: Path,
     name: str,
@@ -220,15 +263,30 @@ def write_figure(
     for row in rows:
         writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in row)
     write_text(plot.csv, table.getvalue())
-    write_bytes(plot.png, _picture(figure, "png", {"Software": None}))
-    write_bytes(plot.svg, _picture(figure, "svg", {"Date": None, "Creator": None}))
+    write_bytes(plot.png, _png(figure))
+    write_bytes(plot.svg, _svg(figure))
     return plot
 
 
-def _picture(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
+def _png(figure: Figure) -> bytes:
+    """Lays the figure out, once for both pictures: that takes longer than drawing."""
+    canvas: Any = FigureCanvasAgg(figure)
+    made, metadata = io.BytesIO(), {"Software": cast(str, None)}  # as savefig has it: no such entry
+    canvas.draw()
+    figure.set_layout_engine("none")
+    imsave(made, canvas.buffer_rgba(), format="png", dpi=_DPI, metadata=metadata)
+    return made.getvalue()
+
+
+def _svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
+    dots = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "None"]
+    if sum(len(line.get_xdata(orig=True)) for line in dots) > _VECTOR_POINTS:
+        for line in dots:
+            line.set_rasterized(len(line.get_xdata(orig=True)) > 1)
+    canvas: Any = FigureCanvasSVG(figure)
     made = io.BytesIO()
-    with rc_context({"svg.hashsalt": "psplit"}):  # else ids are random
-        figure.savefig(made, format=form, dpi=160, metadata=metadata)
+    with rc_context({"svg.hashsalt": "psplit", "svg.fonttype": "path"}):  # else ids are random
+        canvas.print_svg(made, metadata={"Date": None, "Creator": None})
     return made.getvalue()

@@ -21,6 +21,7 @@ from psplit_eval.figures import Plot
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.judge_tables import calibrated_table, judge_tables
 from psplit_eval.leaderboard import leaderboard_csv
+from psplit_eval.overlap_plots import draw_overlap
 from psplit_eval.plots import draw
 from psplit_eval.results import Results, read_results
 from psplit_eval.run_tables import further_tables, primary_tables
@@ -82,7 +83,8 @@ def _draw(folder: Path, results: Results, allow_missing: bool) -> list[Plot]:
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
         plots = [
-            *draw(results.arms, folder, allow_missing),
+            *draw(results.arms, folder, allow_missing, results.manifest),
+            *draw_overlap(results.behaviour.findings, results.modes, folder),
             *draw_behaviour(results.behaviour, folder),
         ]
         drawn = {path for plot in plots for path in (plot.png, plot.svg, plot.csv)}

@@ -37,6 +37,11 @@ class Results:
     behaviour: Behaviour
     verdict: str
 
+    @property
+    def modes(self) -> list[str]:
+        """Names, in the order of the run."""
+        return [mode["name"] for mode in self.manifest["modes"]]
+
     def to_dict(self) -> dict[str, Any]:
         """For machines; fractions and bits, undefined numbers are null."""
         return {
