@@ -15,11 +15,14 @@ from psplit_eval.excerpts import SELECTION, Excerpt, Said
 from psplit_eval.figures import Plot
 from psplit_eval.pages import render, shown
 from psplit_eval.tables import Table
-from psplit_eval.text import visible
+from psplit_eval.text import cut, visible
 from psplit_eval.verdicts import Answer
 from psplit_eval.worddiff import marked_differences
 
 __all__ = ["Document", "Section", "to_html", "to_markdown"]
+
+_ROWS, _CHARACTERS = 30, 400
+"""Of a table, and of a sample's text, in Markdown: a pull request takes 65 536 characters."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,10 @@ def _beside(said: Sequence[Said]) -> list[tuple[Said, Markup]]:
 
 
 def to_markdown(document: Document, plots: str = "plots") -> str:
-    """For terminals, pull requests and job summaries; `plots`: the folder of its pictures."""
+    """For terminals, pull requests and job summaries; `plots`: the folder of its pictures.
+
+    Long tables and texts are cut, which they say; the page has all.
+    """
     return "\n\n".join(_paragraphs(document, plots)) + "\n"
 
 
@@ -119,8 +125,10 @@ def _tables(tables: Sequence[Table]) -> Iterator[str]:
     for table in tables:
         yield f"### {_cell(table.title)}"
         yield _cell(table.note)
-        lines = [table.header, tuple("---" for _ in table.header), *table.rows]
+        lines = [table.header, tuple("---" for _ in table.header), *table.rows[:_ROWS]]
         yield "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+        if len(table.rows) > _ROWS:
+            yield f"{len(table.rows) - _ROWS:,} more rows are in report.html."
 
 
 def _excerpt(excerpt: Excerpt) -> Iterator[str]:
@@ -129,7 +137,7 @@ def _excerpt(excerpt: Excerpt) -> Iterator[str]:
     for said in excerpt.said:
         about = f" ({said.about})" if said.about else ""
         yield f"{_cell(said.mode)}{about}:"
-        yield _fenced(visible(said.text))
+        yield _fenced(visible(cut(said.text, _CHARACTERS)))
 
 
 def _cell(text: str) -> str:

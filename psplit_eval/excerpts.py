@@ -8,6 +8,7 @@ from itertools import islice
 
 from psplit_eval.arms import Arm
 from psplit_eval.store import Doc, Sample, Store
+from psplit_eval.text import cut
 
 __all__ = ["SELECTION", "Excerpt", "Said", "select"]
 
@@ -63,13 +64,13 @@ def _excerpt(store: Store, doc: Doc, modes: Sequence[str]) -> Excerpt:
         for mode, sample in first
         if sample is not None and sample.text is not None and sample.finish_reason != "scored"
     )
-    return Excerpt(doc.task, doc.doc_id, _cut(doc.target), said)
+    return Excerpt(doc.task, doc.doc_id, cut(doc.target, _CHARACTERS), said)
 
 
 def _said(store: Store, sample: Sample, mode: str) -> Said:
     prompt = store.prompt(sample.prompt_hash, mode)
-    asked = _cut(prompt.text if prompt else "")
-    return Said(mode, asked, _cut(sample.text or ""), ", ".join(_about(store, sample)))
+    asked = cut(prompt.text if prompt else "", _CHARACTERS)
+    return Said(mode, asked, cut(sample.text or "", _CHARACTERS), ", ".join(_about(store, sample)))
 
 
 def _about(store: Store, sample: Sample) -> Iterator[str]:
@@ -80,9 +81,3 @@ def _about(store: Store, sample: Sample) -> Iterator[str]:
         yield f"{sample.completion_tokens:,} tokens"
     if sample.truncated:
         yield "cut at the token limit"
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _CHARACTERS:
-        return text
-    return f"{text[:_CHARACTERS]} … ({len(text):,} characters in all)"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-__all__ = ["columns", "one_line", "shortened", "visible", "wellformed"]
+__all__ = ["columns", "cut", "one_line", "shortened", "visible", "wellformed"]
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
@@ -43,6 +43,13 @@ def shortened(value: object, width: int) -> str:
     """One line of at most `width` characters; None is empty."""
     text = one_line("" if value is None else value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def cut(text: str, length: int) -> str:
+    """At most so many characters of the text, and how many there are if that is not all."""
+    if len(text) <= length:
+        return text
+    return f"{text[:length]} … ({len(text):,} characters in all)"
 
 
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

@@ -128,3 +128,19 @@ def test_a_fence_is_longer_than_any_in_a_text():
     said = (Said("normal", "", "```\n# not a heading\n````", ""),)
     text = to_markdown(Document("t", "v", excerpts=[Excerpt("t", 0, "", said)]))
     assert "\n`````text\n```\n# not a heading\n````\n`````" in text
+
+
+def test_markdown_fits_into_a_pull_request_and_says_what_is_cut():
+    rows = tuple((str(i),) for i in range(5_000))
+    said = (Said("normal", "", "word " * 300, ""),)
+    long = Document(
+        *("t", "v"),
+        details=[Table("Long", "n", ("a",), rows)],
+        excerpts=[Excerpt("t", 0, "", said)] * 24,
+    )
+    markdown, page = to_markdown(long), to_html(long)
+    assert len(markdown) < 65_536
+    assert "4,970 more rows are in report.html." in markdown
+    assert "(1,500 characters in all)" in markdown
+    assert "<td>4999</td>" in page
+    assert "word " * 299 in page
