@@ -102,7 +102,7 @@ LAYERS = (
     ("beliefs", "hearing", "judging", "leaderboard", "plots", "tables", "verdicts"),
     ("audit", "conclusions", "judge_tables", "labelling"),
     ("behaviour", "importing"),
-    ("behaviour_plots", "behaviour_tables"),
+    ("behaviour_plots", "behaviour_tables", "judge_plots"),
     ("report",),
     ("paired_runs",),
     ("stored",),
