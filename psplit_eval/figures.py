@@ -57,8 +57,6 @@ SHOWN_DOCS = 100
 """Of one mode in one panel so many docs are drawn as points of their own."""
 STYLES = len(_COLOURS)
 """So many modes have a colour of their own."""
-_COLUMNS = 4
-"""Panels in a row."""
 _TITLE_WIDTH = 26
 """Letters in a line of a panel's title."""
 _LEGEND_WIDTH = 34
@@ -143,15 +141,16 @@ def panel_grid(
     sharey: bool,
     beside: float = 1.6,
     size: tuple[float, float] = (2.7, 3.2),
+    across: int = 4,
 ) -> tuple[Figure, list[Any]]:
-    """`count` panels of a size in rows; `label` is that of the y axes, `beside` the width of a
-    legend. All in inches."""
-    columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
+    """`count` panels of a size, at most `across` in a row; `label` is that of the y axes, `beside`
+    the width of a legend. All in inches."""
+    columns, rows = min(count, across), math.ceil(count / across)
     figure = blank_figure(beside + size[0] * columns, 0.5 + size[1] * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
     for axis in axes[count:]:
         axis.remove()
-    for axis in axes[:count:_COLUMNS]:
+    for axis in axes[:count:across]:
         axis.set_ylabel(label)
     return figure, axes[:count]
 

@@ -19,6 +19,7 @@ from psplit_eval.documents import Document, Section, to_html, to_markdown
 from psplit_eval.excerpts import select
 from psplit_eval.figures import Plot
 from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.judge_plots import draw_judges
 from psplit_eval.judge_tables import calibrated_table, judge_tables
 from psplit_eval.leaderboard import leaderboard_csv
 from psplit_eval.overlap_plots import draw_overlap
@@ -85,6 +86,7 @@ def _draw(folder: Path, results: Results, allow_missing: bool) -> list[Plot]:
         plots = [
             *draw(results.arms, folder, allow_missing, results.manifest),
             *draw_overlap(results.behaviour.findings, results.modes, folder),
+            *draw_judges(results.judged, folder),
             *draw_behaviour(results.behaviour, folder),
         ]
         drawn = {path for plot in plots for path in (plot.png, plot.svg, plot.csv)}

@@ -103,7 +103,7 @@ LAYERS = (
     ("beliefs", "hearing", "judging", "leaderboard", "plots", "tables", "verdicts"),
     ("audit", "conclusions", "judge_tables", "labelling"),
     ("behaviour", "importing"),
-    ("behaviour_plots", "behaviour_tables"),
+    ("behaviour_plots", "behaviour_tables", "judge_plots"),
     ("excerpts", "results", "run_tables", "settings"),
     ("documents",),
     ("sections",),
