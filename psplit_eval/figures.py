@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.image import imsave
 
 from psplit_eval.files import write_bytes, write_text
 from psplit_eval.stats import Estimate
@@ -32,6 +34,7 @@ __all__ = [
     "bar_lengths",
     "blank_figure",
     "draw_curve",
+    "draw_points",
     "finish_panel",
     "fold",
     "legend_name",
@@ -54,6 +57,11 @@ _COLUMNS = 4
 _TITLE_WIDTH = 30
 """Letters in a line of a panel's title."""
 _LEGEND_WIDTH = 34
+_LEGEND_LINE = 0.19
+"""Inches; a long legend makes its figure higher."""
+_VECTOR_POINTS = 1500
+"""Of one mode in one panel."""
+_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -119,17 +127,22 @@ def mode_style(modes: Sequence[str], mode: str) -> dict[str, Any]:
 
 def blank_figure(width: float, height: float) -> Figure:
     """A figure of so many inches, for a file."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure((width, height), dpi=_DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def panel_grid(
-    count: int, label: str, sharey: bool, beside: float = 1.6
+    count: int,
+    label: str,
+    sharey: bool,
+    beside: float = 1.6,
+    size: tuple[float, float] = (2.7, 3.2),
 ) -> tuple[Figure, list[Any]]:
-    """`count` panels in rows; `label` is that of the y axes, `beside` the inches for a legend."""
+    """`count` panels of a size in rows; `label` is that of the y axes, `beside` the width of a
+    legend. All in inches."""
     columns, rows = min(count, _COLUMNS), math.ceil(count / _COLUMNS)
-    figure = blank_figure(beside + 2.7 * columns, 0.5 + 3.2 * rows)
+    figure = blank_figure(beside + size[0] * columns, 0.5 + size[1] * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
     for axis in axes[count:]:
         axis.remove()
@@ -157,10 +170,13 @@ def add_legend(figure: Figure, axes: Sequence[Any]) -> None:
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
+    names = [fold(name, _LEGEND_WIDTH) for name in found]
     if found:
+        lines = sum(1 + name.count("\n") for name in names)
+        figure.set_figheight(max(figure.get_figheight(), 0.6 + _LEGEND_LINE * lines))
         figure.legend(
             list(found.values()),
-            [fold(name, _LEGEND_WIDTH) for name in found],
+            names,
             loc="outside right center",
             frameon=False,
             fontsize=9,
@@ -200,6 +216,12 @@ def draw_curve(
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
+def draw_points(axis: Any, x: Sequence[float], y: Sequence[float], style: dict[str, Any]) -> None:
+    """Many points of one style; beyond some number as an image, also in an SVG, which would have a
+    line of text for each."""
+    axis.plot(x, y, rasterized=len(x) > _VECTOR_POINTS, **style)
+
+
 def write_figure(
     folder: Path,
     name: str,
@@ -220,15 +242,26 @@ def write_figure(
     for row in rows:
         writer.writerow("" if isinstance(x, float) and math.isnan(x) else x for x in row)
     write_text(plot.csv, table.getvalue())
-    write_bytes(plot.png, _picture(figure, "png", {"Software": None}))
-    write_bytes(plot.svg, _picture(figure, "svg", {"Date": None, "Creator": None}))
+    write_bytes(plot.png, _png(figure))
+    write_bytes(plot.svg, _svg(figure))
     return plot
 
 
-def _picture(figure: Figure, form: str, metadata: dict[str, Any]) -> bytes:
+def _png(figure: Figure) -> bytes:
+    """Lays the figure out, once for both pictures: that takes longer than drawing."""
+    canvas: Any = FigureCanvasAgg(figure)
+    made, metadata = io.BytesIO(), {"Software": cast(str, None)}  # as savefig has it: no such entry
+    canvas.draw()
+    figure.set_layout_engine("none")
+    imsave(made, canvas.buffer_rgba(), format="png", dpi=_DPI, metadata=metadata)
+    return made.getvalue()
+
+
+def _svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
+    canvas: Any = FigureCanvasSVG(figure)
     made = io.BytesIO()
-    with rc_context({"svg.hashsalt": "psplit"}):  # else ids are random
-        figure.savefig(made, format=form, dpi=160, metadata=metadata)
+    with rc_context({"svg.hashsalt": "psplit", "svg.fonttype": "path"}):  # else ids are random
+        canvas.print_svg(made, metadata={"Date": None, "Creator": None})
     return made.getvalue()

@@ -53,6 +53,7 @@ LAYERS = (
     (
         "adapters",
         "calibration",
+        "captions",
         "cards",
         "catalog",
         "content",
@@ -75,6 +76,7 @@ LAYERS = (
         "divergence",
         "export",
         "fencing",
+        "frontier",
         "inventory",
         "kvcache",
         "lists",
