@@ -15,7 +15,19 @@ from psplit_eval.arms import Arm
 from psplit_eval.manifest import Manifest
 from psplit_eval.store import Store
 
-__all__ = ["Conditions", "Difference", "conditions_of", "differences", "numbered", "same_docs"]
+__all__ = [
+    "MODE_PROMPT",
+    "TEMPLATE",
+    "Conditions",
+    "Difference",
+    "conditions_of",
+    "differences",
+    "numbered",
+    "same_docs",
+]
+
+TEMPLATE, MODE_PROMPT = "the chat template", "the mode's system prompt"
+"""What explains other prompt texts."""
 
 Docs = Mapping[int, tuple[str, str]]
 """Number of a doc → its hash, and what names its prompts."""
@@ -61,9 +73,6 @@ class Difference:
     a: object
     b: object
     because: tuple[str, ...] = ()
-
-
-TEMPLATE, MODE_PROMPT = "the chat template", "the mode's system prompt"
 
 
 def conditions_of(folder: Path, manifest: Manifest, store: Store, arm: Arm) -> Conditions:

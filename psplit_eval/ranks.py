@@ -24,11 +24,11 @@ class Contrast(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """Ranks `low` to `high` of `count` rows; 1 is the best."""
+    """Ranks `low` to `high` of `rows` rows; 1 is the best."""
 
     low: int
     high: int
-    count: int
+    rows: int
 
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
