@@ -337,7 +337,7 @@ class _Table:
         lacking = [_TITLES[t] for t, cell in zip(AVERAGED, own, strict=True) if cell is None]
         cells = [cell for cell in own if cell is not None]
         if lacking:
-            note = f"no average: {', '.join(lacking)} is not there"
+            note = f"no average without {', '.join(lacking)}"
             return Cell(_average_value(column, _UNDEFINED, cells), notes=(note,))
         estimate = mean_of_columns([cell.value.estimate for cell in cells])
         marked = [_TITLES[t] for t, cell in zip(AVERAGED, cells, strict=True) if cell.notes]

@@ -58,13 +58,16 @@ _THEIRS_NOTE = (
 
 @dataclass(frozen=True)
 class _Text:
-    """What stands in a cell, and the numbers of its footnotes."""
+    """What stands in a cell: a value, its limits, its ranks, and the numbers of its footnotes."""
 
     text: str
+    limits: str = ""
+    ranks: str = ""
     marks: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return " ".join([self.text, *(f"†{mark}" for mark in self.marks)]).strip()
+        parts = (self.text, self.limits, self.ranks, *(f"†{mark}" for mark in self.marks))
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ class _Sheet:
     header: tuple[str, ...]
     rows: tuple[tuple[_Text, ...], ...]
     theirs: tuple[tuple[_Text, ...], ...] = ()
+
+    @property
+    def their_table(self) -> list[tuple[_Text, ...]]:
+        """Header and published rows without columns that are empty."""
+        full = [i for i in range(len(self.header)) if any(row[i].text for row in self.theirs)]
+        lines = [tuple(map(_Text, self.header)), *self.theirs]
+        return [tuple(line[i] for i in full) for line in lines]
 
 
 class _Footnotes:
@@ -143,22 +153,26 @@ def _published_lines(row: PublishedRow) -> Iterator[list[str]]:
 def board_text(board: Board) -> str:
     """The tables for a terminal."""
     notes = _Footnotes()
-    parts = []
-    for sheet in _sheets(board, notes):
-        lines = [sheet.header, *(tuple(map(str, row)) for row in sheet.rows)]
-        parts.append("\n".join([sheet.title, fill(sheet.note, 100), "", *columns(lines)]))
-        if sheet.theirs:
-            theirs = [sheet.header, *(tuple(map(str, row)) for row in sheet.theirs)]
-            text = fill(f"{sheet.title}. {_THEIRS}. {_THEIRS_NOTE}", 100)
-            parts.append("\n".join([text, "", *columns(theirs)]))
+    parts = [text for sheet in _sheets(board, notes) for text in _terminal_tables(sheet)]
     if notes.texts:
         parts.append("\n".join(f"†{n} {one_line(t)}" for n, t in enumerate(notes.texts, 1)))
     return "\n\n".join(parts)
 
 
+def _terminal_tables(sheet: _Sheet) -> Iterator[str]:
+    start = f"{sheet.title}\n{fill(sheet.note, 100)}"
+    if sheet.rows:
+        lines = [sheet.header, *(tuple(map(str, row)) for row in sheet.rows)]
+        yield "\n".join([start, "", *columns(lines)])
+        start = sheet.title
+    if sheet.theirs:
+        lines = [tuple(map(str, row)) for row in sheet.their_table]
+        yield "\n".join([start, fill(f"{_THEIRS}. {_THEIRS_NOTE}", 100), "", *columns(lines)])
+
+
 def _sheets(board: Board, notes: _Footnotes) -> list[_Sheet]:
     names = {
-        row.entrant.name: _Text(one_line(row.entrant.name), notes.marks(row.notes))
+        row.entrant.name: _Text(one_line(row.entrant.name), marks=notes.marks(row.notes))
         for row in board.rows
     }
     found = [_sheet(board, section, notes, names) for section in _TITLES]
@@ -195,19 +209,21 @@ def _heading(column: Column, section: str) -> str:
 def _cell(cell: Cell | None, notes: _Footnotes) -> _Text:
     if cell is None:
         return _Text("")
-    ranks = f" #{cell.ranks}" if cell.ranks else ""
-    return _Text(f"{_value(cell.value)}{ranks}", notes.marks(cell.notes))
+    ranks = f"#{cell.ranks}" if cell.ranks else ""
+    return _Text(*_value(cell.value), ranks, notes.marks(cell.notes))
 
 
-def _value(value: Value) -> str:
+def _value(value: Value) -> tuple[str, str]:
+    """The value and its limits."""
     scale, digits = _scale(value.unit)
-    estimate = value.estimate
-    if math.isnan(estimate.value):
-        return "–"
-    text = f"{estimate.value * scale:.{digits}f}"
-    if math.isnan(estimate.ci_low + estimate.ci_high):
-        return text
-    return f"{text} [{estimate.ci_low * scale:.{digits}f}, {estimate.ci_high * scale:.{digits}f}]"
+    centre, low, high = (
+        f"{number * scale:.{digits}f}"
+        for number in (value.estimate.value, value.estimate.ci_low, value.estimate.ci_high)
+    )
+    if math.isnan(value.estimate.value):
+        return "–", ""
+    undefined = math.isnan(value.estimate.ci_low + value.estimate.ci_high)
+    return centre, "" if undefined else f"[{low}, {high}]"
 
 
 def _scale(unit: str) -> tuple[float, int]:
@@ -292,17 +308,8 @@ def _markdown(board: Board, plots: Sequence[Plot]) -> str:
     parts = [f"# {_title(board)}"]
     leaders = [f"- {_escaped(where)}: {_escaped(text)}" for where, text in _leaders(board)]
     parts += ["\n".join(leaders)] if leaders else []
-    sheets = _sheets(board, notes)
-    for sheet in sheets:
-        parts += [f"## {sheet.title}", sheet.note]
-        if sheet.rows:
-            parts.append(_markdown_table(sheet.header, sheet.rows))
-        if sheet.theirs:
-            theirs = [
-                tuple(_Text(f"*{cell}*" if str(cell) else "") for cell in row)
-                for row in sheet.theirs
-            ]
-            parts += [f"**{_THEIRS}.** {_THEIRS_NOTE}", _markdown_table(sheet.header, theirs)]
+    for sheet in _sheets(board, notes):
+        parts += [f"## {sheet.title}", sheet.note, *_markdown_tables(sheet)]
     if notes.texts:
         texts = [f"- †{n} {_escaped(text)}" for n, text in enumerate(notes.texts, 1)]
         parts += ["## Notes", "\n".join(texts)]
@@ -310,10 +317,20 @@ def _markdown(board: Board, plots: Sequence[Plot]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[_Text]]) -> str:
-    lines = [list(header), ["---", *["---:" for _ in header[1:]]]]
-    lines += [[str(cell) for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+def _markdown_tables(sheet: _Sheet) -> Iterator[str]:
+    if sheet.rows:
+        yield _markdown_table([tuple(map(_Text, sheet.header)), *sheet.rows])
+    if sheet.theirs:
+        yield f"**{_THEIRS}.** {_THEIRS_NOTE}"
+        header, *rows = sheet.their_table
+        slanted = [tuple(_Text(f"*{cell}*" if cell.text else "") for cell in row) for row in rows]
+        yield _markdown_table([header, *slanted])
+
+
+def _markdown_table(lines: Sequence[Sequence[_Text]]) -> str:
+    header, *rows = [" | ".join(_escaped(str(cell)) for cell in line) for line in lines]
+    rule = " | ".join(["---", *["---:" for _ in lines[0][1:]]])
+    return "\n".join(f"| {line} |" for line in (header, rule, *rows))
 
 
 def _escaped(text: str) -> str:
@@ -333,5 +350,11 @@ def _html(board: Board, plots: Sequence[Plot]) -> str:
         notes=notes.texts,
         theirs=_THEIRS,
         theirs_note=_THEIRS_NOTE,
-        plots=plots,
+        plots=[plot for plot in plots if not _aside(plot)],
+        more_plots=[plot for plot in plots if _aside(plot)],
     )
+
+
+def _aside(plot: Plot) -> bool:
+    """A forest without ranks says what its table says."""
+    return plot.name.startswith("forest_") and "_entropy_bits" in plot.name

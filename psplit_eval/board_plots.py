@@ -269,11 +269,12 @@ def _ranks_panel(axis: Any, rows: Sequence[tuple[str, Cell]]) -> None:
     count = max(cell.ranks.rows for _, cell in rows if cell.ranks)
     for place, (_, cell) in enumerate(rows):
         if cell.ranks is None:
-            axis.text(1, place, "not ranked", va="center", fontsize=8, color="#57575c")
+            style: dict[str, Any] = {"fontsize": 8, "color": "#57575c", "backgroundcolor": "white"}
+            axis.text(1, place, "not ranked", va="center", **style)
             continue
         low, high = cell.ranks.low, cell.ranks.high
-        style = {"color": "#D55E00", "linewidth": 5, "solid_capstyle": "round"}
-        axis.plot([low, high], [place, place], marker="o", markersize=5, **style)
+        bar: dict[str, Any] = {"color": "#D55E00", "linewidth": 5, "solid_capstyle": "round"}
+        axis.plot([low, high], [place, place], marker="o", markersize=5, **bar)
         axis.text(high + 0.18 * max(1, count / 6), place, str(cell.ranks), va="center", fontsize=8)
     axis.set_yticks([])
     axis.set_xlim(0.6, count + 0.4 + 0.5 * max(1, count / 6))

@@ -67,6 +67,12 @@ class _Part:
         """Names the checkpoint: its label, or its files, or what its server calls it."""
         return self.label, "" if self.label else self.fingerprint or f"name {self.checkpoint}"
 
+    def rivals(self, other: _Part) -> list[str]:
+        """Tasks that both have, of the same checkpoint in the same mode."""
+        if (self.key, self.mode) != (other.key, other.mode):
+            return []
+        return [task for task in self.arms if task in other.arms]
+
 
 def read_entrants(runs: Sequence[str]) -> list[Entrant]:
     """The rows of the runs, each given as a folder or NAME=FOLDER, in the order given.
@@ -81,8 +87,9 @@ def read_entrants(runs: Sequence[str]) -> list[Entrant]:
     parts = [part for given in runs for part in _parts(*split_label(given))]
     _check_labels(parts)
     rows: list[list[_Part]] = []
-    for part in parts:
+    for part in sorted(parts, key=lambda part: not _contested(part, parts)):
         _place(part, rows)
+    rows.sort(key=lambda row: min(map(parts.index, row)))
     names = _names(parts)
     return [_entrant(row, names, rows) for row in rows]
 
@@ -134,21 +141,33 @@ def _run(part: _Part) -> Path:
     return next(iter(part.conditions.values())).run
 
 
+def _contested(part: _Part, parts: Sequence[_Part]) -> bool:
+    """Whether another run has one of its tasks in its place: such runs decide which rows there are.
+
+    So it does not matter in which order runs are given.
+    """
+    return any(part.rivals(other) for other in parts if other is not part)
+
+
 def _place(part: _Part, rows: list[list[_Part]]) -> None:
-    """Into the first row of its checkpoint and mode that lacks its tasks, else a new one."""
-    free = None
+    """Into a row of its checkpoint and mode that lacks its tasks, best one with the same sampling
+    settings; else into a row of its own."""
+    free = []
     for row in rows:
-        if (row[0].key, row[0].mode) != (part.key, part.mode):
-            continue
-        shared = [(other, task) for other in row for task in other.arms if task in part.arms]
-        if not shared:
-            free = free or row
-        elif all(_same_settings(part, other, task) for other, task in shared):
-            raise _two_of_one(part, *shared[0])
+        rivals = [(other, task) for other in row for task in part.rivals(other)]
+        if rivals and all(_same_settings(part, other, task) for other, task in rivals):
+            raise _two_of_one(part, *rivals[0])
+        if not rivals and (row[0].key, row[0].mode) == (part.key, part.mode):
+            free.append(row)
+    alike = [row for row in free if _sampling(row) & _sampling([part])]
     if free:
-        free.append(part)
+        (alike or free)[0].append(part)
     else:
         rows.append([part])
+
+
+def _sampling(parts: Sequence[_Part]) -> set[str]:
+    return {digest(found.sampling) for part in parts for found in part.conditions.values()}
 
 
 def _same_settings(part: _Part, other: _Part, task: str) -> bool:
@@ -224,15 +243,16 @@ def _entrant(
 def _telling(
     own: Mapping[str, Conditions], siblings: Sequence[Mapping[str, Conditions]]
 ) -> Iterator[str]:
-    """The settings that differ from those of a row of the same checkpoint and mode."""
-    found: dict[str, dict[str, None]] = {}
+    """The settings that differ from those of a row of the same checkpoint and mode, as they are on
+    all tasks of the row."""
+    settings = {task: _settings(found) for task, found in own.items()}
+    names: dict[str, None] = {}
     for sibling in siblings:
         for task in own.keys() & sibling.keys():
-            ours, theirs = _settings(own[task]), _settings(sibling[task])
-            for name, value in ours.items():
-                if value != theirs.get(name):
-                    found.setdefault(name, {})[_text(value)] = None
-    for name, values in found.items():
+            theirs = _settings(sibling[task])
+            names |= {n: None for n, value in settings[task].items() if value != theirs.get(n)}
+    for name in names:
+        values = dict.fromkeys(_text(of_task.get(name)) for of_task in settings.values())
         yield f"{name} {' / '.join(values)}"
 
 
