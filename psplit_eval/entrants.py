@@ -246,14 +246,17 @@ def _telling(
     """The settings that differ from those of a row of the same checkpoint and mode, as they are on
     all tasks of the row."""
     settings = {task: _settings(found) for task, found in own.items()}
-    names: dict[str, None] = {}
-    for sibling in siblings:
-        for task in own.keys() & sibling.keys():
-            theirs = _settings(sibling[task])
-            names |= {n: None for n, value in settings[task].items() if value != theirs.get(n)}
-    for name in names:
-        values = dict.fromkeys(_text(of_task.get(name)) for of_task in settings.values())
-        yield f"{name} {' / '.join(values)}"
+    telling = {
+        name
+        for sibling in siblings
+        for task in own.keys() & sibling.keys()
+        for name, value in _settings(sibling[task]).items()
+        if settings[task].get(name) != value
+    }
+    for name in dict.fromkeys(name for of_task in settings.values() for name in of_task):
+        if name in telling:
+            values = dict.fromkeys(_text(of_task.get(name)) for of_task in settings.values())
+            yield f"{name} {' / '.join(values)}"
 
 
 def _text(value: object) -> str:
