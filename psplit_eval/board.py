@@ -322,7 +322,7 @@ class _Table:
         if value is None:
             if column.metric in _ENTROPIES:  # the other one, or of an engine that tells none
                 return None
-            value = Value(*column.key, "", _UNDEFINED, 0, column.info.unit, None)
+            value = _value(column, _UNDEFINED, 0)
             notes.append(f"{column.metric} is not measured; psplit-eval score RUN says why")
         elif math.isnan(value.estimate.value):
             notes.append(f"{column.metric} is undefined for every doc")
@@ -368,9 +368,12 @@ _UNDEFINED = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 def _average_value(column: Column, estimate: Estimate, cells: Iterable[Cell]) -> Value:
-    samples = sum(cell.value.n_samples for cell in cells)
-    info = column.info
-    return Value(*column.key, "", estimate, samples, info.unit, info.higher_is_better)
+    return _value(column, estimate, sum(cell.value.n_samples for cell in cells))
+
+
+def _value(column: Column, estimate: Estimate, samples: int) -> Value:
+    info, named = column.info, (column.task, "", column.metric)
+    return Value(*named, estimate, samples, info.unit, info.higher_is_better)
 
 
 def _published(models: Sequence[str], columns: Sequence[Column]) -> Iterator[PublishedRow]:

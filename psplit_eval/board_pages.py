@@ -319,24 +319,24 @@ def _markdown(board: Board, plots: Sequence[Plot]) -> str:
 
 def _markdown_tables(sheet: _Sheet) -> Iterator[str]:
     if sheet.rows:
-        yield _markdown_table([tuple(map(_Text, sheet.header)), *sheet.rows])
+        yield _markdown_table([sheet.header, *sheet.rows])
     if sheet.theirs:
         yield f"**{_THEIRS}.** {_THEIRS_NOTE}"
-        header, *rows = sheet.their_table
-        slanted = [tuple(_Text(f"*{cell}*" if cell.text else "") for cell in row) for row in rows]
-        yield _markdown_table([header, *slanted])
+        yield _markdown_table(sheet.their_table, slant="*")
 
 
-def _markdown_table(lines: Sequence[Sequence[_Text]]) -> str:
-    header, *rows = [" | ".join(_escaped(str(cell)) for cell in line) for line in lines]
-    rule = " | ".join(["---", *["---:" for _ in lines[0][1:]]])
-    return "\n".join(f"| {line} |" for line in (header, rule, *rows))
+def _markdown_table(lines: Sequence[Sequence[object]], slant: str = "") -> str:
+    """`slant` is put around the cells below the header."""
+    header, *rows = [[_escaped(str(cell)) for cell in line] for line in lines]
+    rule = ["---", *("---:" for _ in header[1:])]
+    slanted = [[f"{slant}{cell}{slant}" if cell else "" for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *slanted))
 
 
 def _escaped(text: str) -> str:
     """Names may hold markup, which a page of Markdown would take for its own."""
-    safe = html.escape(one_line(text), quote=False)
-    return safe.replace("|", "\\|").replace("[!", "\\[!").replace("`", "\\`")
+    safe = html.escape(one_line(text), quote=False).replace("](", "]\\(")
+    return "".join(f"\\{letter}" if letter in "|`*" else letter for letter in safe)
 
 
 def _html(board: Board, plots: Sequence[Plot]) -> str:

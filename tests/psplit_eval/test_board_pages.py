@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script>|`x`\n\u202e[!](javascript:x)"
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two temperatures of one checkpoint and another one, on a published task and on one of ours."""
+    """Two temperatures of one checkpoint, and another one, on a published task and one of ours."""
     tasks = ["psplit_math500", "t"]
     warm = {"temperature": 1.0}
     return [
@@ -88,8 +88,8 @@ def test_markdown_is_made_of_whole_tables(runs, tmp_path):
         assert len(widths) == 1
     assert "**Published figures, not measured here" in text
     assert re.search(r"\| \*qwen3-8b, GRPO\* \| \*94\.42\* \| \*74\.27\* \|", text)
-    assert re.search(r"Qwen3-8B, normal, temperature 1 .*†1", text)
-    assert "- †1 not comparable with Qwen3-8B, normal, temperature 0.6" in text
+    assert re.search(r"Qwen3-8B, normal, temperature 1 \|.*†2", text)
+    assert "- †2 not comparable with Qwen3-8B, normal, temperature 0.6" in text
     for name in re.findall(r"\]\((plots/[^)]*)\)", text):
         assert (tmp_path / "board" / name).is_file()
 
@@ -98,7 +98,7 @@ def test_the_terminal_shows_ties_and_says_why_a_row_is_marked(runs, capsys):
     assert main(["leaderboard", *map(str, runs)]) == 0
     text = capsys.readouterr().out
     assert re.search(r"split, normal +[\d.]+ \[[\d.]+, [\d.]+\] #1(–\d)?", text)
-    assert "†1 not comparable with" in text
+    assert "†2 not comparable with" in text
     assert "arXiv 2604.11510, CC BY 4.0" in text
 
 
@@ -145,7 +145,7 @@ def test_names_stay_text(tmp_path):
     assert "\u202e" not in (out / "leaderboard.html").read_text()
     text = (out / "leaderboard.md").read_text()
     assert "<script>" not in text
-    assert "[!]" not in text
+    assert "](javascript" not in text
     for table in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
