@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from psplit_eval import __version__
 from psplit_eval.cli_audit import add_audit_options, audit_json, audit_options, audit_text
+from psplit_eval.cli_board import add_board_options, published_models
 from psplit_eval.cli_calibrate import (
     add_calibrate_options,
     calibrate_draw,
@@ -107,6 +108,7 @@ def _parser() -> _Parser:
         ("report", "compare and report again", _report, add_report_options),
         ("merge", "join the shards of a run into the whole run", _merge, add_merge_options),
         ("compare", "two runs in the same mode, paired by doc", _compare, add_compare_options),
+        ("leaderboard", "rank checkpoints and modes over several runs", _board, add_board_options),
         ("plan", "docs, samples, time and cost that a goal takes", _plan, add_plan_options),
         ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
         ("tasks", "list tasks and suites", _tasks, add_tasks_options),
@@ -309,6 +311,27 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     print(f"{found.summary}\n\n{found.verdict}")
     if options.out:
         print(f"\nreport: {options.out / 'report.html'}")
+    return 0
+
+
+def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.board import make_board
+    from psplit_eval.board_pages import BOARD_FILES, board_text, write_board
+    from psplit_eval.entrants import read_entrants
+    from psplit_eval.published import published
+    from psplit_eval.stored import check_own
+
+    models = published_models(options.published, list({row.model: None for row in published()}))
+    if options.out:
+        check_own(options.out, BOARD_FILES)
+    entrants = read_entrants(options.runs)
+    board = make_board(entrants, models, options.strict, options.allow_missing)
+    if options.out:
+        write_board(board, options.out)
+    _print(options, board.to_dict(), board_text(board))
+    if options.out and not options.json:
+        print(f"\nleaderboard: {options.out / 'leaderboard.html'}")
     return 0
 
 

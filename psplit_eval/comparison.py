@@ -49,6 +49,7 @@ __all__ = [
     "compare_modes",
     "compare_pairs",
     "components",
+    "difference",
 ]
 
 ALPHA = 0.05
@@ -266,6 +267,11 @@ def components(a: Arm, b: Arm, metric: str) -> Components | None:
     docs that have the metric in both."""
     pair = _Pair.of(a, b, metric)
     return pair.components() if len(pair.docs) >= MINIMUM_DOCS else None
+
+
+def difference(a: Arm, b: Arm, metric: str) -> Difference:
+    """b − a on one metric by its default test, docs as a sample; NaN where there is no such doc."""
+    return _Pair.of(a, b, metric).tested(Estimand.SAMPLE)
 
 
 def _compare(a: Arm, b: Arm, design: Design) -> Iterator[Comparison]:

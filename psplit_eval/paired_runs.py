@@ -6,13 +6,19 @@ comparison one of prompts or sampling settings, not of checkpoints, is refused u
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from psplit_eval.arms import Arm, renumbered, samples_a_doc
+from psplit_eval.conditions import (
+    Conditions,
+    Difference,
+    conditions_of,
+    differences,
+    same_docs,
+)
 from psplit_eval.errors import RunMismatchError, UsageError
 from psplit_eval.manifest import Manifest
 from psplit_eval.store import Store
@@ -39,21 +45,24 @@ class StoredRun:
     def arm(self, task: str, mode: str) -> Arm | None:
         return next((a for a in self.arms if a.task == task and a.mode == mode), None)
 
+    def conditions(self, arm: Arm) -> Conditions:
+        """Under which an arm of the run was drawn and scored."""
+        return conditions_of(self.folder, self.manifest, self.store, arm)
+
 
 @dataclass(frozen=True)
 class _Cell:
     """One task in one mode, as both runs have it; `number`: docs of B by the numbers of A."""
 
-    task: str
-    mode: str
     a: Arm
     b: Arm
+    one: Conditions
+    other: Conditions
     number: Mapping[int, int]
-    other_prompts: int
 
     @property
     def where(self) -> str:
-        return f"{self.task}, {self.mode}"
+        return self.one.where
 
     @property
     def shared(self) -> int:
@@ -109,7 +118,6 @@ class PairedRuns:
 
     def facts(self) -> list[Fact]:
         """Everything that differs and is worth knowing, as (what, in A, in B)."""
-        runs = (self.a, self.b)
         rows: list[tuple[str, Any, Any]] = [("folder", self.a.folder, self.b.folder)]
         for what, path in _ORIGIN.items():
             rows.append((what, _at(self.a.manifest, path), _at(self.b.manifest, path)))
@@ -120,7 +128,7 @@ class PairedRuns:
             samples = [samples_a_doc(arm) for arm in (cell.a, cell.b)]
             rows.append((f"{cell.where}: docs in this run only", alone[0], alone[1]))
             rows.append((f"{cell.where}: samples a doc", samples[0], samples[1]))
-            rows += _half_known(cell, *(_sampling(run, cell) for run in runs))
+            rows += _half_known(cell.where, cell.one.sampling, cell.other.sampling)
         rows += [(f"{found.where} ({found.kind})", found.a, found.b) for found in self._refused()]
         differing = [(what, _shown(x), _shown(y)) for what, x, y in rows if x != y]
         return differing + list(self._caution())
@@ -133,45 +141,10 @@ class PairedRuns:
         elif same[0] and known:
             yield "the weights are the same in both", "", ""
 
-    def _refused(self) -> Iterator[_Difference]:
+    def _refused(self) -> Iterator[Difference]:
         """Everything that must not differ, unless it is meant."""
         for cell in self._cells:
-            one, other = (run.manifest["tasks"][cell.task] for run in (self.a, self.b))
-            if not cell.shared:
-                docs = [f"{len(arm.docs)} docs" for arm in (cell.a, cell.b)]
-                yield _Difference("data", cell.where, docs[0], f"{docs[1]}, none of them the same")
-            if one["scorer"] != other["scorer"]:
-                yield _Difference("scorer", cell.where, one["scorer"], other["scorer"])
-            measured = [_measured_by(run) for run in (self.a, self.b)]
-            if one["scorer"]["kind"] == "diversity" and measured[0] != measured[1]:
-                yield _Difference("yardsticks", f"{cell.where}, measured by", *measured)
-            if cell.other_prompts:
-                count = f"another for {cell.other_prompts} of {cell.shared} docs{self._why(cell)}"
-                yield _Difference("prompts", cell.where, "one prompt text", count)
-            settings = [_sampling(run, cell) for run in (self.a, self.b)]
-            for name in sorted(settings[0].keys() & settings[1].keys()):
-                values = [found[name] for found in settings]
-                if values[0] != values[1]:
-                    yield _Difference("sampling", f"{cell.where}, {name}", *values)
-
-    def _why(self, cell: _Cell) -> str:
-        """The likely reason for other prompt texts: the template, or the mode's own prompt."""
-        runs = (self.a, self.b)
-        templates = [run.manifest["model"].get("chat_template") for run in runs]
-        prompts = [_mode(run, cell.mode)["system_prompt"] for run in runs]
-        reasons = {"the chat template": templates, "the mode's system prompt": prompts}
-        differing = [reason for reason, (one, other) in reasons.items() if one != other]
-        return f" ({' and '.join(differing) or 'the task'} differs)"
-
-
-@dataclass(frozen=True)
-class _Difference:
-    """`kind` says what can be done about it, see _FIXES."""
-
-    kind: str
-    where: str
-    a: object
-    b: object
+            yield from differences(cell.one, cell.other)
 
 
 _FIXES = {
@@ -191,58 +164,16 @@ def _check_mode(mode: str, a: StoredRun, b: StoredRun) -> None:
 
 
 def _cell(a: StoredRun, b: StoredRun, one: Arm, other: Arm) -> _Cell:
-    before, after = (run.store.doc_prompts(one.task, one.mode) for run in (a, b))
-    number = _same_docs(before, after)
-    both = [
-        (prompt, before[number[doc]][1])
-        for doc, (_, prompt) in after.items()
-        if number[doc] in before
-    ]
-    differing = sum(prompt != known for prompt, known in both)
-    return _Cell(one.task, one.mode, one, other, number, differing)
-
-
-def _mode(run: StoredRun, name: str) -> Mapping[str, Any]:
-    return next(mode for mode in run.manifest["modes"] if mode["name"] == name)
-
-
-def _sampling(run: StoredRun, cell: _Cell) -> dict[str, Any]:
-    entry = run.manifest["tasks"][cell.task]
-    found: dict[str, Any] = entry.get("sampling_by_mode", {}).get(cell.mode, entry["sampling"])
-    return found
-
-
-def _measured_by(run: StoredRun) -> dict[str, Any]:
-    """The models' names; where one was not to be had, what is left measures another thing."""
-    absent = run.manifest.get("unmeasured_by")
-    return {**run.manifest.get("yardsticks", {}), **({"not to be had": absent} if absent else {})}
+    before, after = a.conditions(one), b.conditions(other)
+    return _Cell(one, other, before, after, same_docs(before.docs, after.docs))
 
 
 def _half_known(
-    cell: _Cell, one: Mapping[str, Any], other: Mapping[str, Any]
+    where: str, one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     """Settings that only one run knows of: lm_eval does not log all."""
     for name in sorted(one.keys() ^ other.keys()):
-        yield f"{cell.where}, {name}", one.get(name, "not known"), other.get(name, "not known")
-
-
-def _same_docs(
-    before: Mapping[int, tuple[str, str]], after: Mapping[int, tuple[str, str]]
-) -> dict[int, int]:
-    """Docs of B → number of the same doc in A, or a number that A does not have."""
-    places = dict(_occurrences(before))
-    free = max(before, default=-1) + 1
-    return {
-        doc: places.get(key, free + index) for index, (key, doc) in enumerate(_occurrences(after))
-    }
-
-
-def _occurrences(docs: Mapping[int, tuple[str, str]]) -> Iterator[tuple[tuple[str, int], int]]:
-    """((hash, how often it came before), doc): equal rows of one task stay apart."""
-    seen: Counter[str] = Counter()
-    for doc, (doc_hash, _) in sorted(docs.items()):
-        yield (doc_hash, seen[doc_hash]), doc
-        seen[doc_hash] += 1
+        yield f"{where}, {name}", one.get(name, "not known"), other.get(name, "not known")
 
 
 _ORIGIN = {

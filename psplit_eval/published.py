@@ -1,8 +1,9 @@
 """Figures that others published, as data: what a plan starts from, and what a leaderboard shows
 beside one's own, marked as theirs.
 
-Source: Policy Split, arXiv 2604.11510v1 (CC BY 4.0), table of general tasks; accuracies are means
-over 8 samples a question, given there in per cent, entropies in bits a token.
+Source: Policy Split, arXiv 2604.11510v1 (CC BY 4.0), tables of general tasks and of creative
+writing. Accuracies are means over 8 samples a question, given there in per cent, entropies in bits
+a token; diversity is of 8 stories a prompt, times 100, a judge's scores of 0 to 10 times 10.
 """
 
 from __future__ import annotations
@@ -15,7 +16,20 @@ from importlib.resources import files
 
 from psplit_eval.errors import UnknownNameError
 
-__all__ = ["TASK_DOCS", "Published", "original", "published"]
+__all__ = [
+    "AVERAGED",
+    "SOURCE",
+    "TASK_DOCS",
+    "Published",
+    "PublishedCreative",
+    "original",
+    "published",
+    "published_creative",
+]
+
+SOURCE = "arXiv 2604.11510, CC BY 4.0"
+AVERAGED = ("psplit_math500", "psplit_aime", "psplit_gpqa_diamond", "psplit_mmlu_pro")
+"""The tasks whose plain mean is the published 'Average', in the order of the paper."""
 
 TASK_DOCS: Mapping[str, int] = {
     "psplit_gsm8k": 1319,
@@ -27,8 +41,6 @@ TASK_DOCS: Mapping[str, int] = {
     "psplit_mmlu_pro": 12_032,
 }
 """Questions in the published test sets."""
-
-_COLUMNS = ("math500", "aime", "gpqa_diamond", "mmlu_pro")
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,13 @@ class Published:
 @lru_cache(maxsize=1)
 def published() -> tuple[Published, ...]:
     """Every row, in the order of the paper."""
-    text = (files("psplit_eval") / "published_figures" / "policy_split.csv").read_text()
-    return tuple(map(_row, csv.DictReader(text.splitlines())))
+    return tuple(map(_row, _lines("policy_split.csv")))
 
 
 def _row(line: Mapping[str, str]) -> Published:
     def of(what: str, scale: float) -> dict[str, float]:
-        return {f"psplit_{task}": float(line[f"{task}_{what}"]) / scale for task in _COLUMNS}
+        named = {task: task.removeprefix("psplit_") for task in AVERAGED}
+        return {task: float(line[f"{name}_{what}"]) / scale for task, name in named.items()}
 
     return Published(
         line["model"],
@@ -65,6 +77,37 @@ def _row(line: Mapping[str, str]) -> Published:
         float(line["average_accuracy"]) / 100,
         float(line["average_entropy"]),
     )
+
+
+@dataclass(frozen=True)
+class PublishedCreative:
+    """One published row of creative writing: fractions of `div_ngram_2` and `div_bleu_4`, and the
+    means, 0 to 10 a rubric, that the strictest of three judges gave."""
+
+    model: str
+    method: str
+    mode: str
+    diversity: Mapping[str, float]
+    judged: Mapping[str, float]
+
+
+@lru_cache(maxsize=1)
+def published_creative() -> tuple[PublishedCreative, ...]:
+    """Every row, in the order of the paper."""
+    return tuple(map(_creative_row, _lines("policy_split_creative.csv")))
+
+
+def _lines(name: str) -> list[dict[str, str]]:
+    text = (files("psplit_eval") / "published_figures" / name).read_text()
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _creative_row(line: Mapping[str, str]) -> PublishedCreative:
+    named = ("model", "method", "mode")
+    numbers = {name: float(value) for name, value in line.items() if name not in named}
+    diversity = {name: value / 100 for name, value in numbers.items() if name.startswith("div_")}
+    judged = {name: value / 10 for name, value in numbers.items() if name not in diversity}
+    return PublishedCreative(line["model"], line["method"], line["mode"], diversity, judged)
 
 
 def original(model: str) -> Published:

@@ -60,7 +60,7 @@ def run_document(results: Results, plots: Sequence[Plot], excerpts: Sequence[Exc
 
 _OF_ACCURACY = ("accuracy", "pass_at_k", "overlap", "complement")
 _OF_CREATIVITY = ("tradeoff", "diversity")
-_OF_JUDGES = ("judge_dimensions", "win_rates")
+_OF_JUDGES = ("judge_scores", "win_rates")
 _OF_BEHAVIOUR = (
     "beyond_placebos",
     "entropy",

@@ -38,10 +38,12 @@ __all__ = [
     "RunResult",
     "RunsCompared",
     "baseline_pairs",
+    "check_own",
     "compare_runs",
     "conclude",
     "import_run",
     "judged_report",
+    "opened_run",
     "report_run",
     "score_run",
     "stored_arms",
@@ -158,7 +160,7 @@ def judged_report(
 def baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tuple[Arm, Arm]]:
     """Arms of the baseline and of this run in the reference mode; raises as `compare_runs`."""
     mode = reference_mode(manifest["modes"])
-    with _opened(baseline) as a, _opened(folder) as b:
+    with opened_run(baseline) as a, opened_run(folder) as b:
         both = PairedRuns(a, b, [mode])
         both.check()
         arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
@@ -214,8 +216,8 @@ def compare_runs(
     RunMismatchError for runs that cannot be compared (see `paired_runs`).
     """
     if out is not None:
-        _check_own(out)
-    with _opened(folders[0]) as a, _opened(folders[1]) as b:
+        check_own(out, COMPARISON_FILES)
+    with opened_run(folders[0]) as a, opened_run(folders[1]) as b:
         both = PairedRuns(a, b, modes)
         both.check(allowed)
         arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
@@ -227,11 +229,12 @@ def compare_runs(
     return RunsCompared(comparisons, facts, conclusion, summary)
 
 
-def _check_own(out: Path) -> None:
-    """Raise UsageError for a folder that holds anything but an earlier comparison."""
+def check_own(out: Path, files: Iterable[str]) -> None:
+    """Raise UsageError for a folder that holds anything but `files`, which an earlier command with
+    the same --out has left."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {str(out)!r}: a file, expected a folder; give another --out")
-    others = {path.name for path in out.iterdir()} - set(COMPARISON_FILES) if out.is_dir() else ()
+    others = {path.name for path in out.iterdir()} - set(files) if out.is_dir() else ()
     if others:
         raise UsageError(
             f"--out {str(out)!r}: holds other files ({min(others)}), expected a folder of its own; "
@@ -245,7 +248,8 @@ def _shared_pools(a: Manifest, b: Manifest) -> dict[str, Sequence[str]]:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[StoredRun]:
+def opened_run(folder: Path) -> Iterator[StoredRun]:
+    """A run with its arms, pools aside, while its store is open; raises as `stored_arms`."""
     manifest = open_run(folder)
     with Store(folder / "samples.sqlite") as store:
         yield StoredRun(folder, manifest, store, _arms(store, manifest))
