@@ -53,6 +53,7 @@ LAYERS = (
     ),
     (
         "adapters",
+        "betting",
         "calibration",
         "captions",
         "cards",
