@@ -11,13 +11,15 @@ import re
 import unicodedata
 from functools import cache
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from psplit_eval.figures import Plot
 from psplit_eval.text import one_line
+
+if TYPE_CHECKING:
+    from psplit_eval.figures import Plot
 
 __all__ = ["POLICY", "render", "shown"]
 
