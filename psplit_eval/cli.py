@@ -46,6 +46,7 @@ from psplit_eval.cli_stored import (
     add_report_options,
     add_score_options,
     add_tasks_options,
+    add_view_options,
 )
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
@@ -113,6 +114,7 @@ def _parser() -> _Parser:
         ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
         ("tasks", "list tasks and suites", _tasks, add_tasks_options),
         ("runs", "list, describe and delete runs", None, _add_runs),
+        ("view", "browse a run's samples in a local page", _view, add_view_options),
         ("export", "write a run's samples or metrics to one file", _export, add_export_options),
         ("doctor", "check this machine: libraries, space, servers", _doctor, add_doctor_options),
         ("completion", "print a shell's completion script", _completion, _add_completion),
@@ -357,6 +359,19 @@ def _import(options: argparse.Namespace, given: Sequence[str]) -> int:
         ["psplit-eval", *given],
     )
     _print_result(result, options.json)
+    return 0
+
+
+def _view(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.viewing import Viewer
+
+    viewer = Viewer(options.run, options.port)
+    print(f"{options.run} is at {viewer.address}")
+    print(
+        "Only this machine can reach it, and only with this address. Ctrl-C stops it.", flush=True
+    )
+    viewer.serve()
+    print("\nstopped")
     return 0
 
 
