@@ -85,6 +85,7 @@ LAYERS = (
         "preferences",
         "reference",
         "rows",
+        "training_curves",
     ),
     ("agreement", "complementarity", "goldset", "markers", "rubrics", "twosample"),
     ("judges", "overlap_plots", "probes", "textual"),
