@@ -87,6 +87,7 @@ LAYERS = (
         "preferences",
         "reference",
         "rows",
+        "training_curves",
     ),
     (
         "agreement",
