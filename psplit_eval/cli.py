@@ -318,10 +318,10 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.board import make_board
     from psplit_eval.board_pages import BOARD_FILES, board_text, write_board
     from psplit_eval.entrants import read_entrants
     from psplit_eval.published import published
+    from psplit_eval.ranking import make_board
     from psplit_eval.stored import check_own
 
     models = published_models(options.published, list({row.model: None for row in published()}))
@@ -508,6 +508,7 @@ def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
         "DIR": shtab.DIRECTORY,
         "RUN": shtab.DIRECTORY,
         "SHARD": shtab.DIRECTORY,
+        "[NAME=]RUN": shtab.DIRECTORY,
     }
     kinds |= {"ROOT": shtab.DIRECTORY, "out": shtab.DIRECTORY, "model": shtab.DIRECTORY}
     for action in _actions(parser):

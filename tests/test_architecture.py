@@ -123,7 +123,7 @@ LAYERS = (
     ("stored",),
     ("diverging", "entrants"),
     ("board",),
-    ("board_plots",),
+    ("board_plots", "ranking"),
     ("board_pages",),
     ("merging", "planning", "run"),
     ("cli_board", "cli_design"),
