@@ -53,7 +53,7 @@ from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameErro
 if TYPE_CHECKING:
     from psplit_eval.stored import RunResult
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 Command = Callable[[argparse.Namespace, Sequence[str]], int]
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 pass, 2 usage, 4 infrastructure)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(given)
+        options = command_parser().parse_args(given)
         code = int(options.command(options, given))
         sys.stdout.flush()
         return code
@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _parser() -> _Parser:
+def command_parser() -> argparse.ArgumentParser:
+    """All commands and their options; docs/reference/commands.md is made of it."""
     parser = _Parser(
         prog="psplit-eval",
         description="Measure a chat checkpoint in its modes: accuracy, diversity, what differs.",
@@ -502,7 +503,7 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     import shtab
 
-    parser = _parser()
+    parser = command_parser()
     kinds = {
         "FILE": shtab.FILE,
         "DIR": shtab.DIRECTORY,
