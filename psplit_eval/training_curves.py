@@ -32,8 +32,16 @@ from psplit_eval.figures import (
     set_heading,
     write_figure,
 )
+from psplit_eval.files import disk_errors, write_bytes
 
-__all__ = ["LOG_NAMES", "TrainingLog", "draw_training", "find_training_log", "read_training_log"]
+__all__ = [
+    "LOG_NAMES",
+    "TrainingLog",
+    "draw_training",
+    "find_training_log",
+    "keep_training_log",
+    "read_training_log",
+]
 
 LOG_NAMES = ("training_log.jsonl", "trainer_state.json")
 """What a training log is called; the first that is there is taken."""
@@ -83,6 +91,17 @@ def find_training_log(checkpoint_folder: Path) -> Path | None:
     folders = [checkpoint_folder, *sorted(steps, key=_step_of, reverse=True), *above]
     candidates = (folder / name for folder in folders for name in LOG_NAMES)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def keep_training_log(checkpoint_folder: Path, run_folder: Path) -> None:
+    """Copy a checkpoint's log into a run, so that its report can be made again without the
+    checkpoint. Raises DataError for a log that cannot be read; then nothing is copied."""
+    log = find_training_log(checkpoint_folder)
+    if log is None:
+        return
+    read_training_log(log)
+    with disk_errors(run_folder):
+        write_bytes(run_folder / log.name, log.read_bytes())
 
 
 def _step_of(folder: Path) -> int:

@@ -14,6 +14,7 @@ from psplit_eval.training_curves import (
     TrainingLog,
     draw_training,
     find_training_log,
+    keep_training_log,
     read_training_log,
 )
 
@@ -215,3 +216,18 @@ def test_hostile_names_are_drawn(tmp_path):
     series = dict.fromkeys(names, ((0.0, 1.0), (1.0, NAN), (2.0, 3.0)))
     (plot,) = draw_training(TrainingLog(tmp_path / "$log", series), modes, tmp_path)
     assert plot.png.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_log_is_kept_for_a_run_only_if_it_can_be_read(tmp_path):
+    checkpoint, run = tmp_path / "checkpoint", tmp_path / "run"
+    checkpoint.mkdir()
+    run.mkdir()
+    keep_training_log(checkpoint, run)
+    assert not list(run.iterdir())
+    (checkpoint / "training_log.jsonl").write_text('{"loss": 1}\n')
+    with pytest.raises(DataError, match="step"):
+        keep_training_log(checkpoint, run)
+    assert not list(run.iterdir())
+    (checkpoint / "training_log.jsonl").write_text('{"step": 1, "loss": 1}\n')
+    keep_training_log(checkpoint, run)
+    assert find_training_log(run) == run / "training_log.jsonl"
