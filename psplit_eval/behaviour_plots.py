@@ -137,7 +137,8 @@ def _curves_alt(measure: str, curves: Sequence[_Curve]) -> str:
         ends = dict.fromkeys([known[0], known[-1]])
         said = ", ".join(f"{number_text(e)} at tokens {_span(span)}" for span, e in ends)
         parts.append(f"{curve.task}, {_pair_text(curve.pair)}: {said}")
-    return listed(f"Line plot of {measure} in bits a token over the position of the token.", parts)
+    start = f"Line plot of {measure} in bits a token over the position in the response."
+    return listed(start, parts)
 
 
 def _span(span: tuple[int, int]) -> str:

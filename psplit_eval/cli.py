@@ -46,13 +46,14 @@ from psplit_eval.cli_stored import (
     add_report_options,
     add_score_options,
     add_tasks_options,
+    add_view_options,
 )
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from psplit_eval.stored import RunResult
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 Command = Callable[[argparse.Namespace, Sequence[str]], int]
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 pass, 2 usage, 4 infrastructure)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser().parse_args(given)
+        options = command_parser().parse_args(given)
         code = int(options.command(options, given))
         sys.stdout.flush()
         return code
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _parser() -> _Parser:
+def command_parser() -> argparse.ArgumentParser:
+    """All commands and their options; docs/reference/commands.md is made of it."""
     parser = _Parser(
         prog="psplit-eval",
         description="Measure a chat checkpoint in its modes: accuracy, diversity, what differs.",
@@ -113,6 +115,7 @@ def _parser() -> _Parser:
         ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
         ("tasks", "list tasks and suites", _tasks, add_tasks_options),
         ("runs", "list, describe and delete runs", None, _add_runs),
+        ("view", "browse a run's samples in a local page", _view, add_view_options),
         ("export", "write a run's samples or metrics to one file", _export, add_export_options),
         ("doctor", "check this machine: libraries, space, servers", _doctor, add_doctor_options),
         ("completion", "print a shell's completion script", _completion, _add_completion),
@@ -316,10 +319,10 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.board import make_board
     from psplit_eval.board_pages import BOARD_FILES, board_text, write_board
     from psplit_eval.entrants import read_entrants
     from psplit_eval.published import published
+    from psplit_eval.ranking import make_board
     from psplit_eval.stored import check_own
 
     models = published_models(options.published, list({row.model: None for row in published()}))
@@ -357,6 +360,19 @@ def _import(options: argparse.Namespace, given: Sequence[str]) -> int:
         ["psplit-eval", *given],
     )
     _print_result(result, options.json)
+    return 0
+
+
+def _view(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from psplit_eval.viewing import Viewer
+
+    viewer = Viewer(options.run, options.port)
+    print(f"{options.run} is at {viewer.address}")
+    print(
+        "Only this machine can reach it, and only with this address. Ctrl-C stops it.", flush=True
+    )
+    viewer.serve()
+    print("\nstopped")
     return 0
 
 
@@ -487,12 +503,13 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _completion(options: argparse.Namespace, _: Sequence[str]) -> int:
     import shtab
 
-    parser = _parser()
+    parser = command_parser()
     kinds = {
         "FILE": shtab.FILE,
         "DIR": shtab.DIRECTORY,
         "RUN": shtab.DIRECTORY,
         "SHARD": shtab.DIRECTORY,
+        "[NAME=]RUN": shtab.DIRECTORY,
     }
     kinds |= {"ROOT": shtab.DIRECTORY, "out": shtab.DIRECTORY, "model": shtab.DIRECTORY}
     for action in _actions(parser):

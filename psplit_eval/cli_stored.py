@@ -17,6 +17,7 @@ __all__ = [
     "add_report_options",
     "add_score_options",
     "add_tasks_options",
+    "add_view_options",
 ]
 
 
@@ -126,3 +127,9 @@ def add_doctor_options(parser: argparse.ArgumentParser) -> None:
         "from OPENAI_API_KEY",
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """A run to look at, and where."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (any that is free)")

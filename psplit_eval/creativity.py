@@ -1,6 +1,6 @@
 """The scorer of creative tasks: diversity beside quality, and what a form of task adds.
 
-docs/metrics.md lists every metric; docs/validity.md says which of them agree with people.
+docs/reference/metrics.md lists every metric; docs/validity.md says which of them agree with people.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from psplit_eval.errors import CorruptStoreError, InfrastructureError
 from psplit_eval.schema import MIGRATIONS
 from psplit_eval.store import unpack_ids
 
-__all__ = ["SampleCount", "count_samples", "sample_metrics", "stored_rows"]
+__all__ = ["SampleCount", "count_samples", "few_rows", "reading", "sample_metrics", "stored_rows"]
+
+_TABLES_OF_A_STORE = frozenset({"samples", "docs", "prompts", "metrics"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ def count_samples(path: Path) -> list[SampleCount]:
     Empty for a store in which nothing was written yet. Each cell is a query of its own, so that a
     run that is writing is never held up for long. Raises CorruptStoreError, InfrastructureError.
     """
-    with _reading(path) as db:
-        cells = _few_rows(db, "SELECT DISTINCT task, mode FROM samples ORDER BY task, mode")
+    with reading(path) as db:
+        cells = few_rows(db, "SELECT DISTINCT task, mode FROM samples ORDER BY task, mode")
         return [
             SampleCount(*row)
             for cell in cells
-            for row in _few_rows(
+            for row in few_rows(
                 db,
                 "SELECT mode, task, count(DISTINCT doc_id), count(*), "
                 "count(*) FILTER (WHERE error IS NULL), "
@@ -61,9 +63,9 @@ def count_samples(path: Path) -> list[SampleCount]:
 
 def sample_metrics(path: Path) -> list[str]:
     """Names of the metrics that single samples have, sorted. Reads only, like `count_samples`."""
-    with _reading(path) as db:
+    with reading(path) as db:
         query = "SELECT DISTINCT metric FROM metrics WHERE sample_idx IS NOT NULL ORDER BY metric"
-        return [str(name) for (name,) in _few_rows(db, query)]
+        return [str(name) for (name,) in few_rows(db, query)]
 
 
 # What `stored_rows` gives: a table's columns, where they come from, and its key.
@@ -120,14 +122,14 @@ def stored_rows(path: Path, table: str, metrics: Sequence[str] = ()) -> Iterator
     order = ", ".join(key)
     place = f"WHERE ({order}) > ({', '.join('?' for _ in key)})"
     last: tuple[Any, ...] = ()
-    with _reading(path) as db:
+    with reading(path) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         for since, column in ((2, "s.is_greedy"), (3, "s.entropy_estimate_sum_bits")):
             if version < since:
                 selected = selected.replace(column, "NULL")
         if table == "cross_scores" and version < _CROSS_SCORES_SINCE:
             return
-        while page := _few_rows(
+        while page := few_rows(
             db,
             f"SELECT {selected} FROM {source} {place if last else ''} ORDER BY {order} "
             f"LIMIT {_PAGE}",
@@ -142,13 +144,19 @@ def _ids_as_text(value: Any) -> Any:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write; text comes as it is, lone surrogates included."""
+def reading(
+    path: Path, newest: int = len(MIGRATIONS), tables: frozenset[str] = _TABLES_OF_A_STORE
+) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write; text comes as it is, lone surrogates included.
+
+    Of a store of samples, or of another database: its newest version, and tables that it has.
+    Raises CorruptStoreError, InfrastructureError.
+    """
     with store_errors(path):
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         db.text_factory = _text
         try:
-            _check_readable(db, path)
+            _check_readable(db, path, newest, tables)
             yield db
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
@@ -168,19 +176,21 @@ def _text(raw: bytes) -> str:
         raise sqlite3.DatabaseError(f"text that is not UTF-8: {error.reason}") from error
 
 
-def _check_readable(db: sqlite3.Connection, path: Path) -> None:
+def _check_readable(
+    db: sqlite3.Connection, path: Path, newest: int, expected: frozenset[str]
+) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version > len(MIGRATIONS):
+    if version > newest:
         raise CorruptStoreError(
-            f"store {path}: version {version}, expected at most {len(MIGRATIONS)}; open it with a "
+            f"store {path}: version {version}, expected at most {newest}; open it with a "
             "newer psplit"
         )
-    if (tables or version) and not {"samples", "docs", "prompts", "metrics"} <= tables:
+    if (tables or version) and not expected <= tables:
         raise CorruptStoreError(damaged(path, "tables are missing"))
 
 
-def _few_rows(
+def few_rows(
     db: sqlite3.Connection, query: str, values: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:
     """All rows at once, so that no lock stays; none from a store that has no tables yet."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import unicodedata
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from psplit_eval.figures import Plot
 from psplit_eval.text import one_line, visible
+
+if TYPE_CHECKING:
+    from psplit_eval.figures import Plot
 
 __all__ = ["POLICY", "render", "shown"]
 

@@ -29,6 +29,7 @@ from psplit_eval.run_tables import further_tables, primary_tables
 from psplit_eval.sections import run_document, summary_tables
 from psplit_eval.store import Store
 from psplit_eval.tables import Table, tables_text
+from psplit_eval.training_curves import draw_training
 
 __all__ = ["COMPARISON_FILES", "Written", "write_comparison", "write_report"]
 
@@ -88,6 +89,7 @@ def _draw(folder: Path, results: Results, allow_missing: bool) -> list[Plot]:
             *draw_overlap(results.behaviour.findings, results.modes, folder),
             *draw_judges(results.judged, folder),
             *draw_behaviour(results.behaviour, folder),
+            *(draw_training(results.training, results.modes, folder) if results.training else []),
         ]
         drawn = {path for plot in plots for path in (plot.png, plot.svg, plot.csv)}
         for path in set(folder.iterdir()) - drawn:  # those of a report before

@@ -19,6 +19,7 @@ from psplit_eval.judged import JudgedRun
 from psplit_eval.labels import kept_labels
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.store import Store
+from psplit_eval.training_curves import TrainingLog, find_training_log, read_training_log
 
 __all__ = ["Results", "read_results"]
 
@@ -26,7 +27,8 @@ __all__ = ["Results", "read_results"]
 @dataclass(frozen=True)
 class Results:
     """`values`: every metric of every arm; `cards`: audits of the judges in `judged`; `verdict`: a
-    few sentences on what differs, without the answers of `behaviour`."""
+    few sentences on what differs, without the answers of `behaviour`; `training`: the log that the
+    checkpoint came with."""
 
     manifest: Mapping[str, Any]
     arms: Sequence[Arm]
@@ -36,6 +38,7 @@ class Results:
     cards: Sequence[Card]
     behaviour: Behaviour
     verdict: str
+    training: TrainingLog | None = None
 
     @property
     def modes(self) -> list[str]:
@@ -78,12 +81,16 @@ def read_results(
     arms: Sequence[Arm],
     compared: Compared | None = None,
 ) -> Results:
-    """From the store, the ledger and the audits in the run's folder; nothing is written."""
+    """From the store, and what else is in the run's folder; nothing is written.
+
+    Raises DataError for a training log that cannot be read.
+    """
     compared = compared or Compared()
     design = compared.design
     comparisons = compare_modes(arms, design)
     judged, cards = _judged(folder, manifest, store, design.allow_missing)
     behaviour = read_behaviour(store, manifest, arms, replace(compared, said=judged.said()))
+    log = find_training_log(folder)
     return Results(
         manifest=manifest,
         arms=arms,
@@ -93,6 +100,7 @@ def read_results(
         cards=cards,
         behaviour=behaviour,
         verdict=verdict(comparisons, arms, design, behaviour.answers),
+        training=read_training_log(log) if log else None,
     )
 
 

