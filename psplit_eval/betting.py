@@ -38,7 +38,8 @@ def log_wealth(x: Array, boundary: float, gap: float) -> Array:
         raise ValueError(f"observation {np.abs(x).max()}: expected in [-1, 1]")
     most = _MOST / (1 + boundary) if boundary > -1 else np.inf  # nothing lies below -1
     stake = np.minimum(gap / (_variance_before(x) + gap**2), most)
-    return np.cumsum(np.log1p(stake * (x - boundary)), axis=-1)
+    gains = np.log1p(stake * (x - boundary))
+    return np.cumsum(gains, axis=-1)
 
 
 def _variance_before(x: Array) -> Array:
@@ -49,7 +50,8 @@ def _variance_before(x: Array) -> Array:
         sums[..., 1:] = np.cumsum(power, axis=-1)[..., :-1]
     count = 1.0 + np.arange(n)
     mean = before[0] / count
-    return np.maximum((_PRIOR + before[1]) / count - mean**2, 1e-6)
+    found: Array = np.maximum((_PRIOR + before[1]) / count - mean**2, 1e-6)
+    return found
 
 
 def sequential_p(x: Array, boundary: float, gap: float) -> Array:

@@ -27,6 +27,7 @@ from psplit_eval.cli_calibrate import (
     taken_text,
 )
 from psplit_eval.cli_design import design, margins
+from psplit_eval.cli_gate import add_gate_options
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
@@ -111,6 +112,12 @@ def command_parser() -> argparse.ArgumentParser:
         ("merge", "join the shards of a run into the whole run", _merge, add_merge_options),
         ("compare", "two runs in the same mode, paired by doc", _compare, add_compare_options),
         ("leaderboard", "rank checkpoints and modes over several runs", _board, add_board_options),
+        (
+            "gate",
+            "may a checkpoint pass? rules on two runs, exit codes for CI",
+            _gate,
+            add_gate_options,
+        ),
         ("plan", "docs, samples, time and cost that a goal takes", _plan, add_plan_options),
         ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
         ("tasks", "list tasks and suites", _tasks, add_tasks_options),
@@ -289,17 +296,12 @@ def _merge(options: argparse.Namespace, given: Sequence[str]) -> int:
 
 def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.paired_runs import ALLOWABLE
     from psplit_eval.stored import compare_runs
 
-    allowed = names_in("--allow-different", options.allow_different)
-    for name in allowed:
-        if name not in ALLOWABLE:
-            raise UnknownNameError("difference", name, ALLOWABLE)
     found = compare_runs(
         (options.run_a, options.run_b),
         names_in("--modes", options.modes),
-        allowed,
+        _allowed(options),
         options.out,
         design(options),
     )
@@ -336,6 +338,35 @@ def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.out and not options.json:
         print(f"\nleaderboard: {options.out / 'leaderboard.html'}")
     return 0
+
+
+def _gate(options: argparse.Namespace, _: Sequence[str]) -> int:
+    _prepare()
+    from psplit_eval.gate import gate
+    from psplit_eval.gate_files import GATE_FILES, gate_text, write_gate
+    from psplit_eval.gate_rules import read_rules
+    from psplit_eval.stored import check_own
+
+    allowed = _allowed(options)
+    if options.out:
+        check_own(options.out, GATE_FILES)
+    rules = read_rules(options.rules)
+    found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
+    if options.out:
+        write_gate(options.out, found)
+    _print(options, found.to_dict(), gate_text(found))
+    return found.exit_code
+
+
+def _allowed(options: argparse.Namespace) -> list[str]:
+    """Differences between runs that are meant."""
+    from psplit_eval.paired_runs import ALLOWABLE
+
+    allowed = list(names_in("--allow-different", options.allow_different))
+    for name in allowed:
+        if name not in ALLOWABLE:
+            raise UnknownNameError("difference", name, ALLOWABLE)
+    return allowed
 
 
 def _plan(options: argparse.Namespace, _: Sequence[str]) -> int:

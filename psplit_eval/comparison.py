@@ -46,6 +46,7 @@ __all__ = [
     "Comparison",
     "Design",
     "Left",
+    "compare_metric",
     "compare_modes",
     "compare_pairs",
     "components",
@@ -285,27 +286,36 @@ def _compare(a: Arm, b: Arm, design: Design) -> Iterator[Comparison]:
         primary = metric == deciding
         if not (pair.docs or primary):  # undefined for every doc of an arm
             continue
-        comparison = Comparison(
-            task=a.task,
-            metric=metric,
-            unit=a.info(metric).unit,
-            arm_a=a.name,
-            arm_b=b.name,
-            result=pair.tested(design.estimand),
-            estimand=design.estimand,
-            family="primary" if primary else "exploratory",
-            correction="Holm" if primary else "Benjamini-Hochberg",
-            left=pair.left,
-            n_samples=a.planned - a.missing + b.planned - b.missing,
-            samples=(samples_a_doc(a), samples_a_doc(b)),
-        )
-        reason = _reason_to_withhold(pair, design, primary)
-        if reason:
-            yield _withheld(comparison, *reason)
-        elif primary:
+        comparison = _of_pair(pair, design, primary)
+        if primary and not comparison.withheld:
             yield _in_depth(comparison, pair, design)
         else:
             yield comparison
+
+
+def compare_metric(a: Arm, b: Arm, metric: str, design: Design | None = None) -> Comparison:
+    """One metric of two arms, b − a: tested or withheld as a primary one, p not corrected."""
+    return _of_pair(_Pair.of(a, b, metric), design or Design(), primary=True)
+
+
+def _of_pair(pair: _Pair, design: Design, primary: bool) -> Comparison:
+    a, b = pair.a, pair.b
+    comparison = Comparison(
+        task=a.task,
+        metric=pair.metric,
+        unit=a.info(pair.metric).unit,
+        arm_a=a.name,
+        arm_b=b.name,
+        result=pair.tested(design.estimand),
+        estimand=design.estimand,
+        family="primary" if primary else "exploratory",
+        correction="Holm" if primary else "Benjamini-Hochberg",
+        left=pair.left,
+        n_samples=a.planned - a.missing + b.planned - b.missing,
+        samples=(samples_a_doc(a), samples_a_doc(b)),
+    )
+    reason = _reason_to_withhold(pair, design, primary)
+    return _withheld(comparison, *reason) if reason else comparison
 
 
 def _reason_to_withhold(pair: _Pair, design: Design, primary: bool) -> tuple[str, str] | None:
@@ -313,7 +323,8 @@ def _reason_to_withhold(pair: _Pair, design: Design, primary: bool) -> tuple[str
     share = max(a.missing_share, b.missing_share)
     if share > MAX_MISSING and not design.allow_missing:
         return f"{share:.1%} of the samples are missing", "Give the run's command again to go on."
-    if primary and not (metric in a.values and metric in b.values):
+    measured = pair.ratio or (metric in a.values and metric in b.values)
+    if primary and not measured:
         return f"{metric} is not measured", "psplit-eval score RUN says why."
     if not pair.docs and a.info(metric).needs_equal_samples:
         return (

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from psplit_eval.errors import DataError, UnknownNameError
 from psplit_eval.fencing import UNTRUSTED, fence_code, fenced, neutralised
-from psplit_eval.files import disk_errors
 from psplit_eval.replies import LABELS, Choice, Form, Scores
 from psplit_eval.requests import digest
 from psplit_eval.suites import shipped_folder
-from psplit_eval.text import one_line, shortened, wellformed
+from psplit_eval.yamlfile import YamlReader, composed, shown_node
 
 __all__ = ["Dimension", "Question", "Rubric", "find_rubric", "read_rubric", "rubric_names"]
 
@@ -242,156 +241,94 @@ def read_rubric(path: Path) -> Rubric:
     """The rubric in a YAML file. Raises DataError that names the line."""
     if not path.is_file():
         raise DataError(f"rubric {str(path)!r}: no such file; give a YAML file or a shipped name")
-    with disk_errors(path):
-        content = path.read_bytes()
-    try:
-        root = yaml.compose(content.decode("utf-8"), yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: {error.reason}, expected UTF-8; save it as such"
-        ) from error
-    except yaml.reader.ReaderError as error:
-        line = content.decode("utf-8").count("\n", 0, error.position) + 1
-        raise DataError(
-            f"{path}, line {line}: character U+{error.character:04X}, expected text; take it out"
-        ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = one_line(getattr(error, "problem", None) or "no YAML")
-        raise DataError(f"{path}, line {line}: {problem}; correct it") from error
-    return _Reader(path).rubric(root)
+    return _Reader(path).rubric(composed(path))
 
 
-class _Reader:
-    """Reads a composed file; every complaint names the line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+class _Reader(YamlReader):
+    """A rubric from its nodes."""
 
     def rubric(self, root: yaml.Node | None) -> Rubric:
         if root is None:
-            self._fail(None, "an empty file", "a rubric (judges/story.yaml is an example)")
-        nodes = self._mapping(root, "a rubric")
+            self.fail(None, "an empty file", "a rubric (judges/story.yaml is an example)")
+        nodes = self.mapping(root, "a rubric")
         for name, (key, _) in nodes.items():
             if name not in _FIELDS:
-                self._fail(key, f"field {name!r}", f"one of {', '.join(_FIELDS)}")
+                self.fail(key, f"field {name!r}", f"one of {', '.join(_FIELDS)}")
         for name, (what, needed) in _FIELDS.items():
             if needed and name not in nodes:
-                self._fail(root, f"no field {name!r}", what)
+                self.fail(root, f"no field {name!r}", what)
         values = {name: node for name, (_, node) in nodes.items()}
         low, high = self._scale(values["scale"])
         dimensions = self._dimensions(values["dimensions"], low, high)
-        primary = self._text(values["primary"], "primary")
+        primary = self.text(values["primary"], "primary")
         if primary not in [d.name for d in dimensions]:
             known = ", ".join(d.name for d in dimensions)
-            self._fail(values["primary"], f"primary {primary!r}", f"one of {known}")
-        name = self._text(values["name"], "name")
+            self.fail(values["primary"], f"primary {primary!r}", f"one of {known}")
+        name = self.text(values["name"], "name")
         if not _NAME.fullmatch(name):
-            self._fail(values["name"], f"name {name!r}", _FIELDS["name"][0])
+            self.fail(values["name"], f"name {name!r}", _FIELDS["name"][0])
         return Rubric(
             name=name,
-            version=self._whole(values["version"], "version", 1, 10**6),
-            about=self._text(values["about"], "about"),
+            version=self.whole(values["version"], "version", 1, 10**6),
+            about=self.text(values["about"], "about"),
             tasks=self._texts(values["tasks"]) if "tasks" in values else (),
             text=self._word(values, "text", "text"),
             prompt=self._word(values, "prompt", "prompt"),
             low=low,
             high=high,
-            instructions=self._text(values["instructions"], "instructions"),
-            reason=self._flag(values["reason"], "reason") if "reason" in values else True,
+            instructions=self.text(values["instructions"], "instructions"),
+            reason=self.flag(values["reason"], "reason") if "reason" in values else True,
             primary=primary,
-            creative=self._flag(values["creative"], "creative") if "creative" in values else False,
+            creative=self.flag(values["creative"], "creative") if "creative" in values else False,
             dimensions=dimensions,
-            comparison=self._text(values["comparison"], "comparison"),
+            comparison=self.text(values["comparison"], "comparison"),
         )
 
     def _dimensions(self, node: yaml.Node, low: int, high: int) -> tuple[Dimension, ...]:
         found = []
-        for name, (key, inner) in self._mapping(node, _FIELDS["dimensions"][0]).items():
+        for name, (key, inner) in self.mapping(node, _FIELDS["dimensions"][0]).items():
             if not _NAME.fullmatch(name) or name == "reason":
-                self._fail(key, f"dimension {name!r}", _FIELDS["name"][0] + ", not 'reason'")
-            parts = self._mapping(inner, "question and levels")
+                self.fail(key, f"dimension {name!r}", _FIELDS["name"][0] + ", not 'reason'")
+            parts = self.mapping(inner, "question and levels")
             for part, (place, _) in parts.items():
                 if part not in ("question", "levels"):
-                    self._fail(place, f"field {part!r} of {name}", "question and levels")
+                    self.fail(place, f"field {part!r} of {name}", "question and levels")
             for part in ("question", "levels"):
                 if part not in parts:
-                    self._fail(inner, f"{name} without {part!r}", "question and levels")
-            question = self._text(parts["question"][1], f"question of {name}")
+                    self.fail(inner, f"{name} without {part!r}", "question and levels")
+            question = self.text(parts["question"][1], f"question of {name}")
             levels = self._levels(parts["levels"][1], name, low, high)
             found.append(Dimension(name, question, levels))
         if not found:
-            self._fail(node, "no dimension", "one at least")
+            self.fail(node, "no dimension", "one at least")
         return tuple(found)
 
     def _levels(self, node: yaml.Node, name: str, low: int, high: int) -> dict[int, str]:
         expected = f"score from {low} to {high} → text, with both ends"
         levels = {}
-        for score, (key, text) in self._mapping(node, expected).items():
-            number = self._whole(key, f"level {score!r} of {name}", low, high)
+        for score, (key, text) in self.mapping(node, expected).items():
+            number = self.whole(key, f"level {score!r} of {name}", low, high)
             if number in levels:
-                self._fail(key, f"level {number} of {name} a second time", "every level once")
-            levels[number] = self._text(text, f"level {number} of {name}")
+                self.fail(key, f"level {number} of {name} a second time", "every level once")
+            levels[number] = self.text(text, f"level {number} of {name}")
         for end in (low, high):
             if end not in levels:
-                self._fail(node, f"{name} without level {end}", expected)
+                self.fail(node, f"{name} without level {end}", expected)
         return levels
 
     def _scale(self, node: yaml.Node) -> tuple[int, int]:
-        ends = self._mapping(node, _FIELDS["scale"][0])
+        ends = self.mapping(node, _FIELDS["scale"][0])
         if set(ends) != {"low", "high"}:
-            self._fail(node, f"scale with {', '.join(ends) or 'nothing'}", _FIELDS["scale"][0])
-        low, high = (self._whole(ends[end][1], end, -999, 999) for end in ("low", "high"))
+            self.fail(node, f"scale with {', '.join(ends) or 'nothing'}", _FIELDS["scale"][0])
+        low, high = (self.whole(ends[end][1], end, -999, 999) for end in ("low", "high"))
         if not 1 <= high - low <= _WIDEST:
-            self._fail(node, f"scale from {low} to {high}", f"1 to {_WIDEST} steps")
+            self.fail(node, f"scale from {low} to {high}", f"1 to {_WIDEST} steps")
         return low, high
 
-    def _mapping(self, node: yaml.Node, expected: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        if not isinstance(node, yaml.MappingNode):
-            self._fail(node, _shown(node), expected)
-        found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._fail(key, f"{_shown(key)} as a name", expected)
-            name = str(key.value)
-            if name in found:
-                self._fail(key, f"{name!r} a second time", "every name once")
-            found[name] = (key, value)
-        return found
-
     def _word(self, values: Mapping[str, yaml.Node], name: str, otherwise: str) -> str:
-        return self._text(values[name], name) if name in values else otherwise
-
-    def _text(self, node: yaml.Node, what: str) -> str:
-        null = node.tag == "tag:yaml.org,2002:null"
-        if null or not isinstance(node, yaml.ScalarNode) or not node.value.strip():
-            self._fail(node, f"{what} {_shown(node)}", "a text")
-        return wellformed(str(node.value).strip())
+        return self.text(values[name], name) if name in values else otherwise
 
     def _texts(self, node: yaml.Node) -> tuple[str, ...]:
         if not isinstance(node, yaml.SequenceNode):
-            self._fail(node, _shown(node), _FIELDS["tasks"][0])
-        return tuple(self._text(item, "task") for item in node.value)
-
-    def _whole(self, node: yaml.Node, what: str, low: int, high: int) -> int:
-        text = node.value if isinstance(node, yaml.ScalarNode) else ""
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", text) or not low <= int(text) <= high:
-            self._fail(node, f"{what}: {_shown(node)}", f"a whole number from {low} to {high}")
-        return int(text)
-
-    def _flag(self, node: yaml.Node, what: str) -> bool:
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:bool":
-            self._fail(node, f"{what} {_shown(node)}", "true or false")
-        return str(node.value).casefold() in ("true", "yes", "on")
-
-    def _fail(self, node: yaml.Node | None, found: str, expected: str) -> NoReturn:
-        line = node.start_mark.line + 1 if node else 1
-        raise DataError(f"{self._path}, line {line}: {found}, expected {expected}; correct it")
-
-
-def _shown(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return repr(shortened(node.value, 40))
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+            self.fail(node, shown_node(node), _FIELDS["tasks"][0])
+        return tuple(self.text(item, "task") for item in node.value)

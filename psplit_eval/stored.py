@@ -44,6 +44,7 @@ __all__ = [
     "import_run",
     "judged_report",
     "opened_run",
+    "paired_arms",
     "report_run",
     "score_run",
     "stored_arms",
@@ -163,12 +164,12 @@ def baseline_pairs(baseline: Path, folder: Path, manifest: Manifest) -> list[tup
     with opened_run(baseline) as a, opened_run(folder) as b:
         both = PairedRuns(a, b, [mode])
         both.check()
-        arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
-    return _paired(both, arms)
+        return paired_arms(both)
 
 
-def _paired(both: PairedRuns, arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
-    """Every arm of the first run with that of the second."""
+def paired_arms(both: PairedRuns) -> list[tuple[Arm, Arm]]:
+    """Every arm of the first run with that of the second, pools that both have included."""
+    arms = with_pools(both.arms(), _shared_pools(both.a.manifest, both.b.manifest))
     one, other = both.labels
     second = {(arm.task, arm.mode): arm for arm in arms if arm.run == other}
     return [(arm, second[arm.task, arm.mode]) for arm in arms if arm.run == one]
@@ -220,10 +221,10 @@ def compare_runs(
     with opened_run(folders[0]) as a, opened_run(folders[1]) as b:
         both = PairedRuns(a, b, modes)
         both.check(allowed)
-        arms = with_pools(both.arms(), _shared_pools(a.manifest, b.manifest))
+        pairs = paired_arms(both)
         facts = both.facts()
     one, other = both.labels
-    comparisons = compare_pairs(_paired(both, arms), design)
+    comparisons = compare_pairs(pairs, design)
     conclusion = runs_verdict(comparisons, design)
     summary = write_comparison(out, f"{other} against {one}", conclusion, facts, comparisons)
     return RunsCompared(comparisons, facts, conclusion, summary)
