@@ -10,7 +10,7 @@ import base64
 import re
 import unicodedata
 from functools import cache
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -34,6 +34,7 @@ _UNSEEN = re.compile(
 )
 """Letters that show nothing, break lines or turn the order of those around them; a tab and a line
 feed are what they seem. Joiners (U+200C, U+200D) belong to scripts and emoji."""
+_MOST_CODES = 1_000
 _SVG_UP_TO, _CSV_UP_TO = 300_000, 400_000
 """Bytes: greater ones are embedded as PNG, or not at all."""
 
@@ -46,20 +47,24 @@ def render(template: str, **content: Any) -> str:
 def shown(text: object) -> Markup:
     """`text` as HTML that shows every letter of it, and nothing else.
 
-    What cannot be seen, or would change the order of other letters, stands as its code.
+    What cannot be seen, or would change the order of other letters, stands as its code. Only the
+    first `_MOST_CODES` are elements with a name, so that no text makes a page that never opens.
     """
-    safe = str(escape(str(text)))
-    return Markup(_UNSEEN.sub(_coded, safe))
+    safe, number = str(escape(str(text))), count()
+
+    def coded(found: re.Match[str]) -> str:
+        runs = ((letter, len(list(same))) for letter, same in groupby(found[0]))
+        return "".join(_code(*run, named=next(number) < _MOST_CODES) for run in runs)
+
+    return Markup(_UNSEEN.sub(coded, safe))
 
 
-def _coded(found: re.Match[str]) -> str:
-    return "".join(_code(letter, len(list(same))) for letter, same in groupby(found[0]))
-
-
-def _code(letter: str, count: int) -> str:
-    times = f" ×{count:,}" if count > 1 else ""
+def _code(letter: str, times: int, named: bool) -> str:
+    code = f"U+{ord(letter):04X}" + (f" ×{times:,}" if times > 1 else "")
+    if not named:
+        return f"[{code}]"
     name = escape(unicodedata.name(letter, "control character").lower())
-    return f'<span class="code" title="{name}">U+{ord(letter):04X}{times}</span>'
+    return f'<span class="code" title="{name}">{code}</span>'
 
 
 @cache
