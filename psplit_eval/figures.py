@@ -236,10 +236,10 @@ def widen(axis: Any, least: float) -> None:
     """Let the y axis span at least so much, so that it does not blow up what is hardly different;
     where nothing is negative it does not go far below 0."""
     low, high = axis.get_ylim()
-    missing = max(0.0, least - (high - low)) / 2
-    lowest = axis.dataLim.y0
-    bottom = low - missing if lowest < 0 else max(low - missing, -0.04 * least)
-    axis.set_ylim(bottom, max(high + missing, bottom + least))
+    missing = (least - (high - low)) / 2
+    if missing > 0:
+        bottom = low - missing if axis.dataLim.y0 < 0 else max(low - missing, -0.04 * least)
+        axis.set_ylim(bottom, bottom + least)
 
 
 def write_figure(
