@@ -179,7 +179,7 @@ def test_some_of_many_docs_stand_at_even_distances(docs, most):
     ("values", "limits"),
     [
         ([0.5, 0.501], (0.45, 0.55)),  # widened on both sides
-        ([0.0, 0.0], (-0.004, 0.096)),  # nothing far below 0
+        ([0.0, 0.0], (-0.0055, 0.1045)),  # nothing far below 0
         ([0.0, 1.0], (-0.05, 1.05)),  # wide enough
         ([-0.01, 0.01], (-0.05, 0.05)),
     ],
