@@ -237,10 +237,11 @@ def widen(axis: Any, least: float) -> None:
     """Let the y axis span at least so much, so that it does not blow up what is hardly different;
     where nothing is negative it does not go far below 0."""
     low, high = axis.get_ylim()
-    missing = max(0.0, least - (high - low)) / 2
-    lowest = axis.dataLim.y0
-    bottom = low - missing if lowest < 0 else max(low - missing, -0.04 * least)
-    axis.set_ylim(bottom, max(high + missing, bottom + least))
+    span = max(high - low, least)
+    bottom = (low + high - span) / 2
+    if axis.dataLim.y0 >= 0:
+        bottom = max(bottom, -0.05 * span)
+    axis.set_ylim(bottom, bottom + span)
 
 
 def write_figure(
