@@ -18,7 +18,7 @@ from psplit_eval.leaderboard import COLUMNS, csv_line, csv_number, csv_text
 from psplit_eval.pages import render
 from psplit_eval.published import SOURCE
 from psplit_eval.stored import check_own
-from psplit_eval.text import columns, one_line, shortened
+from psplit_eval.text import columns, one_line, shortened_inside
 
 __all__ = ["BOARD_COLUMNS", "BOARD_FILES", "board_csv", "board_text", "write_board"]
 
@@ -175,7 +175,9 @@ def _terminal_tables(sheet: _Sheet) -> Iterator[str]:
 
 def _sheets(board: Board, notes: _Footnotes) -> list[_Sheet]:
     names = {
-        row.entrant.name: _Text(shortened(row.entrant.name, _NAME), marks=notes.marks(row.notes))
+        row.entrant.name: _Text(
+            shortened_inside(row.entrant.name, _NAME), marks=notes.marks(row.notes)
+        )
         for row in board.rows
     }
     found = [_sheet(board, section, notes, names) for section in _TITLES]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["columns", "one_line", "shortened", "wellformed"]
+__all__ = ["columns", "one_line", "shortened", "shortened_inside", "wellformed"]
 
 
 def one_line(value: object) -> str:
@@ -16,6 +16,13 @@ def shortened(value: object, width: int) -> str:
     """One line of at most `width` characters; None is empty."""
     text = one_line("" if value is None else value)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def shortened_inside(value: object, width: int) -> str:
+    """One line of at most `width` characters, of which the first and the last ones are kept."""
+    text = one_line(value)
+    end = width // 2
+    return text if len(text) <= width else f"{text[: width - end - 1]}…{text[len(text) - end :]}"
 
 
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
