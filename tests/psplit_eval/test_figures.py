@@ -49,6 +49,7 @@ def test_names_are_broken_behind_an_underscore_and_lines_are_kept():
 def test_a_name_is_shown_as_it_is():
     assert plain("KL(a‖b) [%] \\x") == "KL(a‖b) [%] \\x"
     assert plain("a\nb\t高") == r"a\nb\t\u9ad8"
+    assert plain("exe\u202etxt") == r"exe\u202etxt"
     figure = blank_figure(3, 1)
     figure.suptitle(plain(r"$\frac$ and $ \sum$"))
     figure.draw_without_rendering()  # raises ValueError where it is read as mathematics
