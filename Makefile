@@ -50,8 +50,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@ $(VENV)/.run
 
 figures: run
-	mkdir -p figures/quick
-	cp $(RUN_DIR)/plots/* $(RUN_DIR)/leaderboard.csv $(RUN_DIR)/comparison.json $(RUN_DIR)/divergence.json figures/quick/
+	$(BIN)/python benchmarks/gallery.py $(RUN_DIR)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -31,6 +31,8 @@ _NOTES = {
     "merge": "[how-to: a cluster](../howto/evaluate-on-a-cluster.md)",
     "compare": "[how-to: compare checkpoints](../howto/compare-checkpoints.md)",
     "plan": "[planning](../statistics.md#planning)",
+    "leaderboard": "[many checkpoints](../howto/compare-checkpoints.md#many-checkpoints)",
+    "view": "[samples](../howto/read-a-report.md#samples)",
     "import": "[logs of lm_eval](files.md#logs-of-lm_eval)",
     "export": "[export formats](files.md#exports)",
     "runs": "[how-to: a cluster](../howto/evaluate-on-a-cluster.md)",

@@ -18,7 +18,7 @@ from psplit_eval.leaderboard import COLUMNS, csv_line, csv_number, csv_text
 from psplit_eval.pages import render
 from psplit_eval.published import SOURCE
 from psplit_eval.stored import check_own
-from psplit_eval.text import columns, one_line
+from psplit_eval.text import columns, one_line, shortened_inside
 
 __all__ = ["BOARD_COLUMNS", "BOARD_FILES", "board_csv", "board_text", "write_board"]
 
@@ -49,6 +49,8 @@ _NOTES = {
     Section.CREATIVE: "The metric that decides the task, and quality; fractions times 100 [95 % "
     f"interval over docs]. {_RANKS}",
 }
+_NAME = 80
+"""So many letters of a row's name are shown in tables; files for machines have all."""
 _THEIRS = f"Published figures, not measured here ({SOURCE})"
 _THEIRS_NOTE = (
     "As printed there. Other prompts, engines and graders were at work: read them as a scale, not "
@@ -151,12 +153,13 @@ def _published_lines(row: PublishedRow) -> Iterator[list[str]]:
 
 
 def board_text(board: Board) -> str:
-    """The tables for a terminal."""
+    """The tables for a terminal, their footnotes, and who may be the best."""
     notes = _Footnotes()
     parts = [text for sheet in _sheets(board, notes) for text in _terminal_tables(sheet)]
     if notes.texts:
         parts.append("\n".join(f"†{n} {one_line(t)}" for n, t in enumerate(notes.texts, 1)))
-    return "\n\n".join(parts)
+    leaders = [one_line(f"{where}: {text}") for where, text in _leaders(board)]
+    return "\n\n".join([*parts, *(["\n".join(leaders)] if leaders else [])])
 
 
 def _terminal_tables(sheet: _Sheet) -> Iterator[str]:
@@ -172,7 +175,9 @@ def _terminal_tables(sheet: _Sheet) -> Iterator[str]:
 
 def _sheets(board: Board, notes: _Footnotes) -> list[_Sheet]:
     names = {
-        row.entrant.name: _Text(one_line(row.entrant.name), marks=notes.marks(row.notes))
+        row.entrant.name: _Text(
+            shortened_inside(row.entrant.name, _NAME), marks=notes.marks(row.notes)
+        )
         for row in board.rows
     }
     found = [_sheet(board, section, notes, names) for section in _TITLES]

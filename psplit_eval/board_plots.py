@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from psplit_eval.figures import (
 )
 from psplit_eval.frontier import FrontierPoint, draw_frontier
 from psplit_eval.stats import Estimate
+from psplit_eval.text import shortened_inside
 
 __all__ = ["draw_board"]
 
@@ -40,6 +41,8 @@ _SCATTER = (
 )
 _FOREST = ("row", "value", "ci_low", "ci_high", "n_docs", "rank_low", "rank_high", "n_ranked")
 _LABEL_WIDTH = 34
+_NAME = 68
+"""Letters of a row's name that are shown."""
 
 
 def draw_board(board: Board, folder: Path) -> list[Plot]:
@@ -126,7 +129,7 @@ def _crosses(axis: Any, panel: _Panel, names: Sequence[str]) -> None:
             capsize=2,
             markersize=7,
             elinewidth=1,
-            label=legend_name(name),
+            label=legend_name(_short(name)),
             **mode_style(names, name) | {"linestyle": "none"},
         )
 
@@ -191,7 +194,8 @@ def _frontier_points(row: BoardRow, metric: str) -> Iterator[FrontierPoint]:
         value = known.get((task, metric))
         if quality and value:
             label = f"T {conditions.sampling.get('temperature', '')}"
-            yield FrontierPoint(series, label, quality.estimate, value.estimate, task)
+            both, name = (quality.estimate, value.estimate), _short(series)
+            yield FrontierPoint(series, label, *both, task, name)
 
 
 def _number(label: str) -> float:
@@ -208,7 +212,7 @@ def _crowds(points: Sequence[FrontierPoint]) -> set[tuple[str, str]]:
 
 
 def _unlabelled(point: FrontierPoint) -> FrontierPoint:
-    return FrontierPoint(point.series, "", point.quality, point.diversity, point.task)
+    return replace(point, label="")
 
 
 def _forest(board: Board, column: Column, folder: Path) -> Plot | None:
@@ -217,7 +221,8 @@ def _forest(board: Board, column: Column, folder: Path) -> Plot | None:
     if not rows:
         return None
     ranked = any(cell.ranks for _, cell in rows)
-    figure = blank_figure(8.6 if ranked else 6.6, 1.3 + 0.42 * len(rows))
+    lines = max(1 + _label(name).count("\n") for name, _ in rows)
+    figure = blank_figure(8.6 if ranked else 6.6, 1.3 + max(0.42, 0.17 * lines) * len(rows))
     widths = (3, 2) if ranked else (1,)
     axes = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths).flat)
     scale = 100.0 if column.info.unit == "fraction" else 1.0
@@ -231,10 +236,19 @@ def _forest(board: Board, column: Column, folder: Path) -> Plot | None:
         axis.set_ylim(len(rows) - 0.4, -0.6)
     notes = "95 % intervals over docs" + ("; ranks at 95 % for all rows together" if ranked else "")
     set_heading(figure, f"{column.title}: {column.metric} ({notes})")
-    lines = [(name, *_forest_line(cell)) for name, cell in rows]
+    numbers = [(name, *_forest_line(cell)) for name, cell in rows]
     words = _forest_caption(column, ranked), _forest_alt(column, rows)
     name = "forest_" + re.sub(r"[^A-Za-z0-9_]+", "_", f"{column.task}_{column.metric}")
-    return write_figure(folder, name, figure, words, _FOREST, lines)
+    return write_figure(folder, name, figure, words, _FOREST, numbers)
+
+
+def _short(name: str) -> str:
+    """On one line, and not longer than a picture has room for; its numbers have the whole name."""
+    return shortened_inside(name, _NAME)
+
+
+def _label(name: str) -> str:
+    return fold(plain(_short(name)), _LABEL_WIDTH)
 
 
 def _unit(column: Column) -> str:
@@ -260,7 +274,7 @@ def _values_panel(axis: Any, rows: Sequence[tuple[str, Cell]], scale: float) -> 
             color=_GREY if cell.notes else "#0072B2",
             markerfacecolor="white" if cell.notes else "#0072B2",
         )
-    labels = [fold(plain(name), _LABEL_WIDTH) for name, _ in rows]
+    labels = [_label(name) for name, _ in rows]
     axis.set_yticks(range(len(rows)), labels, fontsize=9)
     axis.margins(x=0.08)
 
@@ -280,7 +294,7 @@ def _ranks_panel(axis: Any, rows: Sequence[tuple[str, Cell]]) -> None:
     axis.set_xlim(0.6, count + 0.4 + 0.5 * max(1, count / 6))
     step = max(1, math.ceil(count / 10))
     axis.set_xticks(sorted({1, *range(step, count + 1, step)}))
-    axis.set_xlabel("ranks that the data allow (1 is the best)", fontsize=9)
+    axis.set_xlabel("possible ranks (1 is the best)", fontsize=9)
 
 
 def _forest_line(cell: Cell) -> tuple[Any, ...]:

@@ -95,9 +95,11 @@ class Plot:
 def plain(text: str) -> str:
     """`text` as a picture can show it: on one line, no letter of it read as mathematics.
 
-    A letter that the font lacks stands as its code, such as \\u9ad8, so that names stay apart.
+    A letter that the font lacks, or that shows nothing or turns others round, stands as its code, such as \\u9ad8, so that names stay apart.
     """
-    shown = "".join(c if _in_font(c) else c.encode("unicode_escape").decode() for c in text)
+    shown = "".join(
+        c if c.isprintable() and _in_font(c) else c.encode("unicode_escape").decode() for c in text
+    )
     return shown.replace("$", r"\$")
 
 
@@ -237,10 +239,11 @@ def widen(axis: Any, least: float) -> None:
     """Let the y axis span at least so much, so that it does not blow up what is hardly different;
     where nothing is negative it does not go far below 0."""
     low, high = axis.get_ylim()
-    missing = max(0.0, least - (high - low)) / 2
-    lowest = axis.dataLim.y0
-    bottom = low - missing if lowest < 0 else max(low - missing, -0.04 * least)
-    axis.set_ylim(bottom, max(high + missing, bottom + least))
+    span = max(high - low, least)
+    bottom = (low + high - span) / 2
+    if axis.dataLim.y0 >= 0:
+        bottom = max(bottom, -0.05 * span)
+    axis.set_ylim(bottom, bottom + span)
 
 
 def write_figure(

@@ -191,10 +191,11 @@ def _figure(points: Sequence[FrontierPoint], labels: tuple[str, str], heading: s
         finish_panel(axis, task)
     set_heading(figure, f"{heading} (up and right is better)")
     add_legend(figure, axes)
-    figure.draw_without_rendering()  # labels go where there is room, so places have to be known
-    for axis, of_task in zip(axes, tasks.values(), strict=True):
-        _write_labels(axis, of_task)
-    figure.set_layout_engine("none")
+    if any(point.label for point in points):
+        figure.draw_without_rendering()  # labels go where there is room: places have to be known
+        figure.set_layout_engine("none")
+        for axis, of_task in zip(axes, tasks.values(), strict=True):
+            _write_labels(axis, of_task)
     return figure
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import unicodedata
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -27,6 +28,7 @@ POLICY = (
 )
 """Content-Security-Policy of every page: no script, no request but the page's own forms."""
 
+_MOST_CODES = 1_000
 _SVG_UP_TO, _CSV_UP_TO = 300_000, 400_000
 """Bytes: greater ones are embedded as PNG, or not at all."""
 
@@ -39,15 +41,23 @@ def render(template: str, **content: Any) -> str:
 def shown(text: object) -> Markup:
     """`text` as HTML that shows every letter of it, and nothing else.
 
-    What cannot be seen, or would change the order of other letters, stands as its code.
+    What cannot be seen, or would change the order of other letters, stands as its code. Only the
+    first `_MOST_CODES` are elements with a name, so that no text makes a page that never opens.
     """
-    return Markup(visible(str(escape(str(text))), _code))
+    safe, number = str(escape(str(text))), count()
+
+    def coded(letter: str, times: int) -> str:
+        return _code(letter, times, named=next(number) < _MOST_CODES)
+
+    return Markup(visible(safe, coded))
 
 
-def _code(letter: str, count: int) -> str:
-    times = f" ×{count:,}" if count > 1 else ""
+def _code(letter: str, times: int, named: bool) -> str:
+    code = f"U+{ord(letter):04X}" + (f" ×{times:,}" if times > 1 else "")
+    if not named:
+        return f"[{code}]"
     name = escape(unicodedata.name(letter, "control character").lower())
-    return f'<span class="code" title="{name}">U+{ord(letter):04X}{times}</span>'
+    return f'<span class="code" title="{name}">{code}</span>'
 
 
 @cache

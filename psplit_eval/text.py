@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-__all__ = ["columns", "cut", "one_line", "shortened", "visible", "wellformed"]
+__all__ = ["columns", "cut", "one_line", "shortened", "shortened_inside", "visible", "wellformed"]
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
@@ -50,6 +50,13 @@ def cut(text: str, length: int) -> str:
     if len(text) <= length:
         return text
     return f"{text[:length]} … ({len(text):,} characters in all)"
+
+
+def shortened_inside(value: object, width: int) -> str:
+    """One line of at most `width` characters, of which the first and the last ones are kept."""
+    text = one_line(value)
+    end = width // 2
+    return text if len(text) <= width else f"{text[: width - end - 1]}…{text[len(text) - end :]}"
 
 
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

@@ -24,7 +24,8 @@ from psplit_eval.browsing import StoredSamples
 from psplit_eval.errors import PsplitError, UsageError
 from psplit_eval.pages import POLICY
 from psplit_eval.text import one_line
-from psplit_eval.view_pages import Answer, answer
+from psplit_eval.view_frame import Answer
+from psplit_eval.view_pages import answer
 
 __all__ = ["Viewer"]
 

@@ -31,9 +31,9 @@ def scorer_of(task: str) -> Scorer:
     return STORY if task == "psplit_story" else NUMBER
 
 
-def at_least(level: int) -> Right:
-    """The higher the level, the more docs have more of four samples right."""
-    return lambda mode, doc, index: index < (doc * 7 + level - 2 * (mode == "high")) % 12 // 3
+def by_doc(level: int) -> Right:
+    """Of a doc's four samples 0, 1 or 2 by its number, and `level` more; one less in mode high."""
+    return lambda mode, doc, index: index < doc % 3 + level - (mode == "high")
 
 
 def share(right: int) -> Right:

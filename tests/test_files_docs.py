@@ -166,12 +166,25 @@ def test_plots(work):
         for file in named(row[0])
     }
     made = {path.name: path for path in (work / "run" / "plots").glob("*.csv")}
-    assert set(made) == set(described)
+    assert set(described) - {"training.csv"} == set(made)
     for name, path in made.items():
         with path.open() as file:
             assert next(csv.reader(file)) == described[name]
         assert path.with_suffix(".png").exists()
         assert path.with_suffix(".svg").exists()
+
+
+def test_a_board(work, tmp_path, capsys):
+    words = ("leaderboard", f"a={work / 'run'}", "--out", tmp_path / "board")
+    found = printed(capsys, *words)
+    text = section(PAGE, "## Boards")
+    assert list(found) == json_fields("leaderboard")
+    assert {path.name for path in (tmp_path / "board").iterdir()} <= set(named(text))
+    with (tmp_path / "board" / "leaderboard.csv").open() as file:
+        head = next(csv.reader(file))
+    own = fields("## leaderboard.csv")[:-4]
+    assert head[-6:] == [name for row in table(text) for name in named(row[0])]
+    assert head[:-6] == own
 
 
 def test_exports(work, tmp_path):
@@ -202,7 +215,12 @@ def json_fields(command):
 
 def test_what_json_prints(work, tmp_path, capsys):
     run = work / "run"
-    assert set(printed(capsys, "report", run)) == {"run", "verdict", "answers"}
+    report = set(json_fields("report"))
+    assert set(printed(capsys, "report", run)) == report - {"run"} - {"sampled", "failed"} - {
+        "seconds",
+        "diverge",
+        "scored",
+    } | {"run"}
     for command, words in {
         "compare": ("compare", run, run),
         "plan": ("plan", "--suite", "paper", "--mde", "0.015"),

@@ -5,6 +5,10 @@ import json
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
@@ -235,7 +239,18 @@ def test_a_command_of_the_pages_runs(
         words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
-    assert main(words) == 0
+    assert (served(words) if words[0] == "view" else main(words)) == 0
+
+
+def served(words):
+    """What `view` ends with: it serves until Ctrl-C."""
+    command = [sys.executable, "-m", "psplit_eval.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        address = re.search(r"http://\S+", process.stdout.readline() + process.stdout.readline())
+        with urllib.request.urlopen(address[0]) as page:
+            assert page.status == 200
+        process.send_signal(signal.SIGINT)
+        return process.wait(30)
 
 
 def test_make_targets_of_the_readme_exist():

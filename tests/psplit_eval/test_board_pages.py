@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from boarding import at_least, board, make_run, refused
+from boarding import board, by_doc, make_run, refused
 
 from psplit_eval.board_pages import BOARD_COLUMNS, BOARD_FILES
 from psplit_eval.cli import main
@@ -21,9 +21,9 @@ def runs(tmp_path):
     tasks = ["psplit_math500", "t"]
     warm = {"temperature": 1.0}
     return [
-        make_run(tmp_path / "a", "Qwen3-8B", at_least(1), tasks=tasks),
-        make_run(tmp_path / "b", "split", at_least(6), tasks=tasks, bits=6.0),
-        make_run(tmp_path / "c", "Qwen3-8B", at_least(2), tasks=["t"], modes=NORMAL, sampling=warm),
+        make_run(tmp_path / "a", "Qwen3-8B", by_doc(1), tasks=tasks),
+        make_run(tmp_path / "b", "split", by_doc(2), tasks=tasks, bits=6.0),
+        make_run(tmp_path / "c", "Qwen3-8B", by_doc(1), tasks=["t"], modes=NORMAL, sampling=warm),
     ]
 
 
@@ -90,6 +90,7 @@ def test_markdown_is_made_of_whole_tables(runs, tmp_path):
     assert re.search(r"\| \*qwen3-8b, GRPO\* \| \*94\.42\* \| \*74\.27\* \|", text)
     assert re.search(r"Qwen3-8B, normal, temperature 1 \|.*†2", text)
     assert "- †2 not comparable with Qwen3-8B, normal, temperature 0.6" in text
+    assert "- MATH-500: split, normal is the best of 4" in text
     for name in re.findall(r"\]\((plots/[^)]*)\)", text):
         assert (tmp_path / "board" / name).is_file()
 
@@ -97,7 +98,9 @@ def test_markdown_is_made_of_whole_tables(runs, tmp_path):
 def test_the_terminal_shows_ties_and_says_why_a_row_is_marked(runs, capsys):
     assert main(["leaderboard", *map(str, runs)]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"split, normal +[\d.]+ \[[\d.]+, [\d.]+\] #1(–\d)?", text)
+    assert re.search(r"^split, normal +75\.0 \[[\d.]+, [\d.]+\] #1 ", text, flags=re.MULTILINE)
+    assert re.search(r"^split, high +50\.0 \[[\d.]+, [\d.]+\] #2–3 ", text, flags=re.MULTILINE)
+    assert "\nMATH-500: split, normal is the best of 4\n" in text
     assert "†2 not comparable with" in text
     assert "arXiv 2604.11510, CC BY 4.0" in text
 

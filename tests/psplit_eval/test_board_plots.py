@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from boarding import at_least, make_run
+from boarding import by_doc, make_run
 
 from psplit_eval.board_plots import draw_board
 from psplit_eval.entrants import read_entrants
@@ -24,9 +24,9 @@ def numbers(plot):
 
 
 def test_a_forest_has_the_numbers_of_its_column(tmp_path):
-    a = make_run(tmp_path / "a", "a", at_least(1))
-    b = make_run(tmp_path / "b", "b", at_least(6))
-    warm = make_run(tmp_path / "w", "b", at_least(6), modes=NORMAL, sampling={"temperature": 1.0})
+    a = make_run(tmp_path / "a", "a", by_doc(1))
+    b = make_run(tmp_path / "b", "b", by_doc(2))
+    warm = make_run(tmp_path / "w", "b", by_doc(2), modes=NORMAL, sampling={"temperature": 1.0})
     board, plots = drawn(tmp_path / "p", a, b, warm)
     assert set(plots) == {"accuracy_entropy", "forest_t_accuracy_avg", "forest_t_entropy_bits"}
     found = numbers(plots["forest_t_accuracy_avg"])

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from psplit_eval.figures import (
     STYLES,
@@ -16,10 +17,13 @@ from psplit_eval.figures import (
     draw_curve,
     fold,
     legend_name,
+    legend_room,
     mode_style,
     panel_grid,
     plain,
     set_heading,
+    some_of,
+    widen,
     write_figure,
 )
 from psplit_eval.stats import Estimate
@@ -45,6 +49,7 @@ def test_names_are_broken_behind_an_underscore_and_lines_are_kept():
 def test_a_name_is_shown_as_it_is():
     assert plain("KL(a‖b) [%] \\x") == "KL(a‖b) [%] \\x"
     assert plain("a\nb\t高") == r"a\nb\t\u9ad8"
+    assert plain("exe\u202etxt") == r"exe\u202etxt"
     figure = blank_figure(3, 1)
     figure.suptitle(plain(r"$\frac$ and $ \sum$"))
     figure.draw_without_rendering()  # raises ValueError where it is read as mathematics
@@ -113,3 +118,90 @@ def test_a_picture_and_its_numbers_lie_side_by_side(tmp_path):
         ["a,b", "0.1", "", "3"],
         ["c", repr(1 / 3), "-1e-09", "0"],
     ]
+
+
+def test_pictures_are_on_opaque_white(tmp_path):
+    """Dark pages invert them, and so need to know what is behind them."""
+    figure, (axis,) = panel_grid(1, "bits", sharey=False)
+    axis.plot([0, 1], [0, 1], alpha=0.3)
+    made = write_figure(tmp_path, "x", figure, ("", ""), ("a",), [])
+    with Image.open(made.png) as image:
+        pixels = image.convert("RGBA")
+        assert pixels.getchannel("A").getextrema() == (255, 255)
+        assert pixels.getpixel((0, 0)) == (255, 255, 255, 255)
+        assert image.info.keys() == {"dpi"}  # nothing of when or by what
+    assert "fill: #ffffff" in made.svg.read_text()
+
+
+def test_letters_of_an_svg_need_no_font(tmp_path):
+    figure = blank_figure(3, 1)
+    set_heading(figure, "Entropy")
+    made = write_figure(tmp_path, "x", figure, ("", ""), ("a",), [])
+    assert "<text" not in made.svg.read_text()
+
+
+@pytest.mark.parametrize(("dots", "image"), [(400, False), (2000, True)])
+def test_many_dots_of_an_svg_are_an_image(dots, image, tmp_path):
+    figure, (axis,) = panel_grid(1, "bits", sharey=False)
+    axis.plot(range(dots), range(dots), marker="o", linestyle="none")
+    svg = write_figure(tmp_path, "x", figure, ("", ""), ("a",), []).svg
+    assert ("<image" in svg.read_text()) == image
+    assert svg.stat().st_size < 120_000
+
+
+def test_panels_and_titles_are_where_the_png_has_them(tmp_path):
+    """Both are drawn of one layout: the SVG is that of matplotlib's own savefig."""
+    made = []
+    for name in ("ours", "its"):
+        figure, axes = panel_grid(2, "bits", sharey=True)
+        for axis in axes:
+            axis.plot([0, 1], [0, 1], label="a mode")
+            axis.set_title("title")
+        add_legend(figure, axes)
+        if name == "ours":
+            write_figure(tmp_path, name, figure, ("", ""), ("a",), [])
+        else:
+            figure.savefig(tmp_path / "its.png", dpi=160)
+        made.append([axis.get_position().bounds for axis in axes])
+    assert made[0] == [pytest.approx(bounds) for bounds in made[1]]
+    with Image.open(tmp_path / "ours.png") as ours, Image.open(tmp_path / "its.png") as its:
+        assert ours.tobytes() == its.tobytes()
+
+
+@given(st.lists(st.integers(), max_size=500), st.integers(1, 100))
+def test_some_of_many_docs_stand_at_even_distances(docs, most):
+    kept = some_of(docs, most)
+    assert len(kept) <= most
+    assert kept == docs[:: max(1, math.ceil(len(docs) / most))]
+    assert bool(kept) == bool(docs)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ([0.5, 0.501], (0.45, 0.55)),  # widened on both sides
+        ([0.0, 0.0], (-0.0055, 0.1045)),  # nothing far below 0
+        ([0.0, 1.0], (-0.05, 1.05)),  # wide enough
+        ([-0.01, 0.01], (-0.05, 0.05)),
+    ],
+)
+def test_an_axis_spans_something(values, limits):
+    figure, (axis,) = panel_grid(1, "bits", sharey=False)
+    axis.plot([0, 1], values)
+    widen(axis, 0.1)
+    assert axis.get_ylim() == pytest.approx(limits, abs=0.001)
+    figure.clear()
+
+
+def test_a_long_legend_has_room():
+    names = [f"a mode with quite a long name of {i}" for i in range(40)]
+    assert legend_room(names) > legend_room(["short"])
+    figure, axes = panel_grid(1, "bits", sharey=False, beside=legend_room(names))
+    for name in names:
+        axes[0].plot([0, 1], [0, 1], label=name)
+    add_legend(figure, axes)
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y0 >= 0
+    assert legend.y1 <= figure.bbox.height
+    assert axes[0].get_window_extent().width > 200

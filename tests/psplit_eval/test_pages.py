@@ -61,6 +61,12 @@ def test_letters_that_cannot_be_seen_stand_as_codes(text, seen):
     assert read(shown(text)).text == seen
 
 
+def test_a_text_of_nothing_but_codes_makes_a_bounded_number_of_elements():
+    reader = read(shown("\u202e\0" * 60_000))
+    assert len(reader.tags) == 1_000
+    assert reader.text.count("U+202E") == reader.text.count("U+0000") == 60_000
+
+
 @given(st.text())
 def test_only_codes_are_elements_and_nothing_is_lost(text):
     reader = read(shown(text))

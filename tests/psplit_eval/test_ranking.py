@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from boarding import PAPER, board, cell, make_run, refused, rows, share
+from boarding import PAPER, board, by_doc, cell, make_run, refused, rows, share
 from scipy import stats
 
 from psplit_eval.comparison import compare_pairs
@@ -19,11 +19,6 @@ NORMAL = {"normal": None}
 def ranks(row, task, metric="accuracy_avg"):
     found = cell(row, task, metric)
     return found["rank_low"], found["rank_high"], found["n_ranked"]
-
-
-def by_doc(level):
-    """Right in `level` more of a doc's four samples than 0 to 2 of them."""
-    return lambda mode, doc, index: index < doc % 3 + level - (mode == "high")
 
 
 @pytest.fixture
