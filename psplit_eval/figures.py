@@ -95,7 +95,8 @@ class Plot:
 def plain(text: str) -> str:
     """`text` as a picture can show it: on one line, no letter of it read as mathematics.
 
-    A letter that the font lacks, or that shows nothing or turns others round, stands as its code, such as \\u9ad8, so that names stay apart.
+    A letter that the font lacks, or that shows nothing or turns others round, stands as its code,
+    such as \\u9ad8, so that names stay apart.
     """
     shown = "".join(
         c if c.isprintable() and _in_font(c) else c.encode("unicode_escape").decode() for c in text
