@@ -16,13 +16,15 @@ from typing import Any
 
 from psplit_eval.arms import Arm
 from psplit_eval.behaviour import Compared, read_behaviour
-from psplit_eval.comparison import Design, compare_metric
-from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.comparison import Comparison, Design, compare_metric
+from psplit_eval.errors import RunMismatchError, UnknownNameError, UsageError
 from psplit_eval.files import defined
 from psplit_eval.gate_rules import Falls, Kind, Rule, Rules
 from psplit_eval.judged_arms import judged_runs
-from psplit_eval.margins import Claim, decide
+from psplit_eval.margins import Claim, Verdict, decide
 from psplit_eval.paired_runs import PairedRuns, StoredRun
+from psplit_eval.protocol import Estimand
+from psplit_eval.spread import Share
 from psplit_eval.stats import Difference, holm
 from psplit_eval.stored import opened_run, paired_arms
 from psplit_eval.suites import suite_named
@@ -40,6 +42,8 @@ class Outcome(Enum):
 
 
 _CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.OPEN: 3}
+_WIDEST = {"bound": 1.0, "margin": 0.99}
+"""Of fractions."""
 _CLAIMS = {
     Kind.NON_INFERIOR: Claim.NON_INFERIOR,
     Kind.SUPERIOR: Claim.SUPERIOR,
@@ -164,11 +168,30 @@ def gate(
     Raises UsageError or RunMismatchError for runs that cannot be compared (see `paired_runs`), for
     a rule on what is not in them, and for a judge that did not pass its audit.
     """
+    if baseline.resolve() == candidate.resolve():
+        raise UsageError(
+            f"candidate {str(candidate)!r}: the baseline's own folder, expected another run; give "
+            "the run of what wants to be"
+        )
     with opened_run(baseline) as a, opened_run(candidate) as b:
-        both = PairedRuns(a, b, list(dict.fromkeys(m for rule in rules.rules for m in rule.modes)))
+        both = PairedRuns(a, b, _paired_modes(rules, a, b))
         both.check(allowed)
         checks = list(_checks(both, rules, allow_missing))
         return Gate(rules, *both.labels, decide_rules(checks, rules.alpha), both.facts())
+
+
+def _paired_modes(rules: Rules, a: StoredRun, b: StoredRun) -> list[str]:
+    """The modes that both runs must have: those of all rules but splits, which are the
+    candidate's."""
+    known = [{mode["name"] for mode in run.manifest["modes"]} for run in (a, b)]
+    found: dict[str, None] = {}
+    for rule in (rule for rule in rules.rules if rule.kind is not Kind.SPLIT):
+        for mode in rule.modes:
+            if not all(mode in names for names in known):
+                place = f"mode of both runs ({_place(rule, rules)})"
+                raise UnknownNameError(place, mode, known[0] & known[1])
+            found[mode] = None
+    return list(found)
 
 
 def _checks(both: PairedRuns, rules: Rules, allow_missing: bool) -> Iterator[Check]:
@@ -178,9 +201,16 @@ def _checks(both: PairedRuns, rules: Rules, allow_missing: bool) -> Iterator[Che
         if rule.kind is Kind.SPLIT:
             yield from _split_checks(rule, rules, both.b)
             continue
-        of_rule = judged_pairs(rule, both) if rule.judge else pairs
-        for a, b in rule_arms(rule, rules, of_rule):
+        judged = _judged(rule, both) if rule.judge else None
+        if rule.suite:
+            _check_whole(rule, rules, judged or both)
+        for a, b in rule_arms(rule, rules, paired_arms(judged) if judged else pairs):
             yield check_arms(rule, a, b, design)
+
+
+def _judged(rule: Rule, both: PairedRuns) -> PairedRuns:
+    """The runs with arms of a judge's scores on one dimension, as fractions of the scale."""
+    return PairedRuns(*judged_runs(both.a, both.b, rule), rule.modes)
 
 
 def rule_arms(rule: Rule, rules: Rules, pairs: Sequence[tuple[Arm, Arm]]) -> list[tuple[Arm, Arm]]:
@@ -190,13 +220,30 @@ def rule_arms(rule: Rule, rules: Rules, pairs: Sequence[tuple[Arm, Arm]]) -> lis
     if rule.task and rule.task not in tasks:
         raise UnknownNameError(f"task of both runs ({_place(rule, rules)})", rule.task, tasks)
     found = [(a, b) for a, b in pairs if a.task in wanted and a.mode in rule.modes]
-    if not found:
+    there = {(a.task, a.mode) for a, _ in found}
+    lacking = [m for m in rule.modes if not any((task, m) in there for task in wanted)]
+    if lacking:
         what = f"task {rule.task!r}" if rule.task else f"suite {rule.suite!r}"
         raise UsageError(
-            f"{_place(rule, rules)}: {what} in mode {', '.join(rule.modes)} is not in both runs, "
+            f"{_place(rule, rules)}: {what} in mode {', '.join(lacking)} is not in both runs, "
             f"which have {', '.join(tasks)}; correct the rule, or run the task"
         )
     return found
+
+
+def _check_whole(rule: Rule, rules: Rules, both: PairedRuns) -> None:
+    """A task of the suite that one run has and the other lacks must not go unseen."""
+    pools = [pool for run in (both.a, both.b) for pool in (run.manifest.get("pools") or {}).items()]
+    wanted = set(suite_named(rule.suite).tasks)
+    wanted |= {task for pool, tasks in pools for task in tasks if pool in wanted}
+    have = [{(arm.task, arm.mode) for arm in run.arms} for run in (both.a, both.b)]
+    for task, mode in sorted(have[0] ^ have[1]):
+        if task in wanted and mode in rule.modes:
+            run = both.a if (task, mode) in have[0] else both.b
+            raise RunMismatchError(
+                f"{_place(rule, rules)}: {task} of suite {rule.suite!r}, mode {mode}, is in "
+                f"{str(run.folder)!r} alone; run it for both, or name the tasks"
+            )
 
 
 def _place(rule: Rule, rules: Rules) -> str:
@@ -206,35 +253,55 @@ def _place(rule: Rule, rules: Rules) -> str:
 def check_arms(rule: Rule, a: Arm, b: Arm, design: Design) -> Check:
     """One rule on two arms; p not corrected."""
     metric = rule.metric or a.scorer.primary
-    _check_metric(rule, b, metric)
+    _check_metric(rule, a, b, metric)
+    _check_amount(rule, b, metric)
     if rule.kind.bounded:
         a = _constant(b, metric, rule.bound)
     found = compare_metric(a, b, metric, design)
+    result = found.result
+    if rule.kind.bounded and found.unit == "fraction" and design.estimand is Estimand.SAMPLE:
+        result = replace(result, spread=Share.of(result.student, rule.bound))
     better = b.info(metric).higher_is_better is not False
     better = rule.kind is Kind.AT_LEAST if rule.kind.bounded else better
-    decision = decide(found.result, _CLAIMS[rule.kind], rule.margin, better)
-    return Check(
-        rule,
-        a.task,
-        b.mode,
-        metric,
-        found.unit,
-        found.result,
-        decision.p,
-        decision.p_against,
-        why=f"not tested: {found.withheld}. {found.remedy}" if found.withheld else "",
-    )
+    decision = decide(result, _CLAIMS[rule.kind], rule.margin, better)
+    p, against = decision.p, decision.p_against
+    why = _untold(found) if math.isnan(p) else ""
+    return Check(rule, a.task, b.mode, metric, found.unit, result, p, against, why)
 
 
-def _check_metric(rule: Rule, arm: Arm, metric: str) -> None:
-    known = [*arm.values, *([arm.entropy] if arm.tokens else [])]
-    if metric not in known:
-        raise UnknownNameError(f"metric of {arm.task} (rule {rule.name!r})", metric, known)
-    directed = arm.info(metric).higher_is_better is not None
+def _untold(found: Comparison) -> str:
+    """Why nothing is known."""
+    if found.withheld:
+        return f"not tested: {found.withheld}. {found.remedy}"
+    if found.estimand is Estimand.GIVEN:
+        return "not tested: no doc's samples vary, so nothing tells how others would"
+    return "not tested: every doc differs by as much, so nothing tells how others would"
+
+
+def _check_metric(rule: Rule, a: Arm, b: Arm, metric: str) -> None:
+    """A metric that a rule names is in either run; that of the task may not be measured yet."""
+    known = {name for arm in (a, b) for name in (*arm.values, *_entropy(arm))}
+    if rule.metric and metric not in known:
+        raise UnknownNameError(f"metric of {a.task} (rule {rule.name!r})", metric, known)
+    directed = b.info(metric).higher_is_better is not None
     if not directed and rule.kind in (Kind.NON_INFERIOR, Kind.SUPERIOR):
         raise UsageError(
             f"rule {rule.name!r}: {metric} has no better side; use kind equal, at-least or at-most"
         )
+
+
+def _check_amount(rule: Rule, arm: Arm, metric: str) -> None:
+    """A margin of 2 for two points would pass anything."""
+    name, amount = ("bound", rule.bound) if rule.kind.bounded else ("margin", rule.margin)
+    if arm.info(metric).unit == "fraction" and not 0 <= amount <= _WIDEST[name]:
+        raise UsageError(
+            f"rule {rule.name!r}: {name} {amount:g} of {metric}, which is a fraction; expected "
+            f"{'0 to 1' if name == 'bound' else 'one below 1'}: two points are 0.02"
+        )
+
+
+def _entropy(arm: Arm) -> list[str]:
+    return [arm.entropy] if arm.tokens else []
 
 
 def _constant(arm: Arm, metric: str, bound: float) -> Arm:
@@ -269,6 +336,8 @@ def _split_check(rule: Rule, mode: str, found: Split, run: StoredRun) -> Check:
     against = least if math.isnan(least) else min(1.0, least * len(found.excesses))
     exact = (run.manifest.get("divergence") or {}).get("exact", True)
     placebos = len({e.placebo for e in found.excesses}) - 1  # the reference is one of them
+    if found.answer.verdict is Verdict.NO and not found.excesses:  # one prompt is one policy
+        p, against = 1.0, 0.0
     if not exact:
         p = against = math.nan
     elif placebos < LEAST_PLACEBOS:
@@ -293,8 +362,3 @@ def decide_rules(checks: Sequence[Check], alpha: float) -> list[Check]:
         )
         for check, yes, no in zip(checks, passing, failing, strict=True)
     ]
-
-
-def judged_pairs(rule: Rule, both: PairedRuns) -> list[tuple[Arm, Arm]]:
-    """Arms of a judge's scores on one dimension, as fractions of the scale."""
-    return paired_arms(PairedRuns(*judged_runs(both.a, both.b, rule), rule.modes))

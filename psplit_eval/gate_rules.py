@@ -14,6 +14,7 @@ import yaml
 
 from psplit_eval.errors import DataError
 from psplit_eval.protocol import Estimand
+from psplit_eval.suites import SUITES
 from psplit_eval.yamlfile import YamlReader, composed
 
 __all__ = ["Falls", "Kind", "Rule", "Rules", "read_rules"]
@@ -167,12 +168,15 @@ class _Reader(YamlReader):
             for name in ("task", "suite", "metric", "judge", "rubric", "dimension")
             if name in values
         }
+        if "suite" in values:
+            self.one_of(values["suite"], "suite", SUITES)
         margin = self.number(values["margin"], "margin", 0, _WIDEST) if "margin" in values else 0.0
         if "margin" in values and margin == 0 and kind is not Kind.SUPERIOR:
             self.fail(values["margin"], "margin 0", "one above 0: no data show exact equality")
         bound = self.number(values["bound"], "bound", -_WIDEST, _WIDEST) if kind.bounded else 0.0
         modes = tuple(self._modes(values["mode"]))
         name = self.text(values["name"], "name") if "name" in values else _named(kind, texts, modes)
+        name = " ".join(name.split())
         return Rule(
             node.start_mark.line + 1, name, kind, modes, margin=margin, bound=bound, **texts
         )
@@ -200,10 +204,14 @@ class _Reader(YamlReader):
             self.fail(node, f"a rule of kind {kind.value}", "either 'task' or 'suite'")
 
     def _modes(self, node: yaml.Node) -> Iterator[str]:
-        if isinstance(node, yaml.SequenceNode):
-            yield from (self.text(item, "mode") for item in self.items(node, _RULE["mode"]))
-        else:
-            yield self.text(node, "mode")
+        one = not isinstance(node, yaml.SequenceNode)
+        seen: set[str] = set()
+        for item in [node] if one else self.items(node, _RULE["mode"]):
+            mode = self.text(item, "mode")
+            if mode in seen:
+                self.fail(item, f"mode {mode!r} a second time", "every mode once")
+            seen.add(mode)
+            yield mode
 
 
 def _named(kind: Kind, texts: Mapping[str, str], modes: tuple[str, ...]) -> str:

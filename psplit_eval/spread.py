@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-__all__ = ["UNKNOWN", "Discordant", "Spread"]
+__all__ = ["UNKNOWN", "Discordant", "Share", "Spread"]
 
 
 @dataclass(frozen=True)
@@ -124,3 +124,67 @@ class Discordant(Spread):
         if (self._score(outer) - score) * end > 0:
             return end
         return float(brentq(lambda value: self._score(value) - score, self.centre, outer))
+
+
+@dataclass(frozen=True)
+class Share(Spread):
+    """Of a mean of fractions, in [0, 1], less a `bound` that is no estimate.
+
+    Wilson's score interval (1927), with Student's quantile and the docs' effective number
+    m (1 − m) / s² in the place of n: the variance is that of the value that is asked about, so it
+    holds its level near 0 and 1, where Student's own is too short on one side.
+    """
+
+    bound: float = 0.0
+
+    @classmethod
+    def of(cls, found: Spread, bound: float = 0.0) -> Share:
+        """Student's spread of the same, seen so."""
+        mean = found.centre + bound
+        return cls(found.centre, found.error, found.freedom, found.n, (mean, 1 - mean), bound)
+
+    def limits(self, confidence: float = 0.95) -> tuple[float, float]:
+        from scipy.special import stdtrit
+
+        if not self.error > 0:
+            return super().limits(confidence)
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
+        t, mean, docs = float(stdtrit(self.freedom, (1 + confidence) / 2)), self._mean, self._docs
+        middle = (mean + t * t / (2 * docs)) / (1 + t * t / docs)
+        wide = math.sqrt(mean * (1 - mean) / docs + (t / docs) ** 2 / 4)
+        half = t / (1 + t * t / docs) * wide
+        return middle - half - self.bound, middle + half - self.bound
+
+    def p_below(self, value: float) -> float:
+        from scipy.special import stdtr
+
+        if not self.error > 0:
+            return super().p_below(value)
+        return float(stdtr(self.freedom, -self._score(value)))
+
+    def p_above(self, value: float) -> float:
+        from scipy.special import stdtr
+
+        if not self.error > 0:
+            return super().p_above(value)
+        return float(stdtr(self.freedom, self._score(value)))
+
+    def mirrored(self) -> Spread:
+        low, high = self.reach
+        return replace(self, centre=-self.centre, reach=(high, low), bound=1 - self.bound)
+
+    @property
+    def _mean(self) -> float:
+        return self.centre + self.bound
+
+    @property
+    def _docs(self) -> float:
+        return self._mean * (1 - self._mean) / self.error**2
+
+    def _score(self, value: float) -> float:
+        """How many standard errors the docs lie above a truth of `value`."""
+        truth = self.bound + value
+        if not 0 < truth < 1:
+            return math.copysign(math.inf, self._mean - truth)
+        return (self._mean - truth) / math.sqrt(truth * (1 - truth) / self._docs)

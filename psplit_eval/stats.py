@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from psplit_eval.files import defined
 from psplit_eval.resampling import MEAN, RATIO, Array, Quantity, difference_of, error, swap_test
-from psplit_eval.spread import UNKNOWN, Discordant, Spread
+from psplit_eval.spread import UNKNOWN, Discordant, Share, Spread
 
 __all__ = [
     "FEW_DOCS",
@@ -128,18 +128,8 @@ def mean_estimate(values: ArrayLike, confidence: float = 0.95, fraction: bool = 
     reach = (centre, 1 - centre) if fraction else None
     spread = _spread(array[:, None], MEAN, centre, reach)
     if fraction and spread.error > 0:
-        return Estimate(centre, *_score_limits(spread, confidence), n)
+        return Estimate(centre, *Share.of(spread).limits(confidence), n)
     return Estimate(centre, *spread.limits(confidence), n)
-
-
-def _score_limits(spread: Spread, confidence: float) -> tuple[float, float]:
-    from scipy.special import stdtrit
-
-    mean, t = spread.centre, float(stdtrit(spread.freedom, (1 + confidence) / 2))
-    docs = mean * (1 - mean) / spread.error**2
-    middle = (mean + t * t / (2 * docs)) / (1 + t * t / docs)
-    half = t / (1 + t * t / docs) * math.sqrt(mean * (1 - mean) / docs + (t / docs) ** 2 / 4)
-    return middle - half, middle + half
 
 
 def ratio_estimate(
