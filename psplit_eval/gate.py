@@ -8,7 +8,7 @@ not pass their audit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -55,7 +55,8 @@ class Check:
 
     `found`: the candidate less the baseline, or less the bound; None for splits. `p`: of the rule's
     opposite, `p_against` of the rule itself, both one-sided; `…_adjusted` over all checks (Holm).
-    NaN where nothing is known, and `why` says why; for a split it has the evidence.
+    NaN where nothing is known, and `why` says why; for a split it has the evidence. `limits`: of
+    the difference, 95 %; of a gate that samples as it goes, such that hold whenever one looks.
     """
 
     rule: Rule
@@ -66,6 +67,7 @@ class Check:
     found: Difference | None
     p: float
     p_against: float
+    limits: tuple[float, float] = (math.nan, math.nan)
     why: str = ""
     p_adjusted: float = math.nan
     p_against_adjusted: float = math.nan
@@ -73,8 +75,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of gate.json; undefined numbers are null."""
-        found = self.found
-        low, high = found.spread.limits() if found else (math.nan, math.nan)
+        found, (low, high) = self.found, self.limits
         bounded = self.rule.kind.bounded
         entry = {
             "rule": self.rule.name,
@@ -183,12 +184,21 @@ def _checks(both: PairedRuns, rules: Rules, allow_missing: bool) -> Iterator[Che
             yield check_arms(rule, a, b, design)
 
 
-def rule_arms(rule: Rule, rules: Rules, pairs: Sequence[tuple[Arm, Arm]]) -> list[tuple[Arm, Arm]]:
-    """The arms that a rule is about. Raises UnknownNameError for a task that is not there."""
+def rule_arms(
+    rule: Rule,
+    rules: Rules,
+    pairs: Sequence[tuple[Arm, Arm]],
+    members: Mapping[str, Sequence[str]] | None = None,
+) -> list[tuple[Arm, Arm]]:
+    """The arms that a rule is about. `members`: pools that are looked at task by task.
+
+    Raises UnknownNameError for a task that is not there, UsageError for one in other modes.
+    """
     tasks = list(dict.fromkeys(a.task for a, _ in pairs))
-    wanted = [rule.task] if rule.task else list(suite_named(rule.suite).tasks)
     if rule.task and rule.task not in tasks:
         raise UnknownNameError(f"task of both runs ({_place(rule, rules)})", rule.task, tasks)
+    named = [rule.task] if rule.task else list(suite_named(rule.suite).tasks)
+    wanted = {task for name in named for task in (members or {}).get(name, [name])}
     found = [(a, b) for a, b in pairs if a.task in wanted and a.mode in rule.modes]
     if not found:
         what = f"task {rule.task!r}" if rule.task else f"suite {rule.suite!r}"
@@ -222,6 +232,7 @@ def check_arms(rule: Rule, a: Arm, b: Arm, design: Design) -> Check:
         found.result,
         decision.p,
         decision.p_against,
+        found.result.spread.limits(),
         why=f"not tested: {found.withheld}. {found.remedy}" if found.withheld else "",
     )
 
