@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import ChainMap, Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import add
@@ -26,6 +26,7 @@ __all__ = [
     "arm_values",
     "read_arms",
     "renumbered",
+    "restricted",
     "samples_a_doc",
     "with_pools",
 ]
@@ -262,18 +263,31 @@ def renumbered(arm: Arm, numbers: Mapping[int, int]) -> Arm:
     return _moved(arm, numbers.__getitem__)
 
 
+def restricted(arm: Arm, docs: Collection[int]) -> Arm:
+    """What the arm says of these docs; how many samples are missing is still said of all."""
+
+    def only(values: Mapping[int, Any]) -> dict[int, Any]:
+        return {doc: value for doc, value in values.items() if doc in docs}
+
+    return replace(_changed(arm, only), docs=arm.docs & frozenset(docs))
+
+
 def _moved(arm: Arm, number: Callable[[int], int]) -> Arm:
     def keys(values: Mapping[int, Any]) -> dict[int, Any]:
         return {number(doc): value for doc, value in values.items()}
 
+    return replace(_changed(arm, keys), docs=frozenset(map(number, arm.docs)))
+
+
+def _changed(arm: Arm, change: Callable[[Mapping[int, Any]], dict[int, Any]]) -> Arm:
+    """The arm with another selection, or other numbers, of docs in all that it says of docs."""
     return replace(
         arm,
-        values={metric: keys(docs) for metric, docs in arm.values.items()},
-        noise={metric: keys(docs) for metric, docs in arm.noise.items()},
-        bits=keys(arm.bits),
-        tokens=keys(arm.tokens),
-        good=keys(arm.good),
-        docs=frozenset(map(number, arm.docs)),
+        values={metric: change(docs) for metric, docs in arm.values.items()},
+        noise={metric: change(docs) for metric, docs in arm.noise.items()},
+        bits=change(arm.bits),
+        tokens=change(arm.tokens),
+        good=change(arm.good),
     )
 
 

@@ -27,7 +27,7 @@ from psplit_eval.cli_calibrate import (
     taken_text,
 )
 from psplit_eval.cli_design import design, margins
-from psplit_eval.cli_gate import add_gate_options
+from psplit_eval.cli_gate import add_gate_options, check_sequential
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
@@ -52,6 +52,8 @@ from psplit_eval.cli_stored import (
 from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from psplit_eval.gate import Gate
+    from psplit_eval.gate_rules import Rules
     from psplit_eval.stored import RunResult
 
 __all__ = ["command_parser", "main"]
@@ -341,6 +343,7 @@ def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _gate(options: argparse.Namespace, _: Sequence[str]) -> int:
+    check_sequential(options)
     _prepare()
     from psplit_eval.gate import gate
     from psplit_eval.gate_files import GATE_FILES, gate_text, write_gate
@@ -351,11 +354,28 @@ def _gate(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.out:
         check_own(options.out, GATE_FILES)
     rules = read_rules(options.rules)
-    found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
+    if options.sequential:
+        found = _in_rounds(options, rules, allowed)
+    else:
+        found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
     if options.out:
         write_gate(options.out, found)
     _print(options, found.to_dict(), gate_text(found))
     return found.exit_code
+
+
+def _in_rounds(options: argparse.Namespace, rules: Rules, allowed: Sequence[str]) -> Gate:
+    """The gate after the run that its last options describe."""
+    from psplit_eval.sequential import sequential_gate
+
+    words = ["run", *options.run, "--out", str(options.candidate)]
+    request = run_options(command_parser().parse_args(words), words)
+    screen = _screen()
+    found, result = sequential_gate(
+        options.baseline, rules, request, screen, options.round, allowed
+    )
+    screen.say(f"{result.sampled} samples drawn; report: {result.folder / 'report.html'}")
+    return found
 
 
 def _allowed(options: argparse.Namespace) -> list[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-__all__ = ["add_gate_options"]
+from psplit_eval.errors import UsageError
+
+__all__ = ["add_gate_options", "check_sequential"]
+
+_ROUND = 32
 
 
 def add_gate_options(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +30,27 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
         help="compare though they differ: prompts, sampling, or prompts,sampling",
     )
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
+    add(
+        "--sequential",
+        action="store_true",
+        help="sample the candidate in rounds, until every rule is decided; what follows -- are the "
+        "options of its run",
+    )
+    add("--round", type=int, default=_ROUND, metavar="DOCS", help=f"docs a round ({_ROUND})")
+    add("run", nargs="*", metavar="-- OPTION", help="with --sequential: options of psplit-eval run")
     add("--json", action="store_true", help="print the result as JSON")
+
+
+def check_sequential(options: argparse.Namespace) -> None:
+    """Raise UsageError for options that do not go together."""
+    if options.run and not options.sequential:
+        raise UsageError(
+            f"{options.run[0]!r}: options of a run are for --sequential; add it, or leave them out"
+        )
+    if options.sequential and not options.run:
+        raise UsageError(
+            "--sequential: samples the candidate, expected the options of its run behind --, such "
+            "as -- --model CKPT --suite general"
+        )
+    if options.round < 1:
+        raise UsageError(f"--round {options.round}: expected 1 or more; give a positive number")

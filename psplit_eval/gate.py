@@ -8,7 +8,7 @@ not pass their audit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -59,7 +59,8 @@ class Check:
 
     `found`: the candidate less the baseline, or less the bound; None for splits. `p`: of the rule's
     opposite, `p_against` of the rule itself, both one-sided; `…_adjusted` over all checks (Holm).
-    NaN where nothing is known, and `why` says why; for a split it has the evidence.
+    NaN where nothing is known, and `why` says why; for a split it has the evidence. `limits`: of
+    the difference, 95 %; of a gate that samples as it goes, such that hold whenever one looks.
     """
 
     rule: Rule
@@ -70,6 +71,7 @@ class Check:
     found: Difference | None
     p: float
     p_against: float
+    limits: tuple[float, float] = (math.nan, math.nan)
     why: str = ""
     p_adjusted: float = math.nan
     p_against_adjusted: float = math.nan
@@ -77,8 +79,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of gate.json; undefined numbers are null."""
-        found = self.found
-        low, high = found.spread.limits() if found else (math.nan, math.nan)
+        found, (low, high) = self.found, self.limits
         bounded = self.rule.kind.bounded
         entry = {
             "rule": self.rule.name,
@@ -213,12 +214,21 @@ def _judged(rule: Rule, both: PairedRuns) -> PairedRuns:
     return PairedRuns(*judged_runs(both.a, both.b, rule), rule.modes)
 
 
-def rule_arms(rule: Rule, rules: Rules, pairs: Sequence[tuple[Arm, Arm]]) -> list[tuple[Arm, Arm]]:
-    """The arms that a rule is about. Raises UnknownNameError for a task that is not there."""
+def rule_arms(
+    rule: Rule,
+    rules: Rules,
+    pairs: Sequence[tuple[Arm, Arm]],
+    members: Mapping[str, Sequence[str]] | None = None,
+) -> list[tuple[Arm, Arm]]:
+    """The arms that a rule is about. `members`: pools that are looked at task by task.
+
+    Raises UnknownNameError for a task that is not there, UsageError for one in other modes.
+    """
     tasks = list(dict.fromkeys(a.task for a, _ in pairs))
-    wanted = [rule.task] if rule.task else list(suite_named(rule.suite).tasks)
     if rule.task and rule.task not in tasks:
         raise UnknownNameError(f"task of both runs ({_place(rule, rules)})", rule.task, tasks)
+    named = [rule.task] if rule.task else list(suite_named(rule.suite).tasks)
+    wanted = {task for name in named for task in (members or {}).get(name, [name])}
     found = [(a, b) for a, b in pairs if a.task in wanted and a.mode in rule.modes]
     there = {(a.task, a.mode) for a, _ in found}
     lacking = [m for m in rule.modes if not any((task, m) in there for task in wanted)]
@@ -266,7 +276,10 @@ def check_arms(rule: Rule, a: Arm, b: Arm, design: Design) -> Check:
     decision = decide(result, _CLAIMS[rule.kind], rule.margin, better)
     p, against = decision.p, decision.p_against
     why = _untold(found) if math.isnan(p) else ""
-    return Check(rule, a.task, b.mode, metric, found.unit, result, p, against, why)
+    return Check(
+        *(rule, a.task, b.mode, metric, found.unit),
+        *(result, p, against, result.spread.limits(), why),
+    )
 
 
 def _untold(found: Comparison) -> str:

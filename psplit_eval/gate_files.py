@@ -79,7 +79,7 @@ def _row(check: Check) -> tuple[str, ...]:
     if found is None:
         values = ("–", "–", "–")
     else:
-        low, high = found.spread.limits()
+        low, high = check.limits
         interval = f"{_number(check, found.difference, True)} [{_number(check, low, True)}, "
         interval += f"{_number(check, high, True)}]"
         a = "–" if kind.bounded else _number(check, found.value_a)

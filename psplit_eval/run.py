@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from psplit_eval.arms import restricted
 from psplit_eval.backends import Backend, CrossScoring, EngineOptions, Watch
 from psplit_eval.catalog import TaskSource
 from psplit_eval.checkpoints import Checkpoint
@@ -32,15 +33,16 @@ from psplit_eval.manifest import (
     read_manifest,
 )
 from psplit_eval.modes import Mode, checkpoint_modes, resolve_modes
+from psplit_eval.paired_runs import StoredRun
 from psplit_eval.requests import Request, Shard, digest, plan_sum
-from psplit_eval.rescoring import Yardsticks
-from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan
+from psplit_eval.rescoring import Yardsticks, score_store
+from psplit_eval.sampling import Plan, Tally, asked_for, fill, missing, plan, random_order
 from psplit_eval.store import Store
-from psplit_eval.stored import RunResult, conclude
+from psplit_eval.stored import RunResult, as_stored, conclude
 from psplit_eval.suites import TaskSettings
 from psplit_eval.training_curves import keep_training_log
 
-__all__ = ["RunOptions", "Screen", "run"]
+__all__ = ["Rounds", "RunOptions", "Screen", "run"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ class RunOptions:
     divergence: bool = True
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """Sampling that may end early: in every round `docs` more of each task that is open, in random
+    order. `still_open` is shown the docs of finished rounds and says which tasks are; without one
+    the run ends."""
+
+    docs: int
+    still_open: Callable[[StoredRun], Collection[str]]
+
+
 class Screen:
     """What a run says while it works; the silent one. `cli` has the one that prints."""
 
@@ -86,8 +98,10 @@ class Screen:
         yield lambda tokens, samples: None
 
 
-def run(options: RunOptions, screen: Screen) -> RunResult:
+def run(options: RunOptions, screen: Screen, rounds: Rounds | None = None) -> RunResult:
     """Sample what is missing, score, compare and report; of a shard, sample its part only.
+
+    `rounds`: a part of it is sampled after the other, as long as it takes.
 
     Raises UsageError or InfrastructureError (see `errors`); before the first sample is drawn,
     nothing is written for a usage error.
@@ -116,7 +130,11 @@ def run(options: RunOptions, screen: Screen) -> RunResult:
         )
     manifest = merged_manifest(before, new_manifest(parts), folder)
     with locked(folder), Store(folder / "samples.sqlite") as store:
-        tally = _sample(store, folder, manifest, work, backend, tasks, screen)
+        sampled = _Sampled(store, folder, manifest, backend, tasks, screen)
+        if rounds:
+            tally = _in_rounds(sampled, work.plan, options.seed, rounds, yardsticks)
+        else:
+            tally = sampled.draw(work)
         if options.shard:
             return _part_result(folder, options, options.shard, work, tally)
         notes = []
@@ -219,37 +237,69 @@ def _remarks(task: Task, settings: TaskSettings, data: Mapping[str, Path]) -> It
         yield "scores given answers, so samples and settings do not apply"
 
 
-def _sample(
-    store: Store,
-    folder: Path,
-    manifest: Manifest,
-    work: _Work,
-    backend: Backend,
-    tasks: Sequence[tuple[Task, TaskSettings]],
-    screen: Screen,
+@dataclass(frozen=True)
+class _Sampled:
+    """A run whose store is being filled."""
+
+    store: Store
+    folder: Path
+    manifest: Manifest
+    backend: Backend
+    tasks: Sequence[tuple[Task, TaskSettings]]
+    screen: Screen
+
+    def draw(self, work: _Work) -> Tally:
+        """What is missing of some work; the manifest says what was asked for."""
+        requests = work.plan.requests
+        wanted = missing(self.store, requests)
+        counts = asked_for(self.store, wanted)
+        for name, modes in work.cells.items():
+            asked = {mode: counts[mode, name] for mode in modes}
+            self.manifest["tasks"][name].setdefault("asked", {}).update(asked)
+        write_json(self.folder / "manifest.json", self.manifest)
+        planned = set(work.plan.docs)
+        self.store.add_plan(
+            work.plan.prompts,
+            (d for task, _ in self.tasks for d in task.docs if (task.name, d.doc_id) in planned),
+        )
+        wall, cpu = time.monotonic(), time.process_time()
+        try:
+            with self.screen.sampling(len(wanted), len(requests) - len(wanted)) as watch:
+                return fill(self.store, self.backend, work.groups, watch, wanted)
+        finally:
+            self.manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
+            self.manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
+            self.manifest["tokens"] = self.store.tokens()
+            self.manifest["model"] |= self.backend.describe()  # with what sampling found out
+            write_json(self.folder / "manifest.json", self.manifest)
+
+
+def _in_rounds(
+    sampled: _Sampled, whole: Plan, seed: int, rounds: Rounds, yardsticks: Yardsticks
 ) -> Tally:
-    requests = work.plan.requests
-    wanted = missing(store, requests)
-    counts = asked_for(store, wanted)
-    for name, modes in work.cells.items():
-        asked = {mode: counts[mode, name] for mode in modes}
-        manifest["tasks"][name].setdefault("asked", {}).update(asked)
-    write_json(folder / "manifest.json", manifest)
-    planned = set(work.plan.docs)
-    store.add_plan(
-        work.plan.prompts,
-        (doc for task, _ in tasks for doc in task.docs if (task.name, doc.doc_id) in planned),
-    )
-    wall, cpu = time.monotonic(), time.process_time()
-    try:
-        with screen.sampling(len(wanted), len(requests) - len(wanted)) as watch:
-            return fill(store, backend, work.groups, watch, wanted)
-    finally:
-        manifest["wall_seconds"] += round(time.monotonic() - wall, 2)
-        manifest["cpu_seconds"] += round(time.process_time() - cpu, 2)
-        manifest["tokens"] = store.tokens()
-        manifest["model"] |= backend.describe()  # with what was found out while sampling
-        write_json(folder / "manifest.json", manifest)
+    """Rounds depend on the plan and what they find alone, so a killed run goes on as it was."""
+    scorers = {task.name: task.scorer for task, _ in sampled.tasks}
+    left = {
+        task.name: random_order(task.name, {d.doc_id: d.doc_hash for d in task.docs}, seed)
+        for task, _ in sampled.tasks
+    }
+    planned, total = set(whole.docs), Tally()
+    done: dict[str, set[int]] = {task: set() for task in left}
+    left = {task: [doc for doc in docs if (task, doc) in planned] for task, docs in left.items()}
+    open_tasks: Collection[str] = left.keys()
+    while any(left[task] for task in open_tasks):
+        now = {task: set(left[task][: rounds.docs]) for task in open_tasks if left[task]}
+        chosen = [r for r in whole.requests if r.doc_id in now.get(r.task, ())]
+        part = whole.part([chosen])
+        total += sampled.draw(_work(part, sampled.backend, None))
+        for task, docs in now.items():
+            left[task] = left[task][rounds.docs :]
+            done[task] |= docs
+        score_store(sampled.store, {task: scorers[task] for task in now}, yardsticks)
+        found = as_stored(sampled.folder, sampled.manifest, sampled.store)
+        arms = [restricted(arm, done[arm.task]) for arm in found.arms]
+        open_tasks = rounds.still_open(replace(found, arms=arms))
+    return total
 
 
 def _default_folder(options: RunOptions) -> Path:

@@ -19,7 +19,7 @@ from psplit_eval.requests import Request, Sampling, digest, sample_seed
 from psplit_eval.store import Doc, Prompt, Sample, SampleKey, Store
 from psplit_eval.suites import TaskSettings
 
-__all__ = ["Plan", "Tally", "asked_for", "fill", "missing", "plan"]
+__all__ = ["Plan", "Tally", "asked_for", "fill", "missing", "plan", "random_order"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,19 @@ class Tally:
     samples: int = 0
     tokens: int = 0
     failed: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.samples + other.samples, self.tokens + other.tokens, self.failed + other.failed
+        )
+
+
+def random_order(task: str, docs: Mapping[int, str], seed: int) -> list[int]:
+    """Numbers of docs (number → hash) in an order that says nothing about them.
+
+    It depends on their content and the seed alone; of equal docs the first number comes first.
+    """
+    return sorted(docs, key=lambda doc: (digest(f"{seed} {task} {docs[doc]}"), doc))
 
 
 def plan(

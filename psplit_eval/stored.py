@@ -37,6 +37,7 @@ from psplit_eval.verdicts import Margins
 __all__ = [
     "RunResult",
     "RunsCompared",
+    "as_stored",
     "baseline_pairs",
     "check_own",
     "compare_runs",
@@ -253,7 +254,12 @@ def opened_run(folder: Path) -> Iterator[StoredRun]:
     """A run with its arms, pools aside, while its store is open; raises as `stored_arms`."""
     manifest = open_run(folder)
     with Store(folder / "samples.sqlite") as store:
-        yield StoredRun(folder, manifest, store, _arms(store, manifest))
+        yield as_stored(folder, manifest, store)
+
+
+def as_stored(folder: Path, manifest: Manifest, store: Store) -> StoredRun:
+    """A run whose store is open; raises UsageError where nothing is drawn or scored yet."""
+    return StoredRun(folder, manifest, store, _arms(store, manifest))
 
 
 def conclude(

@@ -129,6 +129,7 @@ LAYERS = (
     ("board_plots", "ranking"),
     ("board_pages",),
     ("merging", "planning", "run"),
+    ("sequential",),
     ("cli_board", "cli_design", "cli_gate"),
     ("cli_run",),
     ("cli_calibrate", "cli_judge", "cli_plan", "cli_stored"),
