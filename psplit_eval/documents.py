@@ -82,31 +82,31 @@ def _beside(said: Sequence[Said]) -> list[tuple[Said, Markup]]:
     return [(first, pairs[0][0]), *zip(others, (marked for _, marked in pairs), strict=True)]
 
 
-def to_markdown(document: Document, plots: str = "plots") -> str:
+def to_markdown(document: Document, plots: str = "plots", whole: str = "report.html") -> str:
     """For terminals, pull requests and job summaries; `plots`: the folder of its pictures.
 
-    Long tables and texts are cut, which they say; the page has all.
+    Long tables and texts are cut, which they say; the file `whole` has all.
     """
-    return "\n\n".join(_paragraphs(document, plots)) + "\n"
+    return "\n\n".join(_paragraphs(document, plots, whole)) + "\n"
 
 
-def _paragraphs(document: Document, plots: str) -> Iterator[str]:
+def _paragraphs(document: Document, plots: str, whole: str) -> Iterator[str]:
     yield f"# {_cell(document.title)}"
     if document.about:
         yield " · ".join(map(_cell, document.about))
     yield f"**{_cell(document.verdict)}**"
     if document.answers:
         yield "\n".join(map(_answer, document.answers))
-    yield from _tables(document.found)
+    yield from _tables(document.found, whole)
     for section in (section for section in document.sections if not section.empty):
         yield f"## {_cell(section.title)}"
         if section.said:
             yield "\n".join(f"- {_cell(sentence)}" for sentence in section.said)
-        yield from _tables(section.tables)
+        yield from _tables(section.tables, whole)
         yield from (
             f"![{_cell(p.alt)}]({plots}/{p.png.name})\n\n{_cell(p.caption)}" for p in section.plots
         )
-        yield from _tables(section.details)
+        yield from _tables(section.details, whole)
     if document.excerpts:
         yield "## Samples"
         yield SELECTION
@@ -114,21 +114,21 @@ def _paragraphs(document: Document, plots: str) -> Iterator[str]:
             yield from _excerpt(excerpt)
     if document.details:
         yield "## Details"
-        yield from _tables(document.details)
+        yield from _tables(document.details, whole)
 
 
 def _answer(answer: Answer) -> str:
     return f"- {_cell(answer.asked)}: **{answer.verdict.value}**. {_cell(answer.evidence)}."
 
 
-def _tables(tables: Sequence[Table]) -> Iterator[str]:
+def _tables(tables: Sequence[Table], whole: str) -> Iterator[str]:
     for table in tables:
         yield f"### {_cell(table.title)}"
         yield _cell(table.note)
         lines = [table.header, tuple("---" for _ in table.header), *table.rows[:_ROWS]]
         yield "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         if len(table.rows) > _ROWS:
-            yield f"{len(table.rows) - _ROWS:,} more rows are in report.html."
+            yield f"{len(table.rows) - _ROWS:,} more rows are in {whole}."
 
 
 def _excerpt(excerpt: Excerpt) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from textwrap import fill
 from xml.etree import ElementTree
 
 from psplit_eval.documents import Document, Section, to_markdown
@@ -15,13 +16,17 @@ from psplit_eval.text import visible
 
 __all__ = ["GATE_FILES", "gate_text", "gate_verdict", "write_gate"]
 
+_WIDTH = 100
+"""Letters in a line of a terminal."""
+_INDENT = " " * 14
+
 GATE_FILES = ("gate.json", "gate.md", "junit.xml")
 """What `write_gate` writes."""
 
 _SAID = {
-    Outcome.PASS: "Pass: every rule is fulfilled.",
-    Outcome.FAIL: "Fail: {failed} of {all} checks show a regression.",
-    Outcome.OPEN: "Inconclusive: {open} of {all} checks are open, none shows a regression.",
+    Outcome.PASS: "Pass: every rule is fulfilled ({all} checks).",
+    Outcome.FAIL: "Fail: {failed} of {all} checks failed, {open} are inconclusive.",
+    Outcome.OPEN: "Inconclusive: {open} of {all} checks, and none failed.",
 }
 _FALLS = {
     Falls.OPEN: " The rules let an inconclusive gate pass.",
@@ -40,11 +45,30 @@ def gate_verdict(gate: Gate) -> str:
 
 
 def gate_text(gate: Gate) -> str:
-    """For a terminal: the table of checks, what is behind those that did not pass, the verdict."""
-    why = [
-        f"{check.rule.name} ({check.task}, {check.mode}): {check.why}" for check in _unclear(gate)
-    ]
-    return "\n\n".join([tables_text([_table(gate)]), *map(visible, why), gate_verdict(gate)])
+    """For a terminal: what was found of every check, what differs between the runs, the verdict."""
+    found = [f"{gate.candidate} against {gate.baseline}\n{fill(_note(gate), _WIDTH)}"]
+    found += map(_lines, gate.checks)
+    return "\n\n".join([*map(visible, found), tables_text([_differing(gate)]), gate_verdict(gate)])
+
+
+def _lines(check: Check) -> str:
+    """As far in as the outcomes are wide."""
+    below = (
+        fill(said, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        for said in _said(check)
+    )
+    return "\n".join([f"{check.outcome.value:{len(_INDENT)}}{_title(check)}", *below])
+
+
+def _said(check: Check) -> list[str]:
+    """What was claimed and what was found, and why no more."""
+    said = _claim(check)
+    if check.found and check.found.n:
+        baseline, candidate, difference, p, docs = _numbers(check)
+        bounded = check.rule.kind.bounded
+        values = f"{candidate}, from the bound" if bounded else f"{baseline} to {candidate},"
+        said += f": {values} {difference}; p {p}; {docs} docs"
+    return [said, check.why] if check.why else [said]
 
 
 def write_gate(folder: Path, gate: Gate) -> None:
@@ -57,48 +81,73 @@ def write_gate(folder: Path, gate: Gate) -> None:
 
 
 def _unclear(gate: Gate) -> list[Check]:
-    return [check for check in gate.checks if check.why and check.outcome is not Outcome.PASS]
+    """Those whose numbers do not say all."""
+    return [check for check in gate.checks if check.why]
 
 
 def _table(gate: Gate) -> Table:
-    return Table(
-        f"{gate.candidate} against {gate.baseline}",
-        "Fractions are shown times 100, differences with 95 % intervals over docs. p of pass: of "
-        "the rule's opposite, p of fail: of the rule, one-sided, each Holm-corrected over all "
-        f"checks, alpha {gate.rules.alpha:g}.",
-        (
-            *("rule", "task", "mode", "metric", "claim", "baseline", "candidate"),
-            *("difference", "p of pass", "p of fail", "docs", "outcome"),
-        ),
-        tuple(map(_row, gate.checks)),
-    )
+    header = ("outcome", "rule", "claim", "baseline", "candidate", "difference", "p", "docs")
+    checks = sorted(gate.checks, key=lambda check: _ORDER.index(check.outcome))
+    rows = ((c.outcome.value, _title(c), _claim(c), *_numbers(c)) for c in checks)
+    return Table(f"{gate.candidate} against {gate.baseline}", _note(gate), header, tuple(rows))
 
 
-def _row(check: Check) -> tuple[str, ...]:
-    found, kind = check.found, check.rule.kind
-    if found is None:
-        values = ("–", "–", "–")
-    else:
-        low, high = check.limits
-        interval = f"{_number(check, found.difference, True)} [{_number(check, low, True)}, "
-        interval += f"{_number(check, high, True)}]"
-        a = "–" if kind.bounded else _number(check, found.value_a)
-        values = (a, _number(check, found.value_b), interval)
+_ORDER = (Outcome.FAIL, Outcome.OPEN, Outcome.PASS)
+
+
+def _note(gate: Gate) -> str:
     return (
-        *(check.rule.name, check.task, check.mode, check.metric, _claim(check)),
-        *values,
-        *(_p(check.p_adjusted), _p(check.p_against_adjusted)),
-        str(found.n) if found else "–",
-        check.outcome.value,
+        "Fractions are shown times 100, differences (from the baseline, or from the bound) with "
+        "95 % intervals over docs. p: one-sided, of what the outcome rules out, Holm-corrected "
+        f"over all checks, alpha {gate.rules.alpha:g}; of an inconclusive check the smaller of two."
     )
+
+
+def _differing(gate: Gate) -> Table:
+    header = ("what", "baseline", "candidate")
+    note = "Docs are paired by content; all that matters and is not listed here is the same."
+    return Table("What differs between the runs", note, header, tuple(gate.facts))
+
+
+def _title(check: Check) -> str:
+    """The rule, and where it was looked at as far as its name does not say it."""
+    rule = check.rule
+    words = set(rule.name.replace(",", " ").split())
+    task = check.task if rule.suite or rule.task not in words else ""
+    mode = check.mode if len(rule.modes) > 1 or check.mode not in words else ""
+    where = ", ".join(part for part in (task, mode) if part)
+    return f"{rule.name} ({where})" if where else rule.name
 
 
 def _claim(check: Check) -> str:
+    """What has to hold, in words."""
     rule = check.rule
-    if rule.kind is Kind.SPLIT:
-        return "split"
-    amount = rule.bound if rule.kind.bounded else rule.margin
-    return f"{rule.kind.value} {_number(check, amount)}"
+    said = f"{check.metric} {_CLAIMS[rule.kind]}"
+    if rule.kind is Kind.SUPERIOR and rule.margin == 0:
+        return f"{check.metric} better"
+    return said.format(_number(check, rule.bound if rule.kind.bounded else rule.margin))
+
+
+_CLAIMS = {
+    Kind.NON_INFERIOR: "not worse by {} or more",
+    Kind.SUPERIOR: "better by more than {}",
+    Kind.EQUAL: "changed by less than {}",
+    Kind.AT_LEAST: "above {}",
+    Kind.AT_MOST: "below {}",
+    Kind.SPLIT: "from the reference mode",
+}
+
+
+def _numbers(check: Check) -> tuple[str, str, str, str, str]:
+    """In the baseline, in the candidate, their difference with its interval, p, docs."""
+    found, p = check.found, _p(check)
+    if found is None:
+        return "–", "–", "–", p, "–"
+    low, high = (_number(check, value, True) for value in check.limits)
+    difference = _number(check, found.difference, True)
+    interval = f" [{low}, {high}]" if math.isfinite(sum(check.limits)) else ""
+    a = "–" if check.rule.kind.bounded else _number(check, found.value_a)
+    return a, _number(check, found.value_b), f"{difference}{interval}", p, str(found.n)
 
 
 def _number(check: Check, value: float, sign: bool = False) -> str:
@@ -108,18 +157,20 @@ def _number(check: Check, value: float, sign: bool = False) -> str:
     return f"{scale * value:{'+' if sign else ''}.{digits}f}"
 
 
-def _p(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+def _p(check: Check) -> str:
+    """Of what the outcome rules out; of an open check the smaller one."""
+    passing, failing = check.p_adjusted, check.p_against_adjusted
+    known = {Outcome.PASS: [passing], Outcome.FAIL: [failing], Outcome.OPEN: [passing, failing]}
+    p = min((one for one in known[check.outcome] if one == one), default=math.nan)
+    return "–" if math.isnan(p) else f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def _markdown(gate: Gate) -> str:
-    differing = Table(
-        "What differs between the runs", "", ("what", "baseline", "candidate"), tuple(gate.facts)
-    )
-    reasons = [f"{c.rule.name} ({c.task}, {c.mode}): {c.why}" for c in _unclear(gate)]
-    sections = [Section("Why", said=reasons), Section("Runs", tables=[differing])]
+    reasons = [f"{_title(check)}: {check.why}" for check in _unclear(gate)]
+    sections = [Section("Why", said=reasons), Section("Runs", tables=[_differing(gate)])]
     title = f"Gate: {gate.candidate} against {gate.baseline}"
-    return to_markdown(Document(title, gate_verdict(gate), found=[_table(gate)], sections=sections))
+    document = Document(title, gate_verdict(gate), found=[_table(gate)], sections=sections)
+    return to_markdown(document, whole="gate.json")
 
 
 def _junit(gate: Gate) -> str:
@@ -138,9 +189,10 @@ def _junit(gate: Gate) -> str:
     for check in gate.checks:
         name = _xml(f"{check.rule.name} [{check.task}, {check.mode}]")
         case = ElementTree.SubElement(suite, "testcase", classname="psplit.gate", name=name)
-        said = _xml(f"{', '.join(_row(check))}. {check.why}".strip())
+        said = _xml("\n".join(_said(check)))
         if _is_failure(check, shut):
-            ElementTree.SubElement(case, "failure", message=check.outcome.value).text = said
+            message = _xml(f"{check.outcome.value}: {_claim(check)}")
+            ElementTree.SubElement(case, "failure", message=message).text = said
         elif check.outcome is Outcome.OPEN:
             ElementTree.SubElement(case, "skipped", message=said)
         ElementTree.SubElement(case, "system-out").text = said
@@ -155,4 +207,4 @@ def _is_failure(check: Check, shut: bool) -> bool:
 
 def _xml(text: str) -> str:
     """Without letters that XML 1.0 cannot hold."""
-    return visible(text)
+    return visible(text).replace("\ufffe", "⟨U+FFFE⟩").replace("\uffff", "⟨U+FFFF⟩")
