@@ -114,4 +114,5 @@ def shown_node(node: yaml.Node) -> str:
     """What is there, on one line."""
     if isinstance(node, yaml.ScalarNode):
         return repr(shortened(node.value, 40))
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    kind = "list" if isinstance(node, yaml.SequenceNode) else "mapping"
+    return f"a {kind}" if node.value else f"an empty {kind}"
