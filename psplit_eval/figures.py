@@ -281,10 +281,11 @@ def _png(figure: Figure) -> bytes:
 def _svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
-    dots = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "None"]
-    if sum(len(line.get_xdata(orig=True)) for line in dots) > _VECTOR_POINTS:
+    axes: list[Any] = figure.axes
+    dots = [line for axis in axes for line in axis.lines if line.get_linestyle() == "None"]
+    if sum(len(line.get_xdata()) for line in dots) > _VECTOR_POINTS:
         for line in dots:
-            line.set_rasterized(len(line.get_xdata(orig=True)) > 1)
+            line.set_rasterized(len(line.get_xdata()) > 1)
     canvas: Any = FigureCanvasSVG(figure)
     made = io.BytesIO()
     with rc_context({"svg.hashsalt": "psplit", "svg.fonttype": "path"}):  # else ids are random

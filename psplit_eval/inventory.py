@@ -48,9 +48,10 @@ _PLOTS = frozenset(
     f"{name}{ending}"
     for name in (
         *("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff", "kl_by_position"),
-        *("entropy_by_position", "modes_matrix", "beyond_placebos"),
+        *("entropy_by_position", "modes_matrix", "beyond_placebos", "overlap", "complement"),
+        *("judge_scores", "win_rates", "training"),
     )
-    for ending in (".png", ".csv")
+    for ending in (".png", ".svg", ".csv")
 )
 _NO_MANIFEST = "no manifest.json: killed before its first sample"
 _LATEST = datetime.max.replace(tzinfo=UTC)
