@@ -48,7 +48,8 @@ _PLOTS = frozenset(
     f"{name}{ending}"
     for name in (
         *("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff", "kl_by_position"),
-        *("entropy_by_position", "modes_matrix", "beyond_placebos"),
+        *("entropy_by_position", "modes_matrix", "beyond_placebos", "overlap", "complement"),
+        *("judge_scores", "win_rates", "training"),
     )
     for ending in (".png", ".svg", ".csv")
 )

@@ -273,7 +273,9 @@ def mixed(tmp_path):
     make_run(tmp_path / "empty", [])
     make_run(tmp_path / "notes", []).joinpath("notes.txt").write_text("mine")
     (make_run(tmp_path / "plots", []) / "plots").mkdir()
-    (tmp_path / "plots" / "plots" / "entropy.png").touch()
+    gallery = Path(__file__).parents[2] / "figures"
+    for drawn in (*gallery.glob("quick/*.[ps][nv]g"), *gallery.glob("judges/*")):
+        (tmp_path / "plots" / "plots" / drawn.name).touch()
     (make_run(tmp_path / "own-plot", []) / "plots").mkdir()
     (tmp_path / "own-plot" / "plots" / "mine.png").touch()
     (make_run(tmp_path / "linked", []) / "report.md").symlink_to(
