@@ -31,7 +31,7 @@ _NOTES = {
     "merge": "[how-to: a cluster](../howto/evaluate-on-a-cluster.md)",
     "compare": "[how-to: compare checkpoints](../howto/compare-checkpoints.md)",
     "plan": "[planning](../statistics.md#planning)",
-    "leaderboard": "[many checkpoints](../howto/compare-checkpoints.md#many-checkpoints)",
+    "leaderboard": "[the leaderboard](../leaderboard.md)",
     "view": "[samples](../howto/read-a-report.md#samples)",
     "import": "[logs of lm_eval](files.md#logs-of-lm_eval)",
     "export": "[export formats](files.md#exports)",

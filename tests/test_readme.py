@@ -68,9 +68,11 @@ def workplace(tiny, adapter, tmp_path_factory):
     sample(tiny, runs / "before", *sums)
     sample(tiny, runs / "after", *sums, "--seed", "1")
     sample(tiny, runs / "warm", *sums, "--set", "temperature=1.2")
-    for copy in ("runs/cool", "T1.0"):
+    sample(tiny, runs / "grpo", *sums, "--adapter", str(adapter))
+    for copy in ("runs/cool", "runs/base", "T1.0"):
         shutil.copytree(runs / "before", folder / copy)
-    shutil.copytree(runs / "warm", folder / "T1.5")
+    for copy in ("runs/split", "T1.5"):
+        shutil.copytree(runs / "warm", folder / copy)
     sample(tiny, runs / "quick", "--tasks", "psplit_sums,psplit_story")
     shutil.copytree(runs / "quick", runs / "stories")
     with FaultServer(models=("MODEL",), judge=verdict) as server:
@@ -120,6 +122,8 @@ def write_files(folder, adapter):
         for doc in range(6)
     ]
     lines(folder / "labelled.jsonl", labels)
+    pairs = [{"prompt": f"Greet {i}.", "better": f"Dear {i}!", "worse": "Sir."} for i in range(6)]
+    lines(folder / "my_pairs.jsonl", pairs)
 
 
 def lines(path, rows):
@@ -236,6 +240,8 @@ def test_a_command_of_the_pages_runs(
         command = command.replace("path/to/encoder", encoder)
     words = list(smaller(list(located(shlex.split(command)[1:], tiny, servers))))
     if words[0] == "run":
+        if "--out" in words and "runs/quick" not in words:  # that one is extended
+            shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
         words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
