@@ -42,6 +42,7 @@ _FILES = frozenset(
         "divergence.json",
         "report.md",
         "report.html",
+        *("training_log.jsonl", "trainer_state.json"),  # the checkpoint's
     }
 )
 _PLOTS = frozenset(
