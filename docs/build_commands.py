@@ -32,7 +32,7 @@ _NOTES = {
     "compare": "[how-to: compare checkpoints](../howto/compare-checkpoints.md)",
     "plan": "[planning](../statistics.md#planning)",
     "leaderboard": "[the leaderboard](../leaderboard.md)",
-    "view": "[samples](../howto/read-a-report.md#samples)",
+    "view": "[how-to: look at a run](../howto/look-at-a-run.md)",
     "import": "[logs of lm_eval](files.md#logs-of-lm_eval)",
     "export": "[export formats](files.md#exports)",
     "runs": "[how-to: a cluster](../howto/evaluate-on-a-cluster.md)",

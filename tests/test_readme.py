@@ -1,6 +1,7 @@
 """Every command of README and docs works; the README has the numbers of the committed figures."""
 
 import csv
+import http.client
 import json
 import re
 import shlex
@@ -8,9 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from faultserver import FaultServer
@@ -187,6 +188,8 @@ def smaller(words):
     for before, word in zip(["", *words], words, strict=False):
         if before in ("--samples", "--draw"):
             yield re.sub(r"\d+$", "2", word)
+        elif before == "--port":
+            yield "0"  # any that is free
         elif before == "--limit":
             yield re.sub(r"\d+$", "1", word)
         elif before == "--set" and "max_tokens" in word:
@@ -252,11 +255,16 @@ def served(words):
     """What `view` ends with: it serves until Ctrl-C."""
     command = [sys.executable, "-m", "psplit_eval.cli", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        address = re.search(r"http://\S+", process.stdout.readline() + process.stdout.readline())
-        with urllib.request.urlopen(address[0]) as page:
-            assert page.status == 200
-        process.send_signal(signal.SIGINT)
-        return process.wait(30)
+        try:
+            address = urlsplit(re.search(r"http://\S+", process.stdout.readline())[0])
+            assert "Ctrl-C" in process.stdout.readline()
+            connection = http.client.HTTPConnection(address.netloc, timeout=60)
+            connection.request("GET", f"/?{address.query}")
+            assert connection.getresponse().status == 303  # the token becomes a cookie
+            connection.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+        return process.wait(60)
 
 
 def test_make_targets_of_the_readme_exist():
