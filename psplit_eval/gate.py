@@ -16,13 +16,14 @@ from typing import Any
 
 from psplit_eval.arms import Arm
 from psplit_eval.behaviour import Compared, read_behaviour
-from psplit_eval.comparison import Comparison, Design, compare_metric
+from psplit_eval.comparison import Comparison, Design, compare_metric, components
 from psplit_eval.errors import RunMismatchError, UnknownNameError, UsageError
 from psplit_eval.files import defined
 from psplit_eval.gate_rules import Falls, Kind, Rule, Rules
 from psplit_eval.judged_arms import judged_runs
 from psplit_eval.margins import Claim, Verdict, decide
 from psplit_eval.paired_runs import PairedRuns, StoredRun
+from psplit_eval.power import Components
 from psplit_eval.protocol import Estimand
 from psplit_eval.spread import Share
 from psplit_eval.stats import Difference, holm
@@ -61,6 +62,7 @@ class Check:
     opposite, `p_against` of the rule itself, both one-sided; `…_adjusted` over all checks (Holm).
     NaN where nothing is known, and `why` says why; for a split it has the evidence. `limits`: of
     the difference, 95 %; of a gate that samples as it goes, such that hold whenever one looks.
+    `parts`: of the variance of docs' differences.
     """
 
     rule: Rule
@@ -76,6 +78,7 @@ class Check:
     p_adjusted: float = math.nan
     p_against_adjusted: float = math.nan
     outcome: Outcome = Outcome.OPEN
+    parts: Components | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of gate.json; undefined numbers are null."""
@@ -279,6 +282,7 @@ def check_arms(rule: Rule, a: Arm, b: Arm, design: Design) -> Check:
     return Check(
         *(rule, a.task, b.mode, metric, found.unit),
         *(result, p, against, result.spread.limits(), why),
+        parts=components(a, b, metric),
     )
 
 
