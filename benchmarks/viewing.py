@@ -1,6 +1,6 @@
 """What it costs to look at a big run: `psplit-eval view` on made-up samples.
 
-    python benchmarks/viewing.py                     # 200 000 and 1 000 000 samples
+    python benchmarks/viewing.py                     # 200 000 and 1 000 000 samples, then the table
     python benchmarks/viewing.py --samples 20000     # one size of your own; not kept
 
 Samples of about 800 characters, put together from made-up sentences (seeded), in every tenth a
@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -32,34 +34,65 @@ from psplit_eval.store import Doc, Metric, Prompt, Sample, Store
 
 RESULTS = Path(__file__).parent / "results" / "viewing.csv"
 SIZES = (200_000, 1_000_000)
+AT_MOST = 200_000
 MODES, TASKS, INDICES = ("normal", "high"), ("answers", "stories"), 8
-COLUMNS = ("samples", "step", "wall_seconds", "peak_mb", "file_mb")
+COLUMNS = ("samples", "step", "cpu_seconds", "wall_seconds", "peak_mb", "file_mb")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int)
-    parser.add_argument("--folder", type=Path, help="keep the run here, and use it if it is there")
+    parser.add_argument(
+        "--folder", type=Path, help="where runs are made and kept (a temporary one)"
+    )
     options = parser.parse_args()
-    rows = []
-    for size in [options.samples] if options.samples else SIZES:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = options.folder or Path(temporary) / "run"
-            if not folder.exists():
-                make_run(folder, size)
-            rows += [{"samples": size, **row} for row in measured(folder, size)]
-            for row in rows[-12:]:
-                print(row, flush=True)
-    if not options.samples:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    if options.samples:
+        print(table(list(measured_in(options.folder, options.samples))))
+        return
+    for size in SIZES:
+        if not any(int(row["samples"]) == size for row in kept()):
+            keep([*kept(), *measured_in(options.folder, size)])
+    print(table(kept()))
+
+
+def measured_in(folder: Path | None, size: int) -> Iterator[dict[str, object]]:
+    with tempfile.TemporaryDirectory() as temporary:
+        run = (folder or Path(temporary)) / f"run{size}"
+        if not run.exists():
+            make_run(run, size)
+        for row in measured(run, size):
+            yield {"samples": size, **row}
+
+
+def kept() -> list[dict[str, object]]:
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return [dict(row) for row in csv.DictReader(file)]
+
+
+def keep(rows: list[dict[str, object]]) -> None:
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["| samples | step | CPU s | wall s | memory | file |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        cells = [f"{int(str(row['samples'])):,}", row["step"]]
+        cells += [row.get(name) or "" for name in ("cpu_seconds", "wall_seconds")]
+        cells += [f"{row[n]} MB" if row.get(n) else "" for n in ("peak_mb", "file_mb")]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def make_run(folder: Path, size: int) -> None:
+    """The first `AT_MOST` samples are made by psplit's store; more are copies of them as other
+    docs, since only their number matters, not their making."""
     folder.mkdir(parents=True)
-    docs = size // (len(MODES) * len(TASKS) * INDICES)
+    docs = min(size, AT_MOST) // (len(MODES) * len(TASKS) * INDICES)
     random.seed(1)
     sentences = list(made_sentences())
     with Store(folder / "samples.sqlite") as store:
@@ -72,7 +105,23 @@ def make_run(folder: Path, size: int) -> None:
                 )
                 store.add_samples(made_samples(task, block, sentences))
             store.replace_metrics(task, made_metrics(task, docs))
+    times = -(-size // AT_MOST)
+    if times > 1:
+        multiply(folder / "samples.sqlite", docs, times)
+    docs *= times
     (folder / "manifest.json").write_text(json.dumps(manifest(docs)))
+
+
+def multiply(path: Path, docs: int, times: int) -> None:
+    """Copy everything so many times, with doc ids that go on."""
+    with sqlite3.connect(path) as db:
+        for table in ("docs", "samples", "metrics"):
+            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            shifted = ", ".join("doc_id + ?" if name == "doc_id" else name for name in names)
+            for copy in range(1, times):
+                found = f"SELECT {shifted} FROM {table} WHERE doc_id < {docs}"
+                db.execute(f"INSERT INTO {table} ({', '.join(names)}) {found}", (docs * copy,))
+    db.close()
 
 
 def made_sentences() -> Iterator[str]:
@@ -140,30 +189,26 @@ def measured(folder: Path, size: int) -> Iterator[dict[str, object]]:
         old.unlink()
     yield {"step": "store", "file_mb": megabytes(folder / "samples.sqlite")}
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "psplit_eval.cli", "view", str(folder)]
+    run = "import sys; from psplit_eval.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "view", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
         address = re.search(r"http://\S+", next(filter(None, server.stdout)))
         assert address is not None
-        visitor = Visitor(address[0])
+        visitor = Visitor(address[0], server.pid)
         visitor.page("/")
-        yield {"step": "start and first page", "wall_seconds": time.perf_counter() - begun}
-        begun = time.perf_counter()
+        yield {"step": "start and first page", **spent(server.pid, 0.0, begun)}
         visitor.whole("/samples")
-        yield {
-            "step": "the list, made on the first visit",
-            "wall_seconds": time.perf_counter() - begun,
-            "file_mb": megabytes(folder / ".view" / "list.sqlite"),
-        }
+        size_of_list = megabytes(folder / ".view" / "list.sqlite")
+        all_listed = {"step": "start, until all samples are listed", "file_mb": size_of_list}
+        yield all_listed | spent(server.pid, 0.0, begun)
         yield from visitor.timed(PAGES, size)
-        begun = time.perf_counter()
+        used, begun = cpu(server.pid), time.perf_counter()
         visitor.whole("/samples?words=number7")
-        yield {
-            "step": "the index of words, made for the first search",
-            "wall_seconds": time.perf_counter() - begun,
-            "file_mb": megabytes(folder / ".view" / "words.sqlite"),
-        }
+        size_of_words = megabytes(folder / ".view" / "words.sqlite")
+        indexed = {"step": "the index of words, for the first search", "file_mb": size_of_words}
+        yield indexed | spent(server.pid, used, begun)
         yield from visitor.timed(SEARCHES, size)
         yield {"step": "memory of all that", "peak_mb": peak(server.pid)}
     finally:
@@ -174,16 +219,16 @@ def measured(folder: Path, size: int) -> Iterator[dict[str, object]]:
 PAGES = {
     "overview": "/",
     "first page of all samples": "/samples",
-    "page {last}, the last": "/samples?page={last}",
+    "page {last:,}, the last": "/samples?page={last}",
     "one task, mode and finish": "/samples?task=stories&mode=high&finish=length",
     "wrong ones": "/samples?task=answers&right=no",
-    "wrong ones, page {middle}": "/samples?right=no&page={middle}",
+    "wrong ones, page {middle:,}": "/samples?right=no&page={middle}",
     "a doc": "/doc?task=stories&doc=17",
     "a sample": "/sample?task=stories&doc=17&mode=high&sample=3",
 }
 SEARCHES = {
     "a word in few samples": "/samples?words=number17",
-    "a word in every second sample, page {middle}": "/samples?words=normal3*+normal*&page={middle}",
+    "a word that every second sample has, page {middle:,}": "/samples?words=normal*&page={middle}",
     "a phrase, and wrong": "/samples?words=%22number17+normal3%22&right=no",
     "two Chinese characters": "/samples?words=%E4%B8%AD%E5%9B%BD",
 }
@@ -192,7 +237,8 @@ SEARCHES = {
 class Visitor:
     """A browser without a window."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, server: int) -> None:
+        self._server = server
         self._root = address.split("/?")[0]
         cookies = urllib.request.HTTPCookieProcessor(CookieJar())
         self._opener = urllib.request.build_opener(cookies)
@@ -209,10 +255,20 @@ class Visitor:
     def timed(self, pages: dict[str, str], size: int) -> Iterator[dict[str, object]]:
         number = {"last": size // 50, "middle": size // 500}
         for step, path in pages.items():
-            begun = time.perf_counter()
+            used, begun = cpu(self._server), time.perf_counter()
             self.page(path.format(**number))
-            seconds = time.perf_counter() - begun
-            yield {"step": step.format(**number), "wall_seconds": round(seconds, 3)}
+            yield {"step": step.format(**number), **spent(self._server, used, begun)}
+
+
+def spent(server: int, used: float, begun: float) -> dict[str, object]:
+    """Processor seconds of the server, and wall seconds of the visitor."""
+    wall = round(time.perf_counter() - begun, 2)
+    return {"cpu_seconds": round(cpu(server) - used, 2), "wall_seconds": wall}
+
+
+def cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def megabytes(path: Path) -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, cast
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -285,10 +284,11 @@ def _png(figure: Figure) -> bytes:
 def _svg(figure: Figure) -> bytes:
     from matplotlib import rc_context
 
-    dots = [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "None"]
-    if sum(np.size(line.get_xdata()) for line in dots) > _VECTOR_POINTS:
+    axes: list[Any] = figure.axes
+    dots = [line for axis in axes for line in axis.lines if line.get_linestyle() == "None"]
+    if sum(len(line.get_xdata()) for line in dots) > _VECTOR_POINTS:
         for line in dots:
-            line.set_rasterized(np.size(line.get_xdata()) > 1)
+            line.set_rasterized(len(line.get_xdata()) > 1)
     canvas: Any = FigureCanvasSVG(figure)
     made = io.BytesIO()
     with rc_context({"svg.hashsalt": "psplit", "svg.fonttype": "path"}):  # else ids are random

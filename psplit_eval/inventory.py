@@ -42,16 +42,20 @@ _FILES = frozenset(
         "divergence.json",
         "report.md",
         "report.html",
+        *("training_log.jsonl", "trainer_state.json"),  # the checkpoint's
     }
 )
 _PLOTS = frozenset(
     f"{name}{ending}"
     for name in (
         *("accuracy", "pass_at_k", "entropy", "diversity", "tradeoff", "kl_by_position"),
-        *("entropy_by_position", "modes_matrix", "beyond_placebos"),
+        *("entropy_by_position", "modes_matrix", "beyond_placebos", "overlap", "complement"),
+        *("judge_scores", "win_rates", "training"),
     )
-    for ending in (".png", ".csv")
+    for ending in (".png", ".svg", ".csv")
 )
+_VIEWED = frozenset({"list.sqlite", "words.sqlite"})
+_FOLDERS = {"plots": _PLOTS, ".view": _VIEWED}
 _NO_MANIFEST = "no manifest.json: killed before its first sample"
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -457,8 +461,9 @@ def _delete(folder: Path) -> None:
     with disk_errors(folder):
         for path in sorted(_contents(folder), key=lambda path: order.get(path.name, 0)):
             path.unlink()
-        with suppress(FileNotFoundError):
-            (folder / "plots").rmdir()
+        for name in _FOLDERS:
+            with suppress(FileNotFoundError):
+                (folder / name).rmdir()
         folder.rmdir()
 
 
@@ -472,9 +477,9 @@ def _foreign(folder: Path) -> list[str]:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """What lies in a run folder and in its plots; folders other than plots as such."""
+    """What lies in a run folder and in the folders that psplit makes there; others as such."""
     for path in folder.iterdir():
-        if path.name == "plots" and path.is_dir() and not path.is_symlink():
+        if path.name in _FOLDERS and path.is_dir() and not path.is_symlink():
             yield from path.iterdir()
         else:
             yield path
@@ -484,7 +489,8 @@ def _is_ours(path: Path, folder: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     if path.parent != folder:
-        return path.name in _PLOTS
+        half_built = path.parent.name == ".view" and path.suffix == ".new"
+        return half_built or path.name in _FOLDERS[path.parent.name]
     written = path.name
     if written.startswith(".") and written.endswith(".partial"):
         written = written[1:].removesuffix(".partial")

@@ -64,6 +64,8 @@ def doc_page(samples: StoredSamples, asked: Mapping[str, str]) -> Answer:
         return missing(samples, f"task {shortened(task, 80)} has no doc {doc_id}")
     of = {"task": task, "doc": doc_id, "marks": "no" if plain else None}
     pages = max(1, -(-len(view.indices) // _INDICES))
+    if number > pages:
+        return doc_page(samples, {**asked, "page": str(pages)})
     other = link("/doc", task=task, doc=doc_id, page=number, marks=None if plain else "no")
     graded = samples.indexes.graded.get(task)
     prompts = [(mode, cut_text(text, _BESIDE)) for mode, text in view.prompts.items()]

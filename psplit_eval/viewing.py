@@ -119,8 +119,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._local():
             self._say(HTTPStatus.FORBIDDEN, "This address is not the one that was printed.")
             return
-        target = urlsplit(self.path)
-        asked = dict(parse_qsl(target.query, keep_blank_values=True, max_num_fields=100))
+        try:
+            target = urlsplit(self.path)
+            asked = dict(parse_qsl(target.query, keep_blank_values=True, max_num_fields=100))
+        except ValueError:
+            self._say(HTTPStatus.BAD_REQUEST, "This is no address.")
+            return
         if "token" in asked:
             self._enter(target.path, asked)
         elif not self._known():

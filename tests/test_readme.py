@@ -1,6 +1,7 @@
 """Every command of README and docs works; the README has the numbers of the committed figures."""
 
 import csv
+import http.client
 import json
 import re
 import shlex
@@ -8,9 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from faultserver import FaultServer
@@ -68,9 +69,11 @@ def workplace(tiny, adapter, tmp_path_factory):
     sample(tiny, runs / "before", *sums)
     sample(tiny, runs / "after", *sums, "--seed", "1")
     sample(tiny, runs / "warm", *sums, "--set", "temperature=1.2")
-    for copy in ("runs/cool", "T1.0"):
+    sample(tiny, runs / "grpo", *sums, "--adapter", str(adapter))
+    for copy in ("runs/cool", "runs/base", "T1.0"):
         shutil.copytree(runs / "before", folder / copy)
-    shutil.copytree(runs / "warm", folder / "T1.5")
+    for copy in ("runs/split", "T1.5"):
+        shutil.copytree(runs / "warm", folder / copy)
     sample(tiny, runs / "quick", "--tasks", "psplit_sums,psplit_story")
     shutil.copytree(runs / "quick", runs / "stories")
     with FaultServer(models=("MODEL",), judge=verdict) as server:
@@ -120,6 +123,8 @@ def write_files(folder, adapter):
         for doc in range(6)
     ]
     lines(folder / "labelled.jsonl", labels)
+    pairs = [{"prompt": f"Greet {i}.", "better": f"Dear {i}!", "worse": "Sir."} for i in range(6)]
+    lines(folder / "my_pairs.jsonl", pairs)
 
 
 def lines(path, rows):
@@ -183,6 +188,8 @@ def smaller(words):
     for before, word in zip(["", *words], words, strict=False):
         if before in ("--samples", "--draw"):
             yield re.sub(r"\d+$", "2", word)
+        elif before == "--port":
+            yield "0"  # any that is free
         elif before == "--limit":
             yield re.sub(r"\d+$", "1", word)
         elif before == "--set" and "max_tokens" in word:
@@ -236,6 +243,8 @@ def test_a_command_of_the_pages_runs(
         command = command.replace("path/to/encoder", encoder)
     words = list(smaller(list(located(shlex.split(command)[1:], tiny, servers))))
     if words[0] == "run":
+        if "--out" in words and "runs/quick" not in words:  # that one is extended
+            shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
         words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
@@ -246,11 +255,16 @@ def served(words):
     """What `view` ends with: it serves until Ctrl-C."""
     command = [sys.executable, "-m", "psplit_eval.cli", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        address = re.search(r"http://\S+", process.stdout.readline() + process.stdout.readline())
-        with urllib.request.urlopen(address[0]) as page:
-            assert page.status == 200
-        process.send_signal(signal.SIGINT)
-        return process.wait(30)
+        try:
+            address = urlsplit(re.search(r"http://\S+", process.stdout.readline())[0])
+            assert "Ctrl-C" in process.stdout.readline()
+            connection = http.client.HTTPConnection(address.netloc, timeout=60)
+            connection.request("GET", f"/?{address.query}")
+            assert connection.getresponse().status == 303  # the token becomes a cookie
+            connection.close()
+        finally:
+            process.send_signal(signal.SIGINT)
+        return process.wait(60)
 
 
 def test_make_targets_of_the_readme_exist():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import judgeable
 import pytest
 
 from psplit_eval.cli import main
@@ -272,7 +273,9 @@ def mixed(tmp_path):
     make_run(tmp_path / "empty", [])
     make_run(tmp_path / "notes", []).joinpath("notes.txt").write_text("mine")
     (make_run(tmp_path / "plots", []) / "plots").mkdir()
-    (tmp_path / "plots" / "plots" / "entropy.png").touch()
+    gallery = Path(__file__).parents[2] / "figures"
+    for drawn in (*gallery.glob("quick/*.[ps][nv]g"), *gallery.glob("judges/*")):
+        (tmp_path / "plots" / "plots" / drawn.name).touch()
     (make_run(tmp_path / "own-plot", []) / "plots").mkdir()
     (tmp_path / "own-plot" / "plots" / "mine.png").touch()
     (make_run(tmp_path / "linked", []) / "report.md").symlink_to(
@@ -387,6 +390,26 @@ def test_all_that_a_real_run_leaves_is_known_and_can_go(tiny, tmp_path, capsys):
     assert main(["runs", "describe", str(out)]) == 0
     assert main(["runs", "prune", str(tmp_path), "--older-than", "0", "--yes"]) == 0
     assert not out.exists()
+
+
+def test_a_run_that_was_viewed_can_go(tmp_path, capsys):
+    from psplit_eval.browsing import StoredSamples
+
+    run = judgeable.make_run(tmp_path / "a")
+    viewed = StoredSamples(run)
+    while viewed.prepare("words", patience=30):
+        pass
+    viewed.close()
+    (run / ".view" / "words.1.1.new").touch()
+    assert main(["runs", "prune", str(tmp_path), "--older-than", "0", "--yes"]) == 0
+    assert not run.exists()
+    run = judgeable.make_run(tmp_path / "b")
+    (run / ".view").mkdir()
+    (run / ".view" / "notes.txt").touch()
+    capsys.readouterr()
+    assert main(["runs", "prune", str(tmp_path), "--older-than", "0", "--yes"]) == 0
+    assert (run / ".view" / "notes.txt").exists()
+    assert "notes.txt" in capsys.readouterr().out
 
 
 def test_looking_at_runs_imports_nothing_heavy(tmp_path):

@@ -164,6 +164,16 @@ def test_every_answer_has_its_headers(visitor, path):
     assert head.headers["Content-Length"] == str(len(answer.content))
 
 
+def test_what_is_no_address_is_refused(viewer):
+    answer = Visitor(viewer).ask("/?" + "&".join(f"x{i}=1" for i in range(200)))
+    assert (answer.status, answer.content) == (400, b"This is no address.\n")
+
+
+def test_a_page_of_a_doc_that_is_not_there_is_the_last(visitor):
+    last = visitor.text("/doc?task=sums&doc=3&page=1")
+    assert visitor.text("/doc?task=sums&doc=3&page=99") == last
+
+
 def test_the_report_is_served_as_it_is(folder, visitor):
     assert visitor.ask("/report").content == (folder / "report.html").read_bytes()
 
