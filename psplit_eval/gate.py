@@ -30,7 +30,7 @@ from psplit_eval.stored import opened_run, paired_arms
 from psplit_eval.suites import suite_named
 from psplit_eval.verdicts import LEAST_PLACEBOS, Split
 
-__all__ = ["Check", "Gate", "Outcome", "decide_rules", "gate", "rule_arms"]
+__all__ = ["Check", "Gate", "Outcome", "check_arms", "decide_rules", "gate", "rule_arms"]
 
 
 class Outcome(Enum):
