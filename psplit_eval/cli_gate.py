@@ -15,7 +15,7 @@ _ROUND = 32
 def add_gate_options(parser: argparse.ArgumentParser) -> None:
     """Two runs, rules, and where results go."""
     parser.description = (
-        "Exit code 0: every rule is fulfilled; 1: a regression; 3: inconclusive; 2: something in "
+        "Exit code 0: every rule is fulfilled; 1: a rule failed; 3: inconclusive; 2: something in "
         "the command, the rules or the runs; 4: the machine."
     )
     add = parser.add_argument
