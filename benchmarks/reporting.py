@@ -3,8 +3,8 @@
     python -m benchmarks.reporting                    # 200 000 samples, then the table
     python -m benchmarks.reporting --samples 20000    # another size; not kept
 
-The samples are those of `benchmarks.viewing`, graded as answers. The page is opened from disk in a headless Chromium,
-five times, each in a profile of its own; a page is open when all of it is laid out.
+The samples are those of `benchmarks.viewing`, graded as answers. The page is opened from disk in a
+headless Chromium, five times, each in a profile of its own; it is open when all is laid out.
 """
 
 from __future__ import annotations
