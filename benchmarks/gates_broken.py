@@ -48,9 +48,10 @@ def main() -> None:
             evaluated(model, folder / name / "run", 1)
             gated = ["gate", "--baseline", str(folder / "baseline"), "--rules", str(rules)]
             gated += ["--candidate", str(folder / name / "run")]
-            found[name] = said(gated)
+            found[name] = said(gated, folder)
             if name == "template":
-                found["template, prompts allowed"] = said([*gated, "--allow-different", "prompts"])
+                allowed = [*gated, "--allow-different", "prompts"]
+                found["template, prompts allowed"] = said(allowed, folder)
     RESULTS.write_text(json.dumps({"noise": NOISE, "rules": RULES, **found}, indent=1) + "\n")
     print(RESULTS.read_text())
 
@@ -61,12 +62,13 @@ def evaluated(model: Path, out: Path, seed: int) -> None:
         assert psplit([*words, "--no-divergence"]) == 0
 
 
-def said(words: list[str]) -> dict[str, object]:
-    """Exit code and words of a gate."""
+def said(words: list[str], folder: Path) -> dict[str, object]:
+    """Exit code and words of a gate, without this machine's folders."""
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         code = psplit(words)
-    lines = (out.getvalue() + errors.getvalue()).strip().split("\n")
+    text = (out.getvalue() + errors.getvalue()).replace(str(folder), "here")
+    lines = text.replace(str(Path.home()), "~").strip().split("\n")
     return {"exit_code": code, "said": [line.rstrip() for line in lines]}
 
 
