@@ -52,7 +52,9 @@ def main() -> None:
             if name == "template":
                 allowed = [*gated, "--allow-different", "prompts"]
                 found["template, prompts allowed"] = said(allowed, folder)
-    RESULTS.write_text(json.dumps({"noise": NOISE, "rules": RULES, **found}, indent=1) + "\n")
+    RESULTS.write_text(
+        json.dumps({"share of noise": NOISE, "rules": RULES, **found}, indent=1) + "\n"
+    )
     print(RESULTS.read_text())
 
 
