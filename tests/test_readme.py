@@ -256,10 +256,16 @@ def test_a_command_of_the_pages_runs(
     assert (served(words) if words[0] == "view" else main(words)) in codes
 
 
+def hears_ctrl_c():
+    """As in a terminal, also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def served(words):
     """What `view` ends with: it serves until Ctrl-C."""
     command = [sys.executable, "-m", "psplit_eval.cli", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipe, preexec_fn=hears_ctrl_c) as process:
         try:
             address = urlsplit(re.search(r"http://\S+", process.stdout.readline())[0])
             assert "Ctrl-C" in process.stdout.readline()
