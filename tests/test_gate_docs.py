@@ -35,6 +35,12 @@ def test_gate_json(content):
     assert set(content["differences"][0]) <= set(named(text))
 
 
+def test_what_json_prints(content):
+    rows = table(section(DOCS / "reference" / "files.md", "## What --json prints"))
+    (said,) = [row[1] for row in rows if named(row[0]) == ["gate"]]
+    assert named(said.partition(":")[0]) == list(content)
+
+
 def test_every_kind_stands_there():
     assert [name for names in first_cells("## Kinds") for name in names] == [k.value for k in Kind]
 
