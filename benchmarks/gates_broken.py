@@ -1,12 +1,11 @@
-"""Two checkpoints that a gate must stop: SmolLM2 with noise on its weights, and with a chat template
-that lost its roles.
+"""Two checkpoints that a gate must stop: SmolLM2 with noise on its weights, and with a chat
+template that lost its roles.
 
     python -m benchmarks.gates_broken        # about five minutes; then results/gates_broken.json
 
 The baseline is SmolLM2 as it is. Each candidate is a folder that `transformers` wrote, evaluated by
-`psplit-eval run` with another seed and gated by `psplit-eval gate`; so is SmolLM2 itself, which has to
-be let through or left open. The noise is Gaussian, of a share of the standard deviation of each
-weight matrix.
+`psplit-eval run` with another seed and gated by `psplit-eval gate`; so is SmolLM2 itself, which
+must not fail. The noise is Gaussian, of a share of the standard deviation of each weight matrix.
 """
 
 from __future__ import annotations

@@ -35,6 +35,10 @@ def test_there_are_commands_to_check():
 
 GATED = {0, 1, 3}
 """What a gate on a few random answers may say."""
+SUMS = """
+format: 1
+rules: [{task: psplit_sums, mode: normal, kind: non-inferior, margin: 0.1}]
+"""
 ROWS = {
     "psplit_gsm8k": {"question": "1 + 1?", "answer": "2"},
     "psplit_math500": {"problem": "1 + 1?", "answer": "2"},
@@ -107,6 +111,7 @@ def write_files(folder, adapter):
     task = "## A task of lm-eval's, or in its form"
     (folder / "my_tasks" / "my_task.yaml").write_text(block("bring-a-task", task, "yaml"))
     rules = section(DOCS / "gates.md", "## Rules").replace("psplit_gsm8k", "psplit_sums")
+    (folder / "sums.yaml").write_text(SUMS)
     (folder / "gate.yaml").write_text(re.findall(r"```yaml\n(.*?)```", rules, re.DOTALL)[0])
     (folder / "my_rubric.yaml").write_text(
         block("bring-a-judge", "## A rubric of your own", "yaml")
@@ -252,6 +257,8 @@ def test_a_command_of_the_pages_runs(
         words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
+    if "--sequential" in words:  # as the baseline was sampled
+        words += ["--limit", "6", "--samples", "2", "--set", "max_tokens=8", "--reference", "none"]
     codes = GATED if words[0] == "gate" else {0}
     assert (served(words) if words[0] == "view" else main(words)) in codes
 
