@@ -81,7 +81,7 @@ def _need(need: Need) -> str:
     counts += [f"{need.samples:,} samples a doc"] if need.samples else []
     if not counts:
         return "No number of docs or samples decides it if the truth is what was seen."
-    return f"About {', or '.join(counts)} decide it if the truth is what was seen."
+    return f"About {' or '.join(counts)} decide it if the truth is what was seen."
 
 
 def write_gate(folder: Path, gate: Gate) -> None:

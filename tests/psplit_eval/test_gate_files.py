@@ -193,7 +193,7 @@ def test_what_is_open_says_what_it_takes(tmp_path, written):
     gate = gated(tmp_path, *runs, "{kind: non-inferior, task: t, mode: normal, margin: 0.05}")
     (check,) = gate.checks
     docs, samples = f"{check.need.docs:,} docs", f"{check.need.samples:,} samples a doc"
-    said = f"About {docs}, or {samples}, decide it if the truth is what was seen."
+    said = f"About {docs} or {samples} decide it if the truth is what was seen."
     assert said in " ".join(gate_text(gate).split())
     files = written(gate)
     assert f"- t normal non-inferior: {said}" in files["gate.md"]
