@@ -27,7 +27,7 @@ from psplit_eval.cli_calibrate import (
     taken_text,
 )
 from psplit_eval.cli_design import design, margins
-from psplit_eval.cli_gate import add_gate_options, check_sequential
+from psplit_eval.cli_gate import add_gate_options, check_sequential, decided
 from psplit_eval.cli_judge import add_judge_options, bill_json, bill_text, judge_options
 from psplit_eval.cli_plan import add_plan_options, plan_json, plan_options, plan_text
 from psplit_eval.cli_run import (
@@ -48,12 +48,11 @@ from psplit_eval.cli_stored import (
     add_score_options,
     add_tasks_options,
     add_view_options,
+    allowed_differences,
 )
-from psplit_eval.errors import InfrastructureError, PsplitError, UnknownNameError, UsageError
+from psplit_eval.errors import InfrastructureError, PsplitError, UsageError
 
 if TYPE_CHECKING:
-    from psplit_eval.gate import Gate
-    from psplit_eval.gate_rules import Rules
     from psplit_eval.stored import RunResult
 
 __all__ = ["command_parser", "main"]
@@ -303,7 +302,7 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     found = compare_runs(
         (options.run_a, options.run_b),
         names_in("--modes", options.modes),
-        _allowed(options),
+        allowed_differences(options),
         options.out,
         design(options),
     )
@@ -345,60 +344,13 @@ def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _gate(options: argparse.Namespace, _: Sequence[str]) -> int:
     check_sequential(options)
     _prepare()
-    from psplit_eval.gate import gate
-    from psplit_eval.gate_files import GATE_FILES, gate_text, write_gate
-    from psplit_eval.gate_rules import read_rules
-    from psplit_eval.stored import check_own
-
-    allowed = _allowed(options)
-    if options.out:
-        check_own(options.out, GATE_FILES)
-    rules = read_rules(options.rules)
+    request = None
     if options.sequential:
-        found = _in_rounds(options, rules, allowed)
-    else:
-        found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
-    if options.explain:
-        return _explain(options, found)
-    if options.out:
-        write_gate(options.out, found)
-    _print(options, found.to_dict(), gate_text(found))
-    return found.exit_code
-
-
-def _explain(options: argparse.Namespace, found: Gate) -> int:
-    from psplit_eval.gate_power import explain, power_table
-    from psplit_eval.tables import tables_text
-
-    powers = explain(found)
-    content = {"checks": [power.to_dict() for power in powers]}
-    _print(options, content, tables_text([power_table(powers)]))
-    return 0
-
-
-def _in_rounds(options: argparse.Namespace, rules: Rules, allowed: Sequence[str]) -> Gate:
-    """The gate after the run that its last options describe."""
-    from psplit_eval.sequential import sequential_gate
-
-    words = ["run", *options.run, "--out", str(options.candidate)]
-    request = run_options(command_parser().parse_args(words), words)
-    screen = _screen()
-    found, result = sequential_gate(
-        options.baseline, rules, request, screen, options.round, allowed
-    )
-    screen.say(f"{result.sampled} samples drawn; report: {result.folder / 'report.html'}")
-    return found
-
-
-def _allowed(options: argparse.Namespace) -> list[str]:
-    """Differences between runs that are meant."""
-    from psplit_eval.paired_runs import ALLOWABLE
-
-    allowed = list(names_in("--allow-different", options.allow_different))
-    for name in allowed:
-        if name not in ALLOWABLE:
-            raise UnknownNameError("difference", name, ALLOWABLE)
-    return allowed
+        words = ["run", *options.run, "--out", str(options.candidate)]
+        request = run_options(command_parser().parse_args(words), words)
+    found, content, text = decided(options, request, _screen())
+    _print(options, content, text)
+    return 0 if options.explain else found.exit_code
 
 
 def _plan(options: argparse.Namespace, _: Sequence[str]) -> int:

@@ -1,13 +1,19 @@
-"""The options of `gate`."""
+"""The options of `gate`, and what it says."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from psplit_eval.cli_stored import allowed_differences
 from psplit_eval.errors import UsageError
 
-__all__ = ["add_gate_options", "check_sequential"]
+if TYPE_CHECKING:
+    from psplit_eval.gate import Gate
+    from psplit_eval.run import RunOptions, Screen
+
+__all__ = ["add_gate_options", "check_sequential", "decided"]
 
 _ROUND = 32
 
@@ -62,3 +68,43 @@ def check_sequential(options: argparse.Namespace) -> None:
         )
     if options.round < 1:
         raise UsageError(f"--round {options.round}: expected 1 or more; give a positive number")
+
+
+def decided(
+    options: argparse.Namespace, request: RunOptions | None, screen: Screen
+) -> tuple[Gate, dict[str, Any], str]:
+    """The gate, or with --explain what it can see, for machines and for people; files are written.
+
+    `request`: the candidate's run, where it is sampled in rounds.
+    """
+    from psplit_eval.gate import gate
+    from psplit_eval.gate_files import GATE_FILES, gate_text, write_gate
+    from psplit_eval.gate_rules import read_rules
+    from psplit_eval.stored import check_own
+
+    allowed = allowed_differences(options)
+    if options.out:
+        check_own(options.out, GATE_FILES)
+    rules = read_rules(options.rules)
+    if request:
+        from psplit_eval.sequential import sequential_gate
+
+        found, result = sequential_gate(
+            options.baseline, rules, request, screen, options.round, allowed
+        )
+        screen.say(f"{result.sampled} samples drawn; report: {result.folder / 'report.html'}")
+    else:
+        found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
+    if options.explain:
+        return found, *_explained(found)
+    if options.out:
+        write_gate(options.out, found)
+    return found, found.to_dict(), gate_text(found)
+
+
+def _explained(found: Gate) -> tuple[dict[str, Any], str]:
+    from psplit_eval.gate_power import explain, power_table
+    from psplit_eval.tables import tables_text
+
+    powers = explain(found)
+    return {"checks": [power.to_dict() for power in powers]}, tables_text([power_table(powers)])

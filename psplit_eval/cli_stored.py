@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from psplit_eval.cli_design import add_answers, add_design
-from psplit_eval.cli_run import add_yardsticks
+from psplit_eval.cli_run import add_yardsticks, names_in
+from psplit_eval.errors import UnknownNameError
 
 __all__ = [
     "add_compare_options",
@@ -18,6 +19,7 @@ __all__ = [
     "add_score_options",
     "add_tasks_options",
     "add_view_options",
+    "allowed_differences",
 ]
 
 
@@ -133,3 +135,14 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     """A run to look at, and where."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (any that is free)")
+
+
+def allowed_differences(options: argparse.Namespace) -> list[str]:
+    """Differences between runs that are meant. Raises UnknownNameError."""
+    from psplit_eval.paired_runs import ALLOWABLE
+
+    allowed = list(names_in("--allow-different", options.allow_different))
+    for name in allowed:
+        if name not in ALLOWABLE:
+            raise UnknownNameError("difference", name, ALLOWABLE)
+    return allowed

@@ -130,10 +130,10 @@ LAYERS = (
     ("board_pages",),
     ("merging", "planning", "run"),
     ("sequential",),
-    ("cli_board", "cli_design", "cli_gate"),
+    ("cli_board", "cli_design"),
     ("cli_run",),
     ("cli_calibrate", "cli_judge", "cli_plan", "cli_stored"),
-    ("cli_audit",),
+    ("cli_audit", "cli_gate"),
     ("cli",),
 )
 
