@@ -100,7 +100,7 @@ def arm_of(mode: str, samples: Array) -> Arm:
         truncated=0,
         right=int(samples.sum()),
         docs=frozenset(range(docs)),
-        good=dict.fromkeys(range(docs), k),
+        good=dict.fromkeys(range(docs), int(k)),
     )
 
 
