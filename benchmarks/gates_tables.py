@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks import gates_resampled
+from benchmarks import gates_resampled, sequential_stakes
 from benchmarks.sequential_gates import FAMILIES, FEW, RESULTS, TRUTHS, Row, read_results
 
 Numbers = Sequence[float]
@@ -23,6 +23,7 @@ def tables() -> Iterator[list[str]]:
     yield errors(rows)
     yield samples(rows)
     yield by_size(rows)
+    yield stakes(read_results(sequential_stakes.RESULTS))
     yield families(read_results(FAMILIES))
     resampled = read_results(gates_resampled.RESULTS)
     yield real(resampled)
@@ -70,6 +71,21 @@ def by_size(rows: Sequence[Row]) -> list[str]:
         ]
         passed = found[design, "equal", "every 32 docs"]["passed"]
         lines.append(_line(*design, *(f"{float(x):.2f}" for x in used), f"{_hundred(passed):.0f}"))
+    return lines
+
+
+def stakes(rows: Sequence[Row]) -> list[str]:
+    """What other stakes use where the runs are equal, and where the truth is twice as far."""
+    found = {(row["stakes"], _design(row), row["truth"]): row for row in rows}
+    designs = list(dict.fromkeys(map(_design, rows)))
+    lines = _head("stakes", *(f"{docs} docs, k {k}" for docs, _, _, k in designs))
+    for name in dict.fromkeys(row["stakes"] for row in rows):
+        cells = []
+        for design in designs:
+            equal, twice = (found[name, design, truth] for truth in ("equal", "twice as far"))
+            used = f"{float(equal['docs']):.2f}, {float(twice['docs']):.2f}"
+            cells.append(f"{used}; {_hundred(equal['passed']):.0f} %")
+        lines.append(_line(name, *cells))
     return lines
 
 
