@@ -41,14 +41,13 @@ def errors(rows: Sequence[Row]) -> list[str]:
 
 
 def samples(rows: Sequence[Row]) -> list[str]:
-    """Docs that the bets use, over those of the fixed design, and what is decided."""
-    names = ("truth", "fixed docs", "looks", "most", "docs used", "pass (%)", "fail (%)", "target")
-    lines = _head(*names)
-    betted = [row for row in rows if row["test"] == "bets"]
+    """Docs that the bets use in rounds, over those of the fixed design, and what is decided."""
+    lines = _head("truth", "fixed docs", "most", "docs used", "pass (%)", "fail (%)", "target met")
+    betted = [row for row in rows if row["test"] == "bets" and row["looks"] != "every doc"]
     for truth in TRUTHS:
         for size, within in SIZES.items():
             some = [row for row in betted if row["truth"] == truth and within(row)]
-            for key, found in _grouped(some, "looks", "cap"):
+            for key, found in _grouped(some, "cap"):
                 docs = _range([float(row["docs"]) for row in found], 2)
                 shares = _percent(found, "passed"), _percent(found, "failed")
                 met = [row["docs_met"] for row in found if row["docs_met"]]
