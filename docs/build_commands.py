@@ -59,8 +59,8 @@ def page() -> str:
 def _exit_codes() -> str:
     """The tree of errors is the one place that knows them."""
     tree = inspect.getdoc(errors) or ""
-    lines = ["| code | what |", "|---|---|", "| 0 | done |"]
-    codes: dict[str, list[str]] = {}
+    lines = ["| code | what |", "|---|---|", "| 0 | done; `gate`: pass |"]
+    codes = {"1": ["`gate`: a rule failed"], "3": ["`gate`: inconclusive"]}
     for code, what in re.findall(r"Error +(\d)   (.*)", tree):
         codes.setdefault(code, []).append(what)
     lines += [f"| {code} | {'; '.join(whats)} |" for code, whats in sorted(codes.items())]
@@ -100,6 +100,8 @@ def _usage(action: argparse.Action) -> str:
     word = _words(action)
     if action.option_strings:
         return f"{action.option_strings[-1]} {word}"
+    if action.nargs == "*":
+        return f"[{word} ...]"
     if action.nargs == "+":
         return f"{word} [{word} ...]"
     return f"[{word}]" if action.nargs == "?" else word

@@ -358,10 +358,22 @@ def _gate(options: argparse.Namespace, _: Sequence[str]) -> int:
         found = _in_rounds(options, rules, allowed)
     else:
         found = gate(options.baseline, options.candidate, rules, allowed, options.allow_missing)
+    if options.explain:
+        return _explain(options, found)
     if options.out:
         write_gate(options.out, found)
     _print(options, found.to_dict(), gate_text(found))
     return found.exit_code
+
+
+def _explain(options: argparse.Namespace, found: Gate) -> int:
+    from psplit_eval.gate_power import explain, power_table
+    from psplit_eval.tables import tables_text
+
+    powers = explain(found)
+    content = {"checks": [power.to_dict() for power in powers]}
+    _print(options, content, tables_text([power_table(powers)]))
+    return 0
 
 
 def _in_rounds(options: argparse.Namespace, rules: Rules, allowed: Sequence[str]) -> Gate:

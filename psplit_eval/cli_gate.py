@@ -15,7 +15,7 @@ _ROUND = 32
 def add_gate_options(parser: argparse.ArgumentParser) -> None:
     """Two runs, rules, and where results go."""
     parser.description = (
-        "Exit code 0: every rule is fulfilled; 1: a regression; 3: inconclusive; 2: something in "
+        "Exit code 0: every rule is fulfilled; 1: a rule failed; 3: inconclusive; 2: something in "
         "the command, the rules or the runs; 4: the machine."
     )
     add = parser.add_argument
@@ -31,6 +31,11 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--allow-missing", action="store_true", help="test even if over 1 %% of samples is missing")
     add(
+        "--explain",
+        action="store_true",
+        help="say what the rules can find out at this size, and decide nothing (exit code 0)",
+    )
+    add(
         "--sequential",
         action="store_true",
         help="sample the candidate in rounds, until every rule is decided; what follows -- are the "
@@ -43,6 +48,9 @@ def add_gate_options(parser: argparse.ArgumentParser) -> None:
 
 def check_sequential(options: argparse.Namespace) -> None:
     """Raise UsageError for options that do not go together."""
+    if options.explain and (options.sequential or options.out):
+        other = "--sequential" if options.sequential else "--out"
+        raise UsageError(f"--explain: decides nothing, so {other} is not for it; leave one out")
     if options.run and not options.sequential:
         raise UsageError(
             f"{options.run[0]!r}: options of a run are for --sequential; add it, or leave them out"

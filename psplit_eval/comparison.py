@@ -567,7 +567,7 @@ def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:
     if decision:
         done, boundaries = (
             decision.verdict is not Verdict.INCONCLUSIVE,
-            _boundaries(decision, result),
+            decision.boundaries(result),
         )
         level, sides = ALPHA / claims, 1
     else:
@@ -578,11 +578,3 @@ def _need(comparison: Comparison, tests: int, claims: int) -> Need | None:
         return None
     given = comparison.estimand is Estimand.GIVEN
     return needed(gaps, result.n, comparison.parts, POWER, level, sides, given)
-
-
-def _boundaries(decision: Decision, result: Difference) -> list[float]:
-    """What the difference has to be told from: of equivalence both margins, if it lies between."""
-    between = abs(result.difference) < decision.margin
-    if decision.claim is Claim.EQUIVALENT and between:
-        return [-decision.margin, decision.margin]
-    return [decision.boundary]

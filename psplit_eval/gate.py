@@ -16,13 +16,14 @@ from typing import Any
 
 from psplit_eval.arms import Arm
 from psplit_eval.behaviour import Compared, read_behaviour
-from psplit_eval.comparison import Comparison, Design, compare_metric
+from psplit_eval.comparison import POWER, Comparison, Design, compare_metric, components
 from psplit_eval.errors import RunMismatchError, UnknownNameError, UsageError
 from psplit_eval.files import defined
 from psplit_eval.gate_rules import Falls, Kind, Rule, Rules
 from psplit_eval.judged_arms import judged_runs
 from psplit_eval.margins import Claim, Verdict, decide
 from psplit_eval.paired_runs import PairedRuns, StoredRun
+from psplit_eval.power import Components, Need, needed
 from psplit_eval.protocol import Estimand
 from psplit_eval.spread import Share
 from psplit_eval.stats import Difference, holm
@@ -30,7 +31,7 @@ from psplit_eval.stored import opened_run, paired_arms
 from psplit_eval.suites import suite_named
 from psplit_eval.verdicts import LEAST_PLACEBOS, Split
 
-__all__ = ["Check", "Gate", "Outcome", "decide_rules", "gate", "rule_arms"]
+__all__ = ["Check", "Gate", "Outcome", "check_arms", "decide_rules", "gate", "rule_arms"]
 
 
 class Outcome(Enum):
@@ -61,6 +62,8 @@ class Check:
     opposite, `p_against` of the rule itself, both one-sided; `…_adjusted` over all checks (Holm).
     NaN where nothing is known, and `why` says why; for a split it has the evidence. `limits`: of
     the difference, 95 %; of a gate that samples as it goes, such that hold whenever one looks.
+    `boundaries`: what the difference has to be told from, and `parts` where its variance comes
+    from; `need`: what it would take where it is open.
     """
 
     rule: Rule
@@ -76,6 +79,9 @@ class Check:
     p_adjusted: float = math.nan
     p_against_adjusted: float = math.nan
     outcome: Outcome = Outcome.OPEN
+    boundaries: Sequence[float] = ()
+    parts: Components | None = None
+    need: Need | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of gate.json; undefined numbers are null."""
@@ -103,11 +109,22 @@ class Check:
             "p_against_adjusted": self.p_against_adjusted,
             "outcome": self.outcome.value,
             "why": self.why,
+            "needed": _of_need(self.need) if self.need else None,
         }
         return {
             name: defined(value) if isinstance(value, float) else value
             for name, value in entry.items()
         }
+
+
+def _of_need(need: Need) -> dict[str, Any]:
+    return {
+        "power": POWER,
+        "if": "the true difference is the one seen",
+        "docs": need.docs,
+        "samples_a_doc": need.samples,
+        "samples_known": need.samples_known,
+    }
 
 
 @dataclass(frozen=True)
@@ -177,8 +194,20 @@ def gate(
     with opened_run(baseline) as a, opened_run(candidate) as b:
         both = PairedRuns(a, b, _paired_modes(rules, a, b))
         both.check(allowed)
-        checks = list(_checks(both, rules, allow_missing))
-        return Gate(rules, *both.labels, decide_rules(checks, rules.alpha), both.facts())
+        checks = decide_rules(list(_checks(both, rules, allow_missing)), rules.alpha)
+        checks = [replace(c, need=_needed(c, rules, len(checks))) for c in checks]
+        return Gate(rules, *both.labels, checks, both.facts())
+
+
+def _needed(check: Check, rules: Rules, members: int) -> Need | None:
+    """At the level that Holm's correction leaves at worst; None where nothing is open or known."""
+    if check.outcome is not Outcome.OPEN or not check.parts or not check.found:
+        return None
+    gaps = [abs(check.found.difference - boundary) for boundary in check.boundaries]
+    if math.isnan(check.p) or min(gaps) < 1e-12 or not check.found.spread.error > 0:
+        return None
+    given = rules.estimand is Estimand.GIVEN
+    return needed(gaps, check.found.n, check.parts, POWER, rules.alpha / members, 1, given)
 
 
 def _paired_modes(rules: Rules, a: StoredRun, b: StoredRun) -> list[str]:
@@ -279,6 +308,8 @@ def check_arms(rule: Rule, a: Arm, b: Arm, design: Design) -> Check:
     return Check(
         *(rule, a.task, b.mode, metric, found.unit),
         *(result, p, against, result.spread.limits(), why),
+        boundaries=decision.boundaries(result),
+        parts=components(a, b, metric),
     )
 
 

@@ -11,6 +11,7 @@ from psplit_eval.documents import Document, Section, to_markdown
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.gate import Check, Gate, Outcome
 from psplit_eval.gate_rules import Falls, Kind
+from psplit_eval.power import Need
 from psplit_eval.tables import Table, tables_text
 from psplit_eval.text import visible
 
@@ -61,14 +62,26 @@ def _lines(check: Check) -> str:
 
 
 def _said(check: Check) -> list[str]:
-    """What was claimed and what was found, and why no more."""
-    said = _claim(check)
+    """What was claimed, what was found, and why no more."""
+    said = [_claim(check)]
     if check.found and check.found.n:
-        baseline, candidate, difference, p, docs = _numbers(check)
-        bounded = check.rule.kind.bounded
-        values = f"{candidate}, from the bound" if bounded else f"{baseline} to {candidate},"
-        said += f": {values} {difference}; p {p}; {docs} docs"
-    return [said, check.why] if check.why else [said]
+        value, difference, p, docs = _numbers(check)
+        off = f", from the bound {difference}" if check.rule.kind.bounded else f", {difference}"
+        said.append(f"{value}{off}; p {p}; {docs} docs")
+    return [*said, *_why(check)]
+
+
+def _why(check: Check) -> list[str]:
+    """What the numbers do not say."""
+    return [said for said in (check.why, _need(check.need) if check.need else "") if said]
+
+
+def _need(need: Need) -> str:
+    counts = [f"{need.docs:,} docs"] if need.docs else []
+    counts += [f"{need.samples:,} samples a doc"] if need.samples else []
+    if not counts:
+        return "No number of docs or samples decides it if the truth is what was seen."
+    return f"About {', or '.join(counts)} decide it if the truth is what was seen."
 
 
 def write_gate(folder: Path, gate: Gate) -> None:
@@ -80,16 +93,11 @@ def write_gate(folder: Path, gate: Gate) -> None:
     write_text(folder / "junit.xml", _junit(gate))
 
 
-def _unclear(gate: Gate) -> list[Check]:
-    """Those whose numbers do not say all."""
-    return [check for check in gate.checks if check.why]
-
-
 def _table(gate: Gate) -> Table:
-    header = ("outcome", "rule", "claim", "baseline", "candidate", "difference", "p", "docs")
     checks = sorted(gate.checks, key=lambda check: _ORDER.index(check.outcome))
-    rows = ((c.outcome.value, _title(c), _claim(c), *_numbers(c)) for c in checks)
-    return Table(f"{gate.candidate} against {gate.baseline}", _note(gate), header, tuple(rows))
+    rows = ((c.outcome.value, f"{_title(c)}: {_claim(c)}", *_numbers(c)) for c in checks)
+    header = ("outcome", "rule", "value", "difference", "p", "docs")
+    return Table("Checks", _note(gate), header, tuple(rows))
 
 
 _ORDER = (Outcome.FAIL, Outcome.OPEN, Outcome.PASS)
@@ -113,7 +121,7 @@ def _title(check: Check) -> str:
     """The rule, and where it was looked at as far as its name does not say it."""
     rule = check.rule
     words = set(rule.name.replace(",", " ").split())
-    task = check.task if rule.suite or rule.task not in words else ""
+    task = check.task if rule.suite or (rule.task and rule.task not in words) else ""
     mode = check.mode if len(rule.modes) > 1 or check.mode not in words else ""
     where = ", ".join(part for part in (task, mode) if part)
     return f"{rule.name} ({where})" if where else rule.name
@@ -138,16 +146,16 @@ _CLAIMS = {
 }
 
 
-def _numbers(check: Check) -> tuple[str, str, str, str, str]:
-    """In the baseline, in the candidate, their difference with its interval, p, docs."""
+def _numbers(check: Check) -> tuple[str, str, str, str]:
+    """The value, before and after; the difference with its interval; p; docs."""
     found, p = check.found, _p(check)
-    if found is None:
-        return "–", "–", "–", p, "–"
+    if found is None or not found.n:
+        return "–", "–", p, "–"
     low, high = (_number(check, value, True) for value in check.limits)
     difference = _number(check, found.difference, True)
     interval = f" [{low}, {high}]" if math.isfinite(sum(check.limits)) else ""
-    a = "–" if check.rule.kind.bounded else _number(check, found.value_a)
-    return a, _number(check, found.value_b), f"{difference}{interval}", p, str(found.n)
+    before = "" if check.rule.kind.bounded else f"{_number(check, found.value_a)} to "
+    return f"{before}{_number(check, found.value_b)}", f"{difference}{interval}", p, str(found.n)
 
 
 def _number(check: Check, value: float, sign: bool = False) -> str:
@@ -166,8 +174,11 @@ def _p(check: Check) -> str:
 
 
 def _markdown(gate: Gate) -> str:
-    reasons = [f"{_title(check)}: {check.why}" for check in _unclear(gate)]
-    sections = [Section("Why", said=reasons), Section("Runs", tables=[_differing(gate)])]
+    reasons = [f"{_title(c)}: {' '.join(_why(c))}" for c in gate.checks if _why(c)]
+    sections = [
+        Section("Why, and what it takes", said=reasons),
+        Section("Runs", tables=[_differing(gate)]),
+    ]
     title = f"Gate: {gate.candidate} against {gate.baseline}"
     document = Document(title, gate_verdict(gate), found=[_table(gate)], sections=sections)
     return to_markdown(document, whole="gate.json")

@@ -51,6 +51,13 @@ class Decision:
     p_against: float = math.nan
     p_against_adjusted: float = math.nan
 
+    def boundaries(self, found: Difference) -> list[float]:
+        """What the difference has to be told from: of equivalence both margins, if it lies
+        between."""
+        if self.claim is Claim.EQUIVALENT and abs(found.difference) < self.margin:
+            return [-self.margin, self.margin]
+        return [self.boundary]
+
 
 def decide(
     found: Difference,

@@ -111,7 +111,7 @@ class _Court:
         p, against = _both_ways(check.rule, x)
         low, high = confidence_sequence(x, check.rule.margin or GAP)
         limits = (low, high) if better or check.rule.kind.bounded else (-high, -low)
-        return replace(check, p=p, p_against=against, limits=limits, why="")
+        return replace(check, p=p, p_against=against, limits=limits, why="", parts=None)
 
 
 def _places(run: StoredRun, task: str, seed: int) -> dict[int, int]:

@@ -10,6 +10,7 @@ import asyncio
 import importlib.util
 import math
 import os
+import threading
 import time
 import weakref
 from collections import deque
@@ -453,7 +454,10 @@ async def _settled(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def _stop(engine: Any, runner: asyncio.Runner) -> None:
+    """In a thread, since the collector may come by while another loop runs in this one."""
     try:
         engine.shutdown()
     finally:
-        runner.close()
+        closing = threading.Thread(target=runner.close)
+        closing.start()
+        closing.join()

@@ -125,7 +125,7 @@ LAYERS = (
     ("paired_runs",),
     ("judged_arms", "stored"),
     ("diverging", "entrants", "gate"),
-    ("board", "gate_files"),
+    ("board", "gate_files", "gate_power"),
     ("board_plots", "ranking"),
     ("board_pages",),
     ("merging", "planning", "run"),

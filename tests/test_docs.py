@@ -79,7 +79,9 @@ def test_exit_codes_are_those_of_the_errors():
     codes = [row[0] for row in table(section(COMMANDS, "## Exit codes"))]
     assert codes == [
         "0",
+        "1",
         str(UsageError.exit_code),
+        "3",
         str(InfrastructureError.exit_code),
         "130",
         "141",

@@ -33,6 +33,12 @@ def test_there_are_commands_to_check():
     assert {SMOLLM2_READS, DIVERGES} <= set(COMMANDS)
 
 
+GATED = {0, 1, 3}
+"""What a gate on a few random answers may say."""
+SUMS = """
+format: 1
+rules: [{task: psplit_sums, mode: normal, kind: non-inferior, margin: 0.1}]
+"""
 ROWS = {
     "psplit_gsm8k": {"question": "1 + 1?", "answer": "2"},
     "psplit_math500": {"problem": "1 + 1?", "answer": "2"},
@@ -104,6 +110,9 @@ def write_files(folder, adapter):
     (folder / "my_tasks").mkdir()
     task = "## A task of lm-eval's, or in its form"
     (folder / "my_tasks" / "my_task.yaml").write_text(block("bring-a-task", task, "yaml"))
+    rules = section(DOCS / "gates.md", "## Rules").replace("psplit_gsm8k", "psplit_sums")
+    (folder / "sums.yaml").write_text(SUMS)
+    (folder / "gate.yaml").write_text(re.findall(r"```yaml\n(.*?)```", rules, re.DOTALL)[0])
     (folder / "my_rubric.yaml").write_text(
         block("bring-a-judge", "## A rubric of your own", "yaml")
     )
@@ -248,13 +257,22 @@ def test_a_command_of_the_pages_runs(
         words += shortened(command, words)
     if words[0] == "audit":
         words += ["--pairs", "6", "--repeats", "1"]
-    assert (served(words) if words[0] == "view" else main(words)) == 0
+    if "--sequential" in words:  # as the baseline was sampled
+        words += ["--limit", "6", "--samples", "2", "--set", "max_tokens=8", "--reference", "none"]
+    codes = GATED if words[0] == "gate" else {0}
+    assert (served(words) if words[0] == "view" else main(words)) in codes
+
+
+def hears_ctrl_c():
+    """As in a terminal, also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def served(words):
     """What `view` ends with: it serves until Ctrl-C."""
     command = [sys.executable, "-m", "psplit_eval.cli", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipe, preexec_fn=hears_ctrl_c) as process:
         try:
             address = urlsplit(re.search(r"http://\S+", process.stdout.readline())[0])
             assert "Ctrl-C" in process.stdout.readline()

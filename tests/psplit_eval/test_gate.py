@@ -248,6 +248,42 @@ def test_nothing_is_decided_twice():
     assert decide_rules([], 0.05) == []
 
 
+# What it would take
+
+
+def test_what_is_open_says_how_many_docs_decide_it(ask):
+    """By the normal approximation, which is near for many docs; these samples, which are no random
+    ones, vary more within docs than the docs do: of that, then."""
+    (check,) = ask("odd", NOT_WORSE).checks
+    shares = np.array([per_doc(right()), per_doc(ODD)])
+    variance = (shares * (1 - shares) / 3).sum(axis=0).mean()
+    assert variance > gaps(ODD).var(ddof=1)
+    apart = gaps(ODD).mean() + 0.05
+    by_hand = variance * ((stats.norm.isf(0.05) + stats.norm.isf(0.2)) / apart) ** 2
+    assert check.need.docs == pytest.approx(by_hand, rel=0.02)
+    with_others = ask("odd", NOT_WORSE, "{kind: superior, task: t, mode: [normal, high]}")
+    assert with_others.checks[0].need.docs > 1.3 * check.need.docs
+
+
+def test_what_is_decided_needs_nothing(ask):
+    assert [ask(name, NOT_WORSE).checks[0].need for name in ("alike", "worse")] == [None, None]
+
+
+def test_equality_needs_both_sides(ask):
+    """As far from one margin as the other is: the chance to miss either is shared."""
+    (equal,) = ask("alike", "{kind: equal, task: t, mode: normal, margin: 0.02}").checks
+    (kept,) = ask("alike", "{kind: non-inferior, task: t, mode: normal, margin: 0.02}").checks
+    normal = stats.norm.isf
+    ratio = (normal(0.05) + normal(0.1)) ** 2 / (normal(0.05) + normal(0.2)) ** 2
+    assert equal.need.docs / kept.need.docs == pytest.approx(ratio, rel=0.05)
+
+
+def test_docs_as_given_need_samples(ask):
+    (check,) = ask("odd", NOT_WORSE, docs="given", alpha=0.01).checks
+    assert check.need.docs is None
+    assert check.need.samples > 4
+
+
 # What a rule names
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from gated import ALIKE, WORSE, gated, made
+from gated import ALIKE, ODD, WORSE, gated, made
 
 from psplit_eval.gate import Check, Gate, Outcome
 from psplit_eval.gate_files import GATE_FILES, gate_text, gate_verdict, write_gate
@@ -61,9 +61,12 @@ def test_a_terminal_has_a_paragraph_a_check(gate):
     assert "pass          Kept (t, normal)" in lines
     assert "fail          t high at-least" in lines
     assert "inconclusive  t normal, high superior (high)" in lines
-    (said,) = re.findall(r"accuracy_avg not worse by 5.0 or more: (.*)", " ".join(text.split()))
-    assert re.match(r"50.0 to 50.0, \+0.0 \[-3.8, \+3.8\]; p 0.0\d\d; 60 docs fail", said)
-    assert "accuracy_avg above 60.0: " in text
+    place = lines.index("pass          Kept (t, normal)")
+    assert lines[place + 1] == "              accuracy_avg not worse by 5.0 or more"
+    number = r"50.0 to 50.0, \+0.0 \[-3.8, \+3.8\]; p 0.0\d\d; 60 docs"
+    assert re.fullmatch(number, lines[place + 2].strip())
+    assert lines[place + 3] == ""
+    assert re.search(r"accuracy_avg above 60.0\n +\S+, from the bound -\S+ \[", text)
     assert "every doc differs by as much" in text
     assert "all that matters and is not listed here is the same" in text
     assert lines[-1] == gate_verdict(gate)
@@ -81,6 +84,7 @@ def test_json_has_all_of_it(gate, written):
     assert kept["baseline"] + kept["difference"] == pytest.approx(kept["candidate"])
     assert kept["ci_low"] < kept["difference"] < kept["ci_high"]
     assert (unknown["p"], unknown["ci_low"], unknown["outcome"]) == (None, None, "inconclusive")
+    assert [check["needed"] for check in (kept, bound, unknown)] == [None] * 3
     assert {row["what"] for row in content["differences"]} >= {"checkpoint", "fingerprint"}
 
 
@@ -119,7 +123,7 @@ def test_markdown_has_failures_first(gate, written):
     assert [row.split(" ")[1] for row in rows] == ["fail", *["inconclusive"] * 3, "pass"]
     assert text.startswith("# Gate: after against before\n\n**Fail: 1 of 5 checks failed")
     assert (
-        "| pass | Kept (t, normal) | accuracy_avg not worse by 5.0 or more | 50.0 | 50.0 |" in text
+        "| pass | Kept (t, normal): accuracy_avg not worse by 5.0 or more | 50.0 to 50.0 |" in text
     )
     assert "- t entropy_bits high equal: not tested: every doc differs" in text
     assert "| checkpoint | before | after |" in text
@@ -173,7 +177,7 @@ def test_markup_in_names_is_text_in_markdown(written):
     assert html.escape("<script>alert(1)</script> &", quote=False) in text
     rows = [line for line in text.splitlines() if line.startswith("| fail")]
     assert len(rows) == 1
-    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 9
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 7
 
 
 def test_a_split_says_its_evidence_whatever_it_is(written):
@@ -181,7 +185,22 @@ def test_a_split_says_its_evidence_whatever_it_is(written):
     found = Check(rule, "t", "high", "split", "bits", None, 0.001, 1.0, why="KL 2, so far")
     gate = Gate(Rules(PATH, (rule,)), "a", "b", [replace(found, outcome=Outcome.PASS)])
     assert "KL 2, so far" in gate_text(gate)
-    assert "- high split (t): KL 2, so far" in written(gate)["gate.md"]
+    assert "- high split: KL 2, so far" in written(gate)["gate.md"]
+
+
+def test_what_is_open_says_what_it_takes(tmp_path, written):
+    runs = made(tmp_path, "a"), made(tmp_path, "b", ODD)
+    gate = gated(tmp_path, *runs, "{kind: non-inferior, task: t, mode: normal, margin: 0.05}")
+    (check,) = gate.checks
+    docs, samples = f"{check.need.docs:,} docs", f"{check.need.samples:,} samples a doc"
+    said = f"About {docs}, or {samples}, decide it if the truth is what was seen."
+    assert said in " ".join(gate_text(gate).split())
+    files = written(gate)
+    assert f"- t normal non-inferior: {said}" in files["gate.md"]
+    assert said in files["junit.xml"]
+    (entry,) = json.loads(files["gate.json"])["checks"]
+    assert entry["needed"]["docs"] == check.need.docs
+    assert entry["needed"]["power"] == 0.8
 
 
 def test_a_small_p_is_no_zero(tmp_path, written):

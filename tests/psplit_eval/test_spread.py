@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from psplit_eval.spread import Discordant
+from psplit_eval.spread import Discordant, Share, Spread
 
 NORMAL = 1e9
 """Degrees of freedom that make Student's quantile the normal one, as Tango has it."""
@@ -74,3 +75,68 @@ def test_hardly_ever_is_a_loss_called_none(n, margin):
 def test_a_confidence_is_a_chance():
     with pytest.raises(ValueError, match="confidence"):
         counted(10, 1, 1).limits(1.0)
+
+
+# A share less a bound
+
+
+def share(values, bound):
+    values = np.asarray(values, dtype=float)
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    return Share.of(Spread(values.mean() - bound, error, len(values) - 1, len(values)), bound)
+
+
+@pytest.mark.parametrize("right", [1, 17, 50, 93, 99])
+def test_a_share_of_many_docs_has_wilsons_interval(right):
+    """scipy's, whose quantile is the normal one: so with no end of degrees of freedom."""
+    mean = right / 100
+    found = Share(mean - 0.3, math.sqrt(mean * (1 - mean) / 100), 1e9, 100, bound=0.3)
+    for confidence in (0.8, 0.95):
+        wilson = stats.binomtest(right, 100).proportion_ci(confidence, method="wilson")
+        low, high = found.limits(confidence)
+        assert (low + 0.3, high + 0.3) == pytest.approx((wilson.low, wilson.high), rel=1e-6)
+
+
+def test_limits_and_p_of_a_share_agree():
+    found = share([0, 0.25, 1, 1, 0.75, 0.5, 1, 1], 0.6)
+    low, high = found.limits(0.9)
+    assert found.p_below(low) == pytest.approx(0.05)
+    assert found.p_above(high) == pytest.approx(0.05)
+    assert found.p_below(-0.6) == 0
+    assert found.p_above(0.4) == 0
+    assert found.p_below(0.4) == 1
+
+
+def test_a_share_seen_from_the_other_end():
+    found = share([0, 0.25, 1, 1, 0.75, 0.5, 1, 1], 0.6)
+    other = share([1, 0.75, 0, 0, 0.25, 0.5, 0, 0], 0.4)
+    mirrored = found.mirrored()
+    assert mirrored.limits() == pytest.approx(other.limits())
+    assert mirrored.p_below(0.0) == pytest.approx(other.p_below(0.0))
+    assert mirrored.p_below(0.1) == pytest.approx(found.p_above(-0.1))
+
+
+def test_a_share_that_is_the_same_for_all_docs():
+    found = share([1.0] * 40, 0.9)
+    assert found.p_below(0.0) == pytest.approx(0.9**40)
+    assert found.p_above(0.0) == 1
+    with pytest.raises(ValueError, match="confidence 1"):
+        share([0.0, 1.0, 1.0], 0.5).limits(1)
+
+
+@pytest.mark.parametrize(
+    ("docs", "samples", "truth"), [(100, 1, 0.95), (400, 1, 0.98), (30, 4, 0.9)]
+)
+def test_a_bound_that_is_the_truth_is_rarely_passed(docs, samples, truth):
+    """Where docs are of unlike difficulty, and the nominal level is 5 %."""
+    draws = np.random.default_rng(0)
+    passed = {"score": 0, "student": 0}
+    for _ in range(1500):
+        hard = draws.beta(truth, 1 - truth, docs) if samples > 1 else np.full(docs, truth)
+        found = share(draws.binomial(samples, hard) / samples, truth)
+        if found.error > 0:
+            student = Spread(found.centre, found.error, found.freedom, found.n)
+            passed["score"] += found.p_below(0.0) < 0.05
+            passed["student"] += student.p_below(0.0) < 0.05
+    assert 0.02 < passed["score"] / 1500 < 0.085
+    assert passed["student"] / 1500 > 0.075

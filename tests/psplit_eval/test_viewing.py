@@ -349,6 +349,11 @@ def test_what_is_no_run_is_one_line(tmp_path, capsys):
     assert "no run" in capsys.readouterr().err
 
 
+def hears_ctrl_c():
+    """As in a terminal, also where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_the_command_prints_the_address_and_ends_in_good_order(folder):
     command = [sys.executable, "-c", "import psplit_eval.cli as c, sys; sys.exit(c.main())"]
     server = subprocess.Popen(
@@ -357,6 +362,7 @@ def test_the_command_prints_the_address_and_ends_in_good_order(folder):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=hears_ctrl_c,
     )
     try:
         address = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", server.stdout.readline())[0]
