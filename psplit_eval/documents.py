@@ -5,7 +5,6 @@ Model text and names are escaped in both; how a table or a plot looks is decided
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,14 +14,15 @@ from psplit_eval.excerpts import SELECTION, Excerpt, Said
 from psplit_eval.figures import Plot
 from psplit_eval.pages import render, shown
 from psplit_eval.tables import Table
-from psplit_eval.text import cut, visible
+from psplit_eval.text import cut, markdown_text, visible
 from psplit_eval.verdicts import Answer
 from psplit_eval.worddiff import marked_differences
 
 __all__ = ["Document", "Section", "to_html", "to_markdown"]
 
-_ROWS, _CHARACTERS = 30, 400
-"""Of a table, and of a sample's text, in Markdown: a pull request takes 65 536 characters."""
+_ROWS, _CHARACTERS, _EVIDENCE = 30, 400, 1_000
+"""Of a table, of a sample's text and of an answer, in Markdown: a pull request takes 65 536
+characters, and few runs have more."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def to_html(document: Document) -> str:
         sections=[section for section in document.sections if not section.empty],
         selection=SELECTION,
         beside=_beside,
+        most=max((len(excerpt.said) for excerpt in document.excerpts), default=0),
     )
 
 
@@ -118,7 +119,8 @@ def _paragraphs(document: Document, plots: str, whole: str) -> Iterator[str]:
 
 
 def _answer(answer: Answer) -> str:
-    return f"- {_cell(answer.asked)}: **{answer.verdict.value}**. {_cell(answer.evidence)}."
+    evidence = _cell(cut(answer.evidence, _EVIDENCE))
+    return f"- {_cell(answer.asked)}: **{answer.verdict.value}**. {evidence}."
 
 
 def _tables(tables: Sequence[Table], whole: str) -> Iterator[str]:
@@ -142,7 +144,7 @@ def _excerpt(excerpt: Excerpt) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Names may hold markup, which a page of Markdown would take for its own."""
-    return " ".join(html.escape(visible(text), quote=False).replace("|", "\\|").split())
+    return markdown_text(visible(text))
 
 
 def _fenced(text: str) -> str:

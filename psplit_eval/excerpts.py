@@ -17,7 +17,7 @@ _TASKS = 12
 _CHARACTERS = 1200
 SELECTION = (
     f"Not picked by what they say: the first {_DOCS} docs of every task (of the first {_TASKS} "
-    f"tasks), the first sample of every mode, at most {_CHARACTERS:,} characters of each. "
+    f"that have text), the first sample of every mode, at most {_CHARACTERS:,} characters of each. "
     "psplit-eval view RUN shows all samples."
 )
 """What a reader has to know of the selection."""
@@ -49,12 +49,15 @@ def select(store: Store, arms: Sequence[Arm], tasks: Iterable[str]) -> list[Exce
     Answers that were only scored say nothing of the model's own words, and are not shown; nor are
     docs without a sample.
     """
-    return [
-        excerpt
-        for task in islice(tasks, _TASKS)
-        for doc in islice(store.docs(task), _DOCS)
-        if (excerpt := _excerpt(store, doc, [arm.mode for arm in arms if arm.task == task])).said
-    ]
+    of_tasks = (_of_task(store, arms, task) for task in tasks)
+    shown = islice((excerpts for excerpts in of_tasks if excerpts), _TASKS)
+    return [excerpt for excerpts in shown for excerpt in excerpts]
+
+
+def _of_task(store: Store, arms: Sequence[Arm], task: str) -> list[Excerpt]:
+    modes = [arm.mode for arm in arms if arm.task == task]
+    found = (_excerpt(store, doc, modes) for doc in islice(store.docs(task), _DOCS))
+    return [excerpt for excerpt in found if excerpt.said]
 
 
 def _excerpt(store: Store, doc: Doc, modes: Sequence[str]) -> Excerpt:

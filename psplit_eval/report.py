@@ -77,8 +77,12 @@ def _write_numbers(folder: Path, results: Results) -> None:
     write_text(folder / "leaderboard.csv", leaderboard_csv(model, results.values))
     _write_comparisons(folder, results.comparisons)
     write_json(folder / "divergence.json", results.behaviour.to_dict())
+    judgements = folder / "judgements.json"
     if results.judged.judges:
-        write_json(folder / "judgements.json", results.judged.to_dict())
+        write_json(judgements, results.judged.to_dict())
+    else:
+        with disk_errors(judgements):
+            judgements.unlink(missing_ok=True)  # of a ledger that is gone
 
 
 def _draw(folder: Path, results: Results, allow_missing: bool) -> list[Plot]:

@@ -13,13 +13,14 @@ from psplit_eval.beliefs import AUDITS, beliefs, fitting_cards
 from psplit_eval.cards import Card
 from psplit_eval.comparison import Comparison, compare_modes
 from psplit_eval.conclusions import verdict
+from psplit_eval.errors import DataError
 from psplit_eval.files import defined
 from psplit_eval.hearing import read_judged
 from psplit_eval.judged import JudgedRun
 from psplit_eval.labels import kept_labels
 from psplit_eval.ledger import LEDGER, Ledger
 from psplit_eval.store import Store
-from psplit_eval.training_curves import TrainingLog, find_training_log, read_training_log
+from psplit_eval.training_curves import TrainingLog, kept_training_log, read_training_log
 
 __all__ = ["Results", "read_results"]
 
@@ -28,7 +29,7 @@ __all__ = ["Results", "read_results"]
 class Results:
     """`values`: every metric of every arm; `cards`: audits of the judges in `judged`; `verdict`: a
     few sentences on what differs, without the answers of `behaviour`; `training`: the log that the
-    checkpoint came with."""
+    checkpoint came with; `notes`: what could not be read."""
 
     manifest: Mapping[str, Any]
     arms: Sequence[Arm]
@@ -39,6 +40,7 @@ class Results:
     behaviour: Behaviour
     verdict: str
     training: TrainingLog | None = None
+    notes: Sequence[str] = ()
 
     @property
     def modes(self) -> list[str]:
@@ -81,16 +83,13 @@ def read_results(
     arms: Sequence[Arm],
     compared: Compared | None = None,
 ) -> Results:
-    """From the store, and what else is in the run's folder; nothing is written.
-
-    Raises DataError for a training log that cannot be read.
-    """
+    """From the store, and what else is in the run's folder; nothing is written."""
     compared = compared or Compared()
     design = compared.design
     comparisons = compare_modes(arms, design)
     judged, cards = _judged(folder, manifest, store, design.allow_missing)
     behaviour = read_behaviour(store, manifest, arms, replace(compared, said=judged.said()))
-    log = find_training_log(folder)
+    training, notes = _training(folder)
     return Results(
         manifest=manifest,
         arms=arms,
@@ -100,8 +99,17 @@ def read_results(
         cards=cards,
         behaviour=behaviour,
         verdict=verdict(comparisons, arms, design, behaviour.answers),
-        training=read_training_log(log) if log else None,
+        training=training,
+        notes=notes,
     )
+
+
+def _training(folder: Path) -> tuple[TrainingLog | None, list[str]]:
+    log = kept_training_log(folder)
+    try:
+        return (read_training_log(log) if log else None), []
+    except DataError as error:  # a report has more to say than curves
+        return None, [f"No training curves: {error}"]
 
 
 def _judged(

@@ -80,9 +80,10 @@ def in_words(comparison: Comparison) -> str:
     a, b = (_number(x, scale, digits) for x in (c.result.value_a, c.result.value_b))
     p = "" if math.isnan(c.p_adjusted) else f", p {_number(c.p_adjusted)}"
     difference = _interval(c, c.result.difference, (c.result.ci_low, c.result.ci_high))
+    per_cent, points = (" %", " points") if c.unit == "fraction" else ("", "")
     return (
-        f"{c.task}, {c.metric}: {b} in {c.arm_b} against {a} in {c.arm_a}; difference "
-        f"{difference}{p}: {c.verdict}."
+        f"{c.task}, {c.metric}: {b}{per_cent} in {c.arm_b} against {a}{per_cent} in {c.arm_a}; "
+        f"difference {difference}{points}{p}: {c.verdict}."
     )
 
 

@@ -43,7 +43,7 @@ def run_document(results: Results, plots: Sequence[Plot], excerpts: Sequence[Exc
         _measured(results, "Creativity", creative, _take(by_name, *_OF_CREATIVITY)),
         _judges(results, _take(by_name, *_OF_JUDGES)),
         _behaviour(results, _take(by_name, *_OF_BEHAVIOUR)),
-        Section("Training", plots=_take(by_name, *_OF_TRAINING)),
+        Section("Training", said=results.notes, plots=_take(by_name, *_OF_TRAINING)),
         Section("Further plots", plots=list(by_name.values())),
     ]
     return Document(
@@ -100,9 +100,8 @@ def _measured(results: Results, name: str, tasks: Sequence[str], plots: Sequence
 
 
 def _judges(results: Results, plots: Sequence[Plot]) -> Section:
-    tables = _filled(judge_tables(results.judged, results.cards))
-    long = [table for table in tables if table.title.startswith("Audit of the judges: measures")]
-    return Section("Judges", tables=[t for t in tables if t not in long], plots=plots, details=long)
+    *tables, measures = judge_tables(results.judged, results.cards)
+    return Section("Judges", tables=_filled(tables), plots=plots, details=_filled([measures]))
 
 
 def _behaviour(results: Results, plots: Sequence[Plot]) -> Section:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-__all__ = ["columns", "cut", "one_line", "shortened", "shortened_inside", "visible", "wellformed"]
+__all__ = [
+    "columns",
+    "cut",
+    "markdown_text",
+    "one_line",
+    "shortened",
+    "shortened_inside",
+    "visible",
+    "wellformed",
+]
 
+_MARKUP = re.compile(r"[\\`*\[\]|]|(?<!\w)_|_(?!\w)")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"
     "\ufff9-\ufffb\ud800-\udfff]+"
@@ -70,6 +81,15 @@ def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[st
         ).rstrip()
         for row in rows
     ]
+
+
+def markdown_text(text: str) -> str:
+    """One line of text for Markdown, also inside a table: nothing in it is markup.
+
+    Underscores inside words are none in GitHub's Markdown, so names keep them.
+    """
+    safe = html.escape(" ".join(text.split()), quote=False)
+    return _MARKUP.sub(r"\\\g<0>", safe)
 
 
 def wellformed(text: str) -> str:

@@ -40,6 +40,7 @@ __all__ = [
     "draw_training",
     "find_training_log",
     "keep_training_log",
+    "kept_training_log",
     "read_training_log",
 ]
 
@@ -93,6 +94,11 @@ def find_training_log(checkpoint_folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def kept_training_log(run_folder: Path) -> Path | None:
+    """The log that a run keeps."""
+    return next((run_folder / name for name in LOG_NAMES if (run_folder / name).is_file()), None)
+
+
 def keep_training_log(checkpoint_folder: Path, run_folder: Path) -> None:
     """Copy a checkpoint's log into a run, so that its report can be made again without the
     checkpoint. Raises DataError for a log that cannot be read; then nothing is copied."""
@@ -120,18 +126,25 @@ def read_training_log(path: Path) -> TrainingLog:
     series: dict[str, dict[float, float]] = {}
     for place, entry in _entries(path):
         step: Any = entry.get("step") if isinstance(entry, dict) else None
-        if not _is_number(step) or not math.isfinite(step):
+        if not _is_number(step) or math.isnan(_finite(step)):
             raise DataError(
                 f"{place}: {_shortened(json.dumps(entry))}; expected an object with a number "
                 '"step", such as {"step": 10, "reward/high": 0.4}; repair the log or move it away'
             )
         for name, value in entry.items():
             if name != "step" and (value is None or _is_number(value)):
-                known = math.nan if value is None or not math.isfinite(value) else float(value)
-                series.setdefault(name, {})[float(step)] = known
+                series.setdefault(name, {})[float(step)] = _finite(value)
     ordered = {name: tuple(sorted(points.items())) for name, points in series.items()}
     told = {name: points for name, points in ordered.items() if _any_known(points)}
     return TrainingLog(path, told)
+
+
+def _finite(value: float | None) -> float:
+    """NaN where it is not finite, or too great to be a float."""
+    try:
+        return math.nan if value is None or not math.isfinite(value) else float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _is_number(value: Any) -> bool:
@@ -154,13 +167,14 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".json":
         yield from _history(path, text)
         return
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+    *lines, last = text.split("\n")  # no other letter ends a line of JSON
+    for number, line in enumerate([*lines, last], start=1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
         except ValueError as error:
-            if not line.endswith(("\n", "\r")):
+            if number > len(lines):
                 return
             raise DataError(
                 f"{path}, line {number}: {_shortened(line.strip())}; expected a JSON object; "

@@ -338,7 +338,7 @@ def more_creative(
     higher = [c.task for c in found if c.verdict == "higher"]
     quality = {task: _quality(*creative[task], margin) for task in higher if task in creative}
     verdicts = [verdict for verdict, _ in quality.values()]
-    judges = "; ".join(one.text for one in heard) or "no audited judge"
+    judges = "; ".join(one.text for one in heard) or "no judge that passed its audit"
     texts = [*map(_diversity, found), *(text for _, text in quality.values()), judges]
     verdict = _all_higher(directions, verdicts)
     against = {Verdict.YES: -1, Verdict.NO: 1}.get(verdict)

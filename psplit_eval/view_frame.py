@@ -4,6 +4,7 @@ for what became of a sample."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from psplit_eval.pages import render
 __all__ = [
     "ENDINGS",
     "Answer",
-    "cut_text",
+    "NoNumberError",
     "done",
     "facts_of",
     "framed",
@@ -79,13 +80,18 @@ def link(path: str, **given: object) -> str:
     return f"{path}?{urlencode(said, errors='replace')}" if said else path
 
 
+class NoNumberError(Exception):
+    """A parameter that should be a whole number."""
+
+
 def number_in(asked: Mapping[str, str], name: str, default: int = 0) -> int:
-    """A whole number among the parameters. Raises ValueError for what is none, or too great."""
+    """A whole number among the parameters. Raises NoNumberError for what is none, or too great."""
     text = asked.get(name, "").strip()
-    number = int(text) if text else default
-    if abs(number) >= 2**63:
-        raise ValueError(name)
-    return number
+    if not text:
+        return default
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise NoNumberError(name)
+    return int(text)
 
 
 def way(
@@ -127,8 +133,3 @@ def facts_of(finish: str, right: bool | None, tokens: int | None, bits: float | 
 def value_text(value: float | None) -> str:
     """A stored number; an undefined one is a dash."""
     return "–" if value is None or math.isnan(value) else f"{value:.6g}"
-
-
-def cut_text(text: str, length: int) -> str:
-    """At most so many characters of it, and how many there are in all."""
-    return text if len(text) <= length else f"{text[:length]} … ({len(text):,} characters in all)"

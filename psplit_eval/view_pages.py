@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from psplit_eval.browsing import Filter, Row, StoredSamples
 from psplit_eval.searching import LONGEST_SEARCH, parsed
-from psplit_eval.text import shortened
+from psplit_eval.text import cut, shortened
 from psplit_eval.view_frame import (
     ENDINGS,
     Answer,
-    cut_text,
+    NoNumberError,
     done,
     facts_of,
     framed,
@@ -45,7 +45,7 @@ def answer(samples: StoredSamples, path: str, asked: Mapping[str, str]) -> Answe
         return missing(samples, f"there is no page {shortened(path, 80)}")
     try:
         return pages[path](samples, asked)
-    except ValueError:
+    except NoNumberError:
         return missing(samples, "a number in this address is none")
 
 
@@ -77,7 +77,7 @@ def _overview(samples: StoredSamples, _: Mapping[str, str]) -> Answer:
             header=_CELLS,
             cells=[] if progress else list(_cells(samples)),
             tasks=tasks,
-            modes=[(name, cut_text(prompt, _PROMPT)) for name, prompt in modes],
+            modes=[(name, cut(prompt, _PROMPT)) for name, prompt in modes],
             values_header=values_header,
             values=values,
         )

@@ -13,10 +13,9 @@ from psplit_eval.browsing import DocView, JudgedSample, SampleView, StoredSample
 from psplit_eval.indexes import FINISHES
 from psplit_eval.pages import shown
 from psplit_eval.searching import parsed
-from psplit_eval.text import shortened
+from psplit_eval.text import cut, shortened
 from psplit_eval.view_frame import (
     Answer,
-    cut_text,
     facts_of,
     framed,
     link,
@@ -68,7 +67,7 @@ def doc_page(samples: StoredSamples, asked: Mapping[str, str]) -> Answer:
         return doc_page(samples, {**asked, "page": str(pages)})
     other = link("/doc", task=task, doc=doc_id, page=number, marks=None if plain else "no")
     graded = samples.indexes.graded.get(task)
-    prompts = [(mode, cut_text(text, _BESIDE)) for mode, text in view.prompts.items()]
+    prompts = [(mode, cut(text, _BESIDE)) for mode, text in view.prompts.items()]
     header, metrics = _doc_metrics(view)
     return Answer(
         framed(
@@ -79,7 +78,7 @@ def doc_page(samples: StoredSamples, asked: Mapping[str, str]) -> Answer:
             before=_near("/doc", task, view.before),
             after=_near("/doc", task, view.after),
             listed=link("/samples", task=task, doc=doc_id),
-            fields=[*_fields(view.doc), ("target", cut_text(view.target, _FIELD))],
+            fields=[*_fields(view.doc), ("target", cut(view.target, _FIELD))],
             prompts=prompts,
             metrics_header=header,
             metrics=metrics,
@@ -109,9 +108,7 @@ def _fields(doc: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             shortened(name, 60),
-            cut_text(
-                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _FIELD
-            ),
+            cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), _FIELD),
         )
         for name, value in doc.items()
     ]

@@ -144,3 +144,26 @@ def test_markdown_fits_into_a_pull_request_and_says_what_is_cut():
     assert "(1,500 characters in all)" in markdown
     assert "<td>4999</td>" in page
     assert "word " * 299 in page
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("[x](http://evil)", r"\[x\](http://evil)"),
+        (r"a\|b", r"a\\\|b"),
+        ("**bold** `code` _slanted_", r"\*\*bold\*\* \`code\` \_slanted\_"),
+        ("psplit_gsm8k", "psplit_gsm8k"),
+    ],
+)
+def test_names_are_no_markup_in_markdown(name, written):
+    document = Document(name, "v", found=[table(cell=name)])
+    text = to_markdown(document)
+    assert text.startswith(f"# {written}\n")
+    assert f"| {written} |" in text
+
+
+def test_long_evidence_is_cut_in_markdown_alone():
+    long = Answer("split", "a", "b", Verdict.NO, "t 0.1 to 0.2; " * 400)
+    document = Document("t", "v", answers=[long])
+    assert len(to_markdown(document)) < 2_000
+    assert "t 0.1 to 0.2; " * 400 in to_html(document)

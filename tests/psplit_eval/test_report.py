@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 from judgeable import make_run
@@ -65,7 +66,7 @@ def test_every_plot_is_in_the_page_and_beside_the_markdown(stories):
     names = {path.stem for path in (stories / "plots").iterdir()}
     assert names
     page, markdown = (stories / "report.html").read_text(), (stories / "report.md").read_text()
-    assert set(re.findall(r'<figure id="(\w+)">', page)) == names
+    assert set(re.findall(r'<figure id="plot-(\w+)">', page)) == names
     assert set(re.findall(r"\]\(plots/(\w+)\.png\)", markdown)) == names
 
 
@@ -92,3 +93,23 @@ def test_a_training_log_in_the_run_is_drawn(tmp_path):
     assert main(["report", str(folder)]) == 0
     assert "## Training" in (folder / "report.md").read_text()
     assert (folder / "plots" / "training.csv").exists()
+
+
+def test_a_training_log_that_cannot_be_read_is_a_note(tmp_path):
+    folder = make_run(tmp_path / "run", tasks=("sums",), scored=True)
+    (folder / "training_log.jsonl").write_text("[1]\n")
+    assert main(["report", str(folder)]) == 0
+    assert "No training curves: " in (folder / "report.md").read_text()
+
+
+def test_judgements_of_a_ledger_that_is_gone_do_not_stay(stories, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(stories, folder)
+    (folder / "judgements.sqlite").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert not (folder / "judgements.json").exists()
+
+
+def test_every_place_in_a_page_has_a_name_of_its_own(stories):
+    names = re.findall(r' id="([^"]*)"', (stories / "report.html").read_text())
+    assert len(names) == len(set(names))

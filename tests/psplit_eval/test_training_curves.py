@@ -15,6 +15,7 @@ from psplit_eval.training_curves import (
     draw_training,
     find_training_log,
     keep_training_log,
+    kept_training_log,
     read_training_log,
 )
 
@@ -231,3 +232,31 @@ def test_a_log_is_kept_for_a_run_only_if_it_can_be_read(tmp_path):
     (checkpoint / "training_log.jsonl").write_text('{"step": 1, "loss": 1}\n')
     keep_training_log(checkpoint, run)
     assert find_training_log(run) == run / "training_log.jsonl"
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    """Logs may hold sampled text, with letters that Python takes for ends of lines."""
+    path = tmp_path / "training_log.jsonl"
+    lines = ['{"step": 1, "sample": "a\u2028b\x85c", "loss": 1.0}', '{"step": 2, "loss": 0.5}']
+    path.write_text("\n".join(lines) + "\n")
+    assert read_training_log(path).series["loss"] == ((1.0, 1.0), (2.0, 0.5))
+
+
+def test_a_number_beyond_floats_is_unknown(tmp_path):
+    path = tmp_path / "training_log.jsonl"
+    path.write_text('{"step": 1, "loss": %s}\n{"step": 2, "loss": 1}\n' % ("9" * 400))
+    (first, second) = read_training_log(path).series["loss"]
+    assert math.isnan(first[1])
+    assert second == (2.0, 1.0)
+    path.write_text('{"step": %s}\n' % ("9" * 400))
+    with pytest.raises(DataError, match="step"):
+        read_training_log(path)
+
+
+def test_a_run_keeps_its_own_log_alone(tmp_path):
+    """A run may be called as checkpoints are."""
+    run = tmp_path / "checkpoint-500"
+    run.mkdir()
+    (tmp_path / "trainer_state.json").write_text('{"log_history": [{"step": 1, "loss": 1}]}')
+    assert kept_training_log(run) is None
+    assert find_training_log(run) is not None

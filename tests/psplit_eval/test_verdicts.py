@@ -365,7 +365,7 @@ def test_more_creative_is_more_diverse_at_equal_quality(change, quality, verdict
     found = more_creative([story], 0.05, Design())
     assert found.verdict is verdict
     assert f"story {STORY.primary}" in found.evidence
-    assert found.evidence.endswith("no audited judge")
+    assert found.evidence.endswith("no judge that passed its audit")
     assert ("its quality" in found.evidence) == (change > 0)
 
 
@@ -390,7 +390,9 @@ def test_a_judge_that_passed_its_audit_takes_an_answer_back_and_gives_none(
     assert found.verdict is verdict
     assert "openai:m creativity +0.50" in found.evidence
     elsewhere = [Said("poem", "normal", "high", -1, "x"), Said("story", "normal", "low", -1, "x")]
-    assert more_creative([story], 0.05, Design(), elsewhere).evidence.endswith("no audited judge")
+    assert more_creative([story], 0.05, Design(), elsewhere).evidence.endswith(
+        "no judge that passed its audit"
+    )
 
 
 def test_tasks_that_differ_in_direction_leave_it_open():
