@@ -1,5 +1,6 @@
 """The evidence on gates: its populations, its path to the gate's code, its rows, its page."""
 
+import json
 import math
 from pathlib import Path
 
@@ -240,3 +241,21 @@ def test_the_page_has_the_tables_of_the_committed_numbers():
     page = PAGE.read_text(encoding="utf-8")
     for lines in gates_tables.tables():
         assert "\n".join(lines) in page
+
+
+# --- for real ---
+
+
+def test_the_page_says_what_the_gates_of_broken_checkpoints_said():
+    results = PAGE.parent.parent / "benchmarks" / "results" / "gates_broken.json"
+    found = json.loads(results.read_text())
+    rows = [line for line in PAGE.read_text().split("\n") if line.startswith("| ")]
+    named = {"the same": "same", "noise": "noise", "broken template": "template"}
+    named["the same, `--allow-different prompts`"] = "template, prompts allowed"
+    for title, name in named.items():
+        (row,) = [line for line in rows if line.startswith(f"| {title} |")]
+        _, _, values, code, why, _ = (cell.strip() for cell in row.split("|"))
+        said = "\n".join(found[name]["said"])
+        assert int(code) == found[name]["exit_code"]
+        assert not values or f"{values}, " in said
+        assert "refused" not in why or "the chat template differs" in said
