@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,14 @@ from psplit_eval.published import SOURCE
 from psplit_eval.stored import check_own
 from psplit_eval.text import columns, one_line, shortened_inside
 
-__all__ = ["BOARD_COLUMNS", "BOARD_FILES", "board_csv", "board_text", "write_board"]
+__all__ = [
+    "BOARD_COLUMNS",
+    "BOARD_FILES",
+    "board_csv",
+    "board_text",
+    "check_board_folder",
+    "write_board",
+]
 
 BOARD_COLUMNS = (*COLUMNS, "setting", "source", "rank_low", "rank_high", "n_ranked", "note")
 """Of leaderboard.csv: those of a run's, and what a board adds."""
@@ -30,6 +38,8 @@ BOARD_FILES = (
     "plots",
 )
 """What `write_board` makes in its folder."""
+_DRAWN = re.compile(r"(accuracy_entropy|frontier|forest_.+)\.(png|svg|csv)")
+"""Files of `draw_board`."""
 
 _TITLES = {
     Section.ACCURACY: "Accuracy",
@@ -104,20 +114,32 @@ class _Footnotes:
 def write_board(board: Board, out: Path) -> list[Plot]:
     """Write BOARD_FILES into a folder of their own; an earlier board there is replaced.
 
-    Raises UsageError for a folder with other files, InfrastructureError when the disk is full.
+    Of its pictures only those are deleted that `draw_board` names so. Raises UsageError as
+    `check_board_folder`, InfrastructureError when the disk is full.
     """
-    check_own(out, BOARD_FILES)
+    check_board_folder(out)
     with disk_errors(out):
-        (out / "plots").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "leaderboard.json", board.to_dict())  # first: it marks the folder as a board's
+    with disk_errors(out):
+        (out / "plots").mkdir(exist_ok=True)
         for stale in (out / "plots").iterdir():
-            if stale.suffix in (".png", ".svg", ".csv"):
+            if _DRAWN.fullmatch(stale.name):
                 stale.unlink()
     plots = draw_board(board, out / "plots")
     write_text(out / "leaderboard.csv", board_csv(board))
-    write_json(out / "leaderboard.json", board.to_dict())
     write_text(out / "leaderboard.md", _markdown(board, plots))
     write_text(out / "leaderboard.html", _html(board, plots))
     return plots
+
+
+def check_board_folder(out: Path) -> None:
+    """Raise UsageError for a folder that holds anything but BOARD_FILES.
+
+    A folder `plots` is an earlier board's only where its leaderboard.json lies beside it.
+    """
+    earlier = (out / "leaderboard.json").is_file()
+    check_own(out, [name for name in BOARD_FILES if earlier or name != "plots"])
 
 
 def board_csv(board: Board) -> str:

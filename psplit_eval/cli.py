@@ -322,15 +322,14 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _board(options: argparse.Namespace, _: Sequence[str]) -> int:
     _prepare()
-    from psplit_eval.board_pages import BOARD_FILES, board_text, write_board
+    from psplit_eval.board_pages import board_text, check_board_folder, write_board
     from psplit_eval.entrants import read_entrants
     from psplit_eval.published import published
     from psplit_eval.ranking import make_board
-    from psplit_eval.stored import check_own
 
     models = published_models(options.published, list({row.model: None for row in published()}))
     if options.out:
-        check_own(options.out, BOARD_FILES)
+        check_board_folder(options.out)
     entrants = read_entrants(options.runs)
     board = make_board(entrants, models, options.strict, options.allow_missing)
     if options.out:

@@ -7,6 +7,7 @@ the same tasks with other settings (a temperature, say) makes a row of its own.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ class Entrant:
     @property
     def name(self) -> str:
         """Model, mode and setting on one line; no two rows of a board have the same."""
-        return ", ".join(part for part in (self.model, self.mode, self.setting) if part)
+        return _joined(self.model, self.mode, self.setting)
 
     @property
     def runs(self) -> tuple[Path, ...]:
@@ -91,7 +92,7 @@ def read_entrants(runs: Sequence[str]) -> list[Entrant]:
         _place(part, rows)
     rows.sort(key=lambda row: min(map(parts.index, row)))
     names = _names(parts)
-    return [_entrant(row, names, rows) for row in rows]
+    return _told_apart([_entrant(row, names, rows) for row in rows])
 
 
 def split_label(given: str) -> tuple[str, Path]:
@@ -226,7 +227,7 @@ def _entrant(
     others = [o for o in rows if o is not row and (o[0].key, o[0].mode) == (first.key, first.mode)]
     conditions = {task: each for part in row for task, each in part.conditions.items()}
     siblings = [{t: c for part in other for t, c in part.conditions.items()} for other in others]
-    entrant = Entrant(
+    return Entrant(
         names[first.key],
         first.mode,
         ", ".join(_telling(conditions, siblings)),
@@ -236,8 +237,31 @@ def _entrant(
         conditions,
         {name: tasks for part in row for name, tasks in part.pools.items()},
     )
-    arms = {task: replace(arm, run=entrant.name) for task, arm in entrant.arms.items()}
-    return replace(entrant, arms=arms)
+
+
+def _told_apart(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """Rows under names of their own, which their arms have, too.
+
+    Settings that differ may read alike: cut, rounded, or of tasks that swap them. Such rows get
+    the names of their runs' folders, and a number where these are alike, too.
+    """
+    taken = Counter(entrant.name for entrant in entrants)
+    found: list[Entrant] = []
+    for entrant in entrants:
+        told = entrant
+        if taken[entrant.name] > 1:
+            runs = " + ".join(run.resolve().name for run in entrant.runs)
+            settings = (f"run {runs}", *(f"run {runs} ({n})" for n in range(2, len(entrants) + 2)))
+            forms = (replace(entrant, setting=_joined(entrant.setting, each)) for each in settings)
+            told = next(form for form in forms if not taken[form.name])
+            taken[told.name] += 1
+        arms = {task: replace(arm, run=told.name) for task, arm in told.arms.items()}
+        found.append(replace(told, arms=arms))
+    return found
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def _telling(

@@ -167,6 +167,20 @@ def test_an_earlier_board_is_replaced_and_other_files_are_not(runs, tmp_path, ca
     assert "expected a folder" in refused(capsys, *runs, "--out", out / "mine.txt")
 
 
+def test_no_file_of_a_user_is_deleted(runs, tmp_path, capsys):
+    mine = tmp_path / "paper" / "plots" / "frontier.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("keep")
+    assert "holds other files (plots)" in refused(capsys, *runs, "--out", tmp_path / "paper")
+    out = written(tmp_path / "board", *runs)
+    beside = [out / "plots" / name for name in ("mine.png", "my_frontier.csv", "forest_x.pdf")]
+    for path in beside:
+        path.write_text("keep")
+    written(out, runs[2])
+    assert [path.read_text() for path in [mine, *beside]] == ["keep"] * 4
+    assert not (out / "plots" / "forest_psplit_math500_accuracy_avg.png").exists()
+
+
 def test_the_same_runs_make_the_same_bytes(runs, tmp_path):
     one, other = written(tmp_path / "x", *runs), written(tmp_path / "y", *runs)
     files = [path for path in sorted(one.rglob("*")) if path.is_file()]

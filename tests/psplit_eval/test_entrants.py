@@ -1,7 +1,7 @@
 """Which rows a board has."""
 
 import pytest
-from boarding import make_run, refused
+from boarding import board, make_run, refused, rows
 
 from psplit_eval.entrants import read_entrants, split_label
 
@@ -38,6 +38,25 @@ def test_a_row_says_all_of_its_temperatures(tmp_path):
         ("one", "normal", "temperature 0.6 / 0.2"),
         ("one", "normal", "temperature 1"),
     ]
+
+
+def test_settings_that_read_alike_are_told_apart_by_their_runs(tmp_path, capsys):
+    close = [
+        make_run(tmp_path / name, modes=NORMAL, sampling={"temperature": value})
+        for name, value in (("a", 0.7), ("b", 0.70000001))
+    ]
+    assert [setting for _, _, setting in named(*close)] == [
+        "temperature 0.7, run a",
+        "temperature 0.7, run b",
+    ]
+    cut = [
+        make_run(tmp_path / name / "run", modes=NORMAL, dtype="x" * 40 + name)
+        for name in ("c", "d")
+    ]
+    settings = [setting for _, _, setting in named(*cut)]
+    assert [setting.rpartition(", ")[2] for setting in settings] == ["run run", "run run (2)"]
+    found = rows(board(capsys, *close, *cut))
+    assert len(found) == 4
 
 
 def test_thinking_and_precision_tell_rows_apart(tmp_path):
