@@ -62,9 +62,15 @@ def make_board(
         for own in arms
     ]
     columns = list(_columns(arms, values))
-    cells = _Table(arms, values, standing, allow_missing).by_row(columns)
+    apart = [entrant.unlike(_averaged(pools)) for entrant in entrants]
+    cells = _Table(arms, values, standing, apart, allow_missing).by_row(columns)
     rows = [
-        BoardRow(entrant, cells[i], list(values[i].values()), _row_notes(i, standing))
+        BoardRow(
+            entrant,
+            cells[i],
+            list(values[i].values()),
+            (*_row_notes(i, standing), *_unpooled(entrant, pools)),
+        )
         for i, entrant in enumerate(entrants)
     ]
     theirs = [row for row in _published(models, columns) if row.values]
@@ -74,6 +80,18 @@ def make_board(
 def _row_notes(row: int, standing: Mapping[str, Mapping[int, Standing]]) -> tuple[str, ...]:
     remarks = [rows[row].remark for rows in standing.values() if row in rows]
     return tuple(dict.fromkeys(remark for remark in remarks if remark))
+
+
+def _unpooled(entrant: Entrant, pools: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for pool, tasks in pools.items():
+        found = entrant.unlike(tasks)
+        if found and set(tasks) <= set(entrant.arms):
+            yield f"{pool} is not pooled, its tasks were run with other settings: {found}"
+
+
+def _averaged(pools: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tasks behind the average, those of its pools one by one."""
+    return [part for task in AVERAGED for part in (task, *pools.get(task, ()))]
 
 
 def _known_models(entrants: Sequence[Entrant], given: Sequence[str] | None) -> list[str]:
@@ -97,18 +115,21 @@ def _pools(entrants: Sequence[Entrant]) -> dict[str, Sequence[str]]:
 
 
 def _arms(entrants: Sequence[Entrant], pools: Mapping[str, Sequence[str]]) -> list[dict[str, Arm]]:
-    """Of every row its arms by task or pool; the same doc has the same number in all rows."""
+    """Of every row its arms by task or pool; the same doc has the same number in all rows.
+
+    Tasks of runs with other settings are not pooled.
+    """
     places: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)
-    made = []
+    rows = []
     for entrant in entrants:
+        made = []
         for task, arm in entrant.arms.items():
             of_task, docs = places[task], entrant.conditions[task].docs
             number = {doc: of_task.setdefault(key, len(of_task)) for key, doc in numbered(docs)}
             made.append(renumbered(arm, number))
-    rows: dict[str, dict[str, Arm]] = {entrant.name: {} for entrant in entrants}
-    for arm in with_pools(made, pools):
-        rows[arm.run][arm.task] = arm
-    return list(rows.values())
+        own = {pool: tasks for pool, tasks in pools.items() if not entrant.unlike(tasks)}
+        rows.append({arm.task: arm for arm in with_pools(made, own)})
+    return rows
 
 
 def _standings(
@@ -185,11 +206,13 @@ def _of_task(task: str, arm: Arm, known: set[Key]) -> Iterator[Column]:
 
 @dataclass(frozen=True)
 class _Table:
-    """What cells are made of; rows are numbers."""
+    """What cells are made of; rows are numbers. `apart`: in what a row's runs differ, so that they
+    have no average."""
 
     arms: Sequence[Mapping[str, Arm]]
     values: Sequence[Mapping[Key, Value]]
     standing: Mapping[str, Mapping[int, Standing]]
+    apart: Sequence[str]
     allow_missing: bool
 
     def by_row(self, columns: Sequence[Column]) -> list[dict[Key, Cell]]:
@@ -248,8 +271,10 @@ class _Table:
         titles = [replace(column, task=task).title for task in AVERAGED]
         lacking = [name for name, cell in zip(titles, own, strict=True) if cell is None]
         cells = [cell for cell in own if cell is not None]
-        if lacking:
+        if lacking or self.apart[row]:
             note = f"no average without {', '.join(lacking)}"
+            if self.apart[row]:
+                note = f"no average over runs with other settings: {self.apart[row]}"
             return Cell(_average_value(column, _UNDEFINED, cells), notes=(note,))
         estimate = mean_of_columns([cell.value.estimate for cell in cells])
         marked = [name for name, cell in zip(titles, cells, strict=True) if cell.notes]

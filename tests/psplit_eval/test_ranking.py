@@ -96,6 +96,23 @@ def test_the_average_is_the_plain_mean_of_four_columns(tmp_path, capsys):
     assert 0 < low < cell(a, "average")["value"] < high < 1
 
 
+@pytest.mark.parametrize("changes", [{"sampling": {"temperature": 1.0}}, {"thinking": True}])
+def test_runs_with_other_settings_are_neither_pooled_nor_averaged(changes, tmp_path, capsys):
+    rest = [task for task in PAPER if task != "psplit_aime25"]
+    paper_run(tmp_path / "a", "a", by_doc(1), rest)
+    paper_run(tmp_path / "a25", "a", by_doc(1), ["psplit_aime25"], **changes)
+    found = board(capsys, tmp_path / "a", tmp_path / "a25")
+    (row,) = found["rows"]
+    assert {"psplit_aime24", "psplit_aime25"} <= {c["task"] for c in found["columns"]}
+    assert "psplit_aime" not in {c["task"] for c in found["columns"]}
+    (note,) = row["notes"]
+    assert note.startswith("psplit_aime is not pooled, its tasks were run with other settings: ")
+    assert f"({tmp_path / 'a'}) against " in note
+    assert cell(row, "average")["value"] is None
+    (note,) = cell(row, "average")["notes"]
+    assert note.startswith("no average over runs with other settings: ")
+
+
 def test_the_average_is_ranked_by_its_own_test(tmp_path):
     paper_run(tmp_path / "a", "a", by_doc(1))
     paper_run(tmp_path / "b", "b", by_doc(2))
