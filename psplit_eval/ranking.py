@@ -20,10 +20,10 @@ from psplit_eval.arms import (
 from psplit_eval.board import AVERAGE, Board, BoardRow, Cell, Column, Key, PublishedRow, Section
 from psplit_eval.comparable import Standing, standings
 from psplit_eval.comparison import difference
-from psplit_eval.conditions import numbered
+from psplit_eval.conditions import Conditions, numbered
 from psplit_eval.entrants import Entrant
 from psplit_eval.errors import RunMismatchError, UnknownNameError
-from psplit_eval.published import AVERAGED, published, published_creative
+from psplit_eval.published import AVERAGED, TASK_DOCS, published, published_creative
 from psplit_eval.ranks import Contrast, Ranks, mean_of_columns, rank_intervals
 from psplit_eval.scoring import MetricInfo
 from psplit_eval.stats import Difference, Estimate, stratified_difference
@@ -63,13 +63,15 @@ def make_board(
     ]
     columns = list(_columns(arms, values))
     apart = [entrant.unlike(_averaged(pools)) for entrant in entrants]
-    cells = _Table(arms, values, standing, apart, allow_missing).by_row(columns)
+    subsets = [_subsets(entrant, own, pools) for entrant, own in zip(entrants, arms, strict=True)]
+    cells = _Table(arms, values, standing, apart, subsets, allow_missing).by_row(columns)
     rows = [
         BoardRow(
             entrant,
             cells[i],
             list(values[i].values()),
             (*_row_notes(i, standing), *_unpooled(entrant, pools)),
+            subsets[i],
         )
         for i, entrant in enumerate(entrants)
     ]
@@ -155,6 +157,25 @@ def _parts(task: str, own: Mapping[str, Arm], pools: Mapping[str, Sequence[str]]
     return pools[task] if pooled else [task]
 
 
+def _subsets(
+    entrant: Entrant, own: Mapping[str, Arm], pools: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Task or pool → how many of its docs the row has, where it has not all."""
+    found = {}
+    for task in own:
+        parts = [entrant.conditions[part] for part in _parts(task, own, pools)]
+        there = sum(len(part.docs) for part in parts)
+        in_all = sum(map(_docs_in_all, parts))
+        if there < in_all:
+            found[task] = f"a subset, {there:,} of {in_all:,} docs"
+    return found
+
+
+def _docs_in_all(part: Conditions) -> int:
+    """What the run knows of its data; a published test set has at least what is published."""
+    return max(part.docs_in_all or 0, TASK_DOCS.get(part.task, 0), len(part.docs))
+
+
 def _refuse(standing: Mapping[str, Mapping[int, Standing]]) -> None:
     for task, rows in standing.items():
         for found in rows.values():
@@ -197,22 +218,29 @@ def _columns(
 def _of_task(task: str, arm: Arm, known: set[Key]) -> Iterator[Column]:
     """What decides the task, whether measured or not; of creative ones quality beside it."""
     creative = arm.scorer.kind == "diversity"
-    section = Section.CREATIVE if creative else Section.ACCURACY
+    section = Section.CREATIVE if creative else _section(arm.scorer.info(arm.scorer.primary))
     more = ["quality", *(_PUBLISHED_DIVERSITY if task == _STORY else ())] if creative else []
     for metric in dict.fromkeys([arm.scorer.primary, *more]):
         if metric == arm.scorer.primary or (task, metric) in known:
             yield Column(task, metric, section, arm.scorer.info(metric))
 
 
+def _section(info: MetricInfo) -> str:
+    """Only a share of which more is better is an accuracy: a perplexity, say, is none."""
+    right = info.unit == "fraction" and info.higher_is_better
+    return Section.ACCURACY if right else Section.OTHER
+
+
 @dataclass(frozen=True)
 class _Table:
     """What cells are made of; rows are numbers. `apart`: in what a row's runs differ, so that they
-    have no average."""
+    have no average; `subsets`: by task what is there of it, where it was not run whole."""
 
     arms: Sequence[Mapping[str, Arm]]
     values: Sequence[Mapping[Key, Value]]
     standing: Mapping[str, Mapping[int, Standing]]
     apart: Sequence[str]
+    subsets: Sequence[Mapping[str, str]]
     allow_missing: bool
 
     def by_row(self, columns: Sequence[Column]) -> list[dict[Key, Cell]]:
@@ -250,7 +278,8 @@ class _Table:
             notes.append(self._unequal(column, row))
         if arm.missing_share > MAX_MISSING and not self.allow_missing:
             notes.append(f"{arm.missing_share:.1%} of the samples are missing")
-        return Cell(value, notes=tuple(note for note in notes if note))
+        few = self.subsets[row].get(column.task)
+        return Cell(value, None, tuple(note for note in notes if note), (few,) if few else ())
 
     def _unequal(self, column: Column, row: int) -> str:
         """Why a row's number of samples makes its value another thing than that of most rows."""
@@ -279,7 +308,12 @@ class _Table:
         estimate = mean_of_columns([cell.value.estimate for cell in cells])
         marked = [name for name, cell in zip(titles, cells, strict=True) if cell.notes]
         notes = (f"marked in {', '.join(marked)}",) if marked else ()
-        return Cell(_average_value(column, estimate, cells), notes=notes)
+        few = [
+            f"{name}: {remark}"
+            for name, cell in zip(titles, cells, strict=True)
+            for remark in cell.remarks
+        ]
+        return Cell(_average_value(column, estimate, cells), None, notes, tuple(few))
 
     def _of_average(self, column: Column, task: str, row: int) -> Cell | None:
         """The cell that goes into the average: an entropy of the same kind, an accuracy."""
