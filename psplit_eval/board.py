@@ -47,6 +47,7 @@ class Section:
     ACCURACY = "accuracy"
     ENTROPY = "entropy"
     CREATIVE = "creative"
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -76,22 +77,24 @@ class Column:
 @dataclass(frozen=True)
 class Cell:
     """A row's value in a column. `ranks` None: it takes no part in the ranking; `notes` say why,
-    and why a value is undefined."""
+    and why a value is undefined. `remarks`: what is worth knowing of a value all the same."""
 
     value: Value
     ranks: Ranks | None = None
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BoardRow:
     """A checkpoint in a mode. `values`: of every metric of every task, shown or not; `notes`: what
-    is worth knowing of the whole row."""
+    is worth knowing of the whole row; `subsets`: of tasks that were not run whole what was."""
 
     entrant: Entrant
     cells: Mapping[Key, Cell]
     values: Sequence[Value]
     notes: tuple[str, ...] = ()
+    subsets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _cell_entry(key: Key, cell: Cell) -> dict[str, Any]:
         "rank_high": ranks.high if ranks else None,
         "n_ranked": ranks.rows if ranks else None,
         "notes": list(cell.notes),
+        "remarks": list(cell.remarks),
     }
 
 

@@ -44,6 +44,7 @@ _DRAWN = re.compile(r"(accuracy_entropy|frontier|forest_.+)\.(png|svg|csv)")
 _TITLES = {
     Section.ACCURACY: "Accuracy",
     Section.ENTROPY: "Entropy",
+    Section.OTHER: "Other tasks",
     Section.CREATIVE: "Creative tasks",
 }
 _RANKS = (
@@ -56,6 +57,8 @@ _NOTES = {
     f"MATH-500, AIME (pooled), GPQA-Diamond and MMLU-Pro, for rows that have all four. {_RANKS}",
     Section.ENTROPY: "Bits a token [95 % interval over docs], pooled: all bits over all tokens. "
     "Neither side is better, so there are no ranks.",
+    Section.OTHER: "The metric that decides the task, which is no share of right answers [95 % "
+    f"interval over docs]; fractions times 100. {_RANKS}",
     Section.CREATIVE: "The metric that decides the task, and quality; fractions times 100 [95 % "
     f"interval over docs]. {_RANKS}",
 }
@@ -146,7 +149,7 @@ def board_csv(board: Board) -> str:
     """The text of leaderboard.csv: a line a row, task and metric, shown or not; then published.
 
     Fractions and bits; undefined is an empty cell. `rank_low` and `rank_high` are empty where a row
-    is not ranked; `note` says why, and why a value is undefined.
+    is not ranked; `note` says why, why a value is undefined, and of how few docs it is.
     """
     lines = [line for row in board.rows for line in _csv_lines(row)]
     lines += [line for row in board.published for line in _published_lines(row)]
@@ -156,13 +159,20 @@ def board_csv(board: Board) -> str:
 def _csv_lines(row: BoardRow) -> Iterator[list[str]]:
     entrant = row.entrant
     cells = dict(row.cells)
-    shown = [cells.pop((value.task, value.metric), Cell(value)) for value in row.values]
+    shown = [
+        cells.pop((value.task, value.metric), Cell(value, remarks=_subset(row, value)))
+        for value in row.values
+    ]
     for cell in [*shown, *cells.values()]:
         ranks = cell.ranks
         places = [str(ranks.low), str(ranks.high), str(ranks.rows)] if ranks else ["", "", ""]
         value = replace(cell.value, mode=entrant.mode)
-        note = "; ".join([*cell.notes, *row.notes])
+        note = "; ".join([*cell.notes, *cell.remarks, *row.notes])
         yield [*csv_line(entrant.model, value), entrant.setting, "run", *places, note]
+
+
+def _subset(row: BoardRow, value: Value) -> tuple[str, ...]:
+    return (row.subsets[value.task],) if value.task in row.subsets else ()
 
 
 def _published_lines(row: PublishedRow) -> Iterator[list[str]]:
@@ -237,7 +247,7 @@ def _cell(cell: Cell | None, notes: _Footnotes) -> _Text:
     if cell is None:
         return _Text("")
     ranks = f"#{cell.ranks}" if cell.ranks else ""
-    return _Text(*_value(cell.value), ranks, notes.marks(cell.notes))
+    return _Text(*_value(cell.value), ranks, notes.marks([*cell.notes, *cell.remarks]))
 
 
 def _value(value: Value) -> tuple[str, str]:

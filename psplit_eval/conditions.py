@@ -39,7 +39,7 @@ class Conditions:
 
     `sampling`: the settings in this mode; `task_sampling`: those of the task in a mode without
     settings of its own. `measured_by`: models by which creative answers are measured, and those
-    that were not to be had. `model` is the manifest's.
+    that were not to be had. `model` is the manifest's. `docs_in_all`: docs of the whole task.
     """
 
     run: Path
@@ -54,6 +54,7 @@ class Conditions:
     system_prompt: str | None
     model: Mapping[str, Any]
     fingerprint: str | None
+    docs_in_all: int | None = None
 
     @property
     def where(self) -> str:
@@ -92,6 +93,7 @@ def conditions_of(folder: Path, manifest: Manifest, store: Store, arm: Arm) -> C
         system_prompt=mode["system_prompt"],
         model=manifest["model"],
         fingerprint=manifest["checkpoint"].get("fingerprint"),
+        docs_in_all=entry.get("docs_in_all"),
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ class Entrant:
     def runs(self) -> tuple[Path, ...]:
         """Folders of its runs."""
         return tuple(dict.fromkeys(found.run for found in self.conditions.values()))
+
+    def unlike(self, tasks: Iterable[str]) -> str:
+        """In what settings its runs differ on these tasks, as far as it has them; '' if in none.
+
+        Tasks of one run are one design, whatever their settings.
+        """
+        own = [self.conditions[task] for task in tasks if task in self.conditions]
+        telling = {
+            name for a, b in combinations(own, 2) if a.run != b.run for name in _differing(a, b)
+        }
+        return "; ".join(
+            f"{name} " + " against ".join(dict.fromkeys(_with_run(each, name) for each in own))
+            for name in sorted(telling)
+        )
 
 
 @dataclass(frozen=True)
@@ -196,6 +211,16 @@ def _settings(found: Conditions) -> dict[str, Any]:
         "template": _short(model.get("chat_template")),
         "prompt": _short(prompt),
     }
+
+
+def _differing(a: Conditions, b: Conditions) -> list[str]:
+    ours, theirs = _settings(a), _settings(b)
+    names = dict.fromkeys([*ours, *theirs])
+    return [name for name in names if ours.get(name) != theirs.get(name)]
+
+
+def _with_run(found: Conditions, name: str) -> str:
+    return f"{_text(_settings(found).get(name))} ({found.run})"
 
 
 def _short(text: object) -> str | None:

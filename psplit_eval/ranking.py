@@ -20,10 +20,10 @@ from psplit_eval.arms import (
 from psplit_eval.board import AVERAGE, Board, BoardRow, Cell, Column, Key, PublishedRow, Section
 from psplit_eval.comparable import Standing, standings
 from psplit_eval.comparison import difference
-from psplit_eval.conditions import numbered
+from psplit_eval.conditions import Conditions, numbered
 from psplit_eval.entrants import Entrant
 from psplit_eval.errors import RunMismatchError, UnknownNameError
-from psplit_eval.published import AVERAGED, published, published_creative
+from psplit_eval.published import AVERAGED, TASK_DOCS, published, published_creative
 from psplit_eval.ranks import Contrast, Ranks, mean_of_columns, rank_intervals
 from psplit_eval.scoring import MetricInfo
 from psplit_eval.stats import Difference, Estimate, stratified_difference
@@ -62,9 +62,17 @@ def make_board(
         for own in arms
     ]
     columns = list(_columns(arms, values))
-    cells = _Table(arms, values, standing, allow_missing).by_row(columns)
+    apart = [entrant.unlike(_averaged(pools)) for entrant in entrants]
+    subsets = [_subsets(entrant, own, pools) for entrant, own in zip(entrants, arms, strict=True)]
+    cells = _Table(arms, values, standing, apart, subsets, allow_missing).by_row(columns)
     rows = [
-        BoardRow(entrant, cells[i], list(values[i].values()), _row_notes(i, standing))
+        BoardRow(
+            entrant,
+            cells[i],
+            list(values[i].values()),
+            (*_row_notes(i, standing), *_unpooled(entrant, pools)),
+            subsets[i],
+        )
         for i, entrant in enumerate(entrants)
     ]
     theirs = [row for row in _published(models, columns) if row.values]
@@ -74,6 +82,18 @@ def make_board(
 def _row_notes(row: int, standing: Mapping[str, Mapping[int, Standing]]) -> tuple[str, ...]:
     remarks = [rows[row].remark for rows in standing.values() if row in rows]
     return tuple(dict.fromkeys(remark for remark in remarks if remark))
+
+
+def _unpooled(entrant: Entrant, pools: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for pool, tasks in pools.items():
+        found = entrant.unlike(tasks)
+        if found and set(tasks) <= set(entrant.arms):
+            yield f"{pool} is not pooled, its tasks were run with other settings: {found}"
+
+
+def _averaged(pools: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tasks behind the average, those of its pools one by one."""
+    return [part for task in AVERAGED for part in (task, *pools.get(task, ()))]
 
 
 def _known_models(entrants: Sequence[Entrant], given: Sequence[str] | None) -> list[str]:
@@ -97,18 +117,21 @@ def _pools(entrants: Sequence[Entrant]) -> dict[str, Sequence[str]]:
 
 
 def _arms(entrants: Sequence[Entrant], pools: Mapping[str, Sequence[str]]) -> list[dict[str, Arm]]:
-    """Of every row its arms by task or pool; the same doc has the same number in all rows."""
+    """Of every row its arms by task or pool; the same doc has the same number in all rows.
+
+    Tasks of runs with other settings are not pooled.
+    """
     places: dict[str, dict[tuple[str, int], int]] = defaultdict(dict)
-    made = []
+    rows = []
     for entrant in entrants:
+        made = []
         for task, arm in entrant.arms.items():
             of_task, docs = places[task], entrant.conditions[task].docs
             number = {doc: of_task.setdefault(key, len(of_task)) for key, doc in numbered(docs)}
             made.append(renumbered(arm, number))
-    rows: dict[str, dict[str, Arm]] = {entrant.name: {} for entrant in entrants}
-    for arm in with_pools(made, pools):
-        rows[arm.run][arm.task] = arm
-    return list(rows.values())
+        own = {pool: tasks for pool, tasks in pools.items() if not entrant.unlike(tasks)}
+        rows.append({arm.task: arm for arm in with_pools(made, own)})
+    return rows
 
 
 def _standings(
@@ -132,6 +155,25 @@ def _standings(
 def _parts(task: str, own: Mapping[str, Arm], pools: Mapping[str, Sequence[str]]) -> Sequence[str]:
     pooled = any(arm.pool == task for arm in own.values())
     return pools[task] if pooled else [task]
+
+
+def _subsets(
+    entrant: Entrant, own: Mapping[str, Arm], pools: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Task or pool → how many of its docs the row has, where it has not all."""
+    found = {}
+    for task in own:
+        parts = [entrant.conditions[part] for part in _parts(task, own, pools)]
+        there = sum(len(part.docs) for part in parts)
+        in_all = sum(map(_docs_in_all, parts))
+        if there < in_all:
+            found[task] = f"a subset, {there:,} of {in_all:,} docs"
+    return found
+
+
+def _docs_in_all(part: Conditions) -> int:
+    """What the run knows of its data; a published test set has at least what is published."""
+    return max(part.docs_in_all or 0, TASK_DOCS.get(part.task, 0), len(part.docs))
 
 
 def _refuse(standing: Mapping[str, Mapping[int, Standing]]) -> None:
@@ -176,20 +218,29 @@ def _columns(
 def _of_task(task: str, arm: Arm, known: set[Key]) -> Iterator[Column]:
     """What decides the task, whether measured or not; of creative ones quality beside it."""
     creative = arm.scorer.kind == "diversity"
-    section = Section.CREATIVE if creative else Section.ACCURACY
+    section = Section.CREATIVE if creative else _section(arm.scorer.info(arm.scorer.primary))
     more = ["quality", *(_PUBLISHED_DIVERSITY if task == _STORY else ())] if creative else []
     for metric in dict.fromkeys([arm.scorer.primary, *more]):
         if metric == arm.scorer.primary or (task, metric) in known:
             yield Column(task, metric, section, arm.scorer.info(metric))
 
 
+def _section(info: MetricInfo) -> str:
+    """Only a share of which more is better is an accuracy: a perplexity, say, is none."""
+    right = info.unit == "fraction" and info.higher_is_better
+    return Section.ACCURACY if right else Section.OTHER
+
+
 @dataclass(frozen=True)
 class _Table:
-    """What cells are made of; rows are numbers."""
+    """What cells are made of; rows are numbers. `apart`: in what a row's runs differ, so that they
+    have no average; `subsets`: by task what is there of it, where it was not run whole."""
 
     arms: Sequence[Mapping[str, Arm]]
     values: Sequence[Mapping[Key, Value]]
     standing: Mapping[str, Mapping[int, Standing]]
+    apart: Sequence[str]
+    subsets: Sequence[Mapping[str, str]]
     allow_missing: bool
 
     def by_row(self, columns: Sequence[Column]) -> list[dict[Key, Cell]]:
@@ -227,7 +278,8 @@ class _Table:
             notes.append(self._unequal(column, row))
         if arm.missing_share > MAX_MISSING and not self.allow_missing:
             notes.append(f"{arm.missing_share:.1%} of the samples are missing")
-        return Cell(value, notes=tuple(note for note in notes if note))
+        few = self.subsets[row].get(column.task)
+        return Cell(value, None, tuple(note for note in notes if note), (few,) if few else ())
 
     def _unequal(self, column: Column, row: int) -> str:
         """Why a row's number of samples makes its value another thing than that of most rows."""
@@ -248,13 +300,20 @@ class _Table:
         titles = [replace(column, task=task).title for task in AVERAGED]
         lacking = [name for name, cell in zip(titles, own, strict=True) if cell is None]
         cells = [cell for cell in own if cell is not None]
-        if lacking:
+        if lacking or self.apart[row]:
             note = f"no average without {', '.join(lacking)}"
+            if self.apart[row]:
+                note = f"no average over runs with other settings: {self.apart[row]}"
             return Cell(_average_value(column, _UNDEFINED, cells), notes=(note,))
         estimate = mean_of_columns([cell.value.estimate for cell in cells])
         marked = [name for name, cell in zip(titles, cells, strict=True) if cell.notes]
         notes = (f"marked in {', '.join(marked)}",) if marked else ()
-        return Cell(_average_value(column, estimate, cells), notes=notes)
+        few = [
+            f"{name}: {remark}"
+            for name, cell in zip(titles, cells, strict=True)
+            for remark in cell.remarks
+        ]
+        return Cell(_average_value(column, estimate, cells), None, notes, tuple(few))
 
     def _of_average(self, column: Column, task: str, row: int) -> Cell | None:
         """The cell that goes into the average: an entropy of the same kind, an accuracy."""

@@ -71,6 +71,8 @@ def test_published_lines_of_the_csv_have_neither_interval_nor_rank(runs, tmp_pat
     assert {line["task"] for line in theirs} == {"psplit_math500", "average"}
     empty = ("ci_low", "ci_high", "n_docs", "n_samples", "rank_low", "rank_high")
     assert not [line for line in theirs if any(line[name] for name in empty)]
+    few = {line["note"] for line in found if line["task"] == "psplit_math500"} - {theirs[0]["note"]}
+    assert few == {"a subset, 12 of 500 docs"}
     assert {line["note"] for line in theirs} == {"as printed in arXiv 2604.11510, CC BY 4.0"}
 
 
@@ -88,8 +90,9 @@ def test_markdown_is_made_of_whole_tables(runs, tmp_path):
         assert len(widths) == 1
     assert "**Published figures, not measured here" in text
     assert re.search(r"\| \*qwen3-8b, GRPO\* \| \*94\.42\* \| \*74\.27\* \|", text)
-    assert re.search(r"Qwen3-8B, normal, temperature 1 \|.*†2", text)
-    assert "- †2 not comparable with Qwen3-8B, normal, temperature 0.6" in text
+    assert re.search(r"Qwen3-8B, normal, temperature 1 \|.*†3", text)
+    assert "- †1 a subset, 12 of 500 docs" in text
+    assert "- †3 not comparable with Qwen3-8B, normal, temperature 0.6" in text
     assert "- MATH-500: split, normal is the best of 4" in text
     for name in re.findall(r"\]\((plots/[^)]*)\)", text):
         assert (tmp_path / "board" / name).is_file()
@@ -101,7 +104,7 @@ def test_the_terminal_shows_ties_and_says_why_a_row_is_marked(runs, capsys):
     assert re.search(r"^split, normal +75\.0 \[[\d.]+, [\d.]+\] #1 ", text, flags=re.MULTILINE)
     assert re.search(r"^split, high +50\.0 \[[\d.]+, [\d.]+\] #2–3 ", text, flags=re.MULTILINE)
     assert "\nMATH-500: split, normal is the best of 4\n" in text
-    assert "†2 not comparable with" in text
+    assert "†3 not comparable with" in text
     assert "arXiv 2604.11510, CC BY 4.0" in text
 
 

@@ -1,14 +1,18 @@
 """Values, averages, ranks and marks of a board, from runs on disk."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
 from boarding import PAPER, board, by_doc, cell, make_run, refused, rows, share
 from scipy import stats
 
+from psplit_eval.cli import main
 from psplit_eval.comparison import compare_pairs
 from psplit_eval.entrants import read_entrants
+from psplit_eval.measures import HarnessScorer
 from psplit_eval.ranking import make_board
 from psplit_eval.ranks import Contrast, rank_intervals
 from psplit_eval.stats import stratified_difference
@@ -94,6 +98,58 @@ def test_the_average_is_the_plain_mean_of_four_columns(tmp_path, capsys):
     assert cell(a, "average", "entropy_bits")["value"] == pytest.approx(np.mean(entropies))
     low, high = cell(a, "average")["ci_low"], cell(a, "average")["ci_high"]
     assert 0 < low < cell(a, "average")["value"] < high < 1
+
+
+@pytest.mark.parametrize("changes", [{"sampling": {"temperature": 1.0}}, {"thinking": True}])
+def test_runs_with_other_settings_are_neither_pooled_nor_averaged(changes, tmp_path, capsys):
+    rest = [task for task in PAPER if task != "psplit_aime25"]
+    paper_run(tmp_path / "a", "a", by_doc(1), rest)
+    paper_run(tmp_path / "a25", "a", by_doc(1), ["psplit_aime25"], **changes)
+    found = board(capsys, tmp_path / "a", tmp_path / "a25")
+    (row,) = found["rows"]
+    assert {"psplit_aime24", "psplit_aime25"} <= {c["task"] for c in found["columns"]}
+    assert "psplit_aime" not in {c["task"] for c in found["columns"]}
+    (note,) = row["notes"]
+    assert note.startswith("psplit_aime is not pooled, its tasks were run with other settings: ")
+    assert f"({tmp_path / 'a'}) against " in note
+    assert cell(row, "average")["value"] is None
+    (note,) = cell(row, "average")["notes"]
+    assert note.startswith("no average over runs with other settings: ")
+
+
+def test_subsets_are_marked_and_still_ranked(tmp_path, capsys):
+    paper_run(tmp_path / "a", "a", by_doc(1))
+    paper_run(tmp_path / "b", "b", by_doc(2))
+    make_run(tmp_path / "t", "a", modes=NORMAL, entry={"docs_in_all": 40})
+    found = board(capsys, tmp_path / "a", tmp_path / "b", tmp_path / "t")
+    a = rows(found)["a", "normal", ""]
+    assert cell(a, "psplit_math500")["remarks"] == ["a subset, 12 of 500 docs"]
+    assert cell(a, "psplit_aime", "entropy_bits")["remarks"] == ["a subset, 24 of 60 docs"]
+    assert cell(a, "t")["remarks"] == ["a subset, 12 of 40 docs"]
+    assert "MMLU-Pro: a subset, 12 of 12,032 docs" in cell(a, "average")["remarks"]
+    assert ranks(a, "average") == (2, 2, 2)
+    whole = board(capsys, make_run(tmp_path / "w", docs=range(60), tasks=["psplit_aime24", "t"]))
+    assert not [each for row in whole["rows"] for each in row["cells"] if each["remarks"]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher", "section"),
+    [
+        ("word_perplexity", False, "other"),
+        ("rhyme", True, "other"),
+        ("exact_match", True, "accuracy"),
+    ],
+)
+def test_only_shares_of_right_answers_are_accuracies(metric, higher, section, tmp_path, capsys):
+    scorer = HarnessScorer("t", "d", {}, metric, {metric: higher}).to_dict()
+    run = make_run(tmp_path / "a", modes=NORMAL, entry={"scorer": scorer})
+    with closing(sqlite3.connect(run / "samples.sqlite")) as store, store:
+        store.execute("UPDATE metrics SET metric = ? WHERE metric = 'accuracy_avg'", (metric,))
+    assert {c["section"] for c in board(capsys, run)["columns"]} == {section, "entropy"}
+    assert main(["leaderboard", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert ("Per cent right" in text) == (section == "accuracy")
+    assert ("Other tasks" in text) == (section == "other")
 
 
 def test_the_average_is_ranked_by_its_own_test(tmp_path):
