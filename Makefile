@@ -14,7 +14,7 @@ run: $(VENV)/.run
 # Processes of one thread each: more threads would only take turns. `worksteal` keeps the tests of
 # a file together, as they share models and runs, until one process has nothing left to do.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
