@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from xml.etree import ElementTree
@@ -13,13 +14,15 @@ from psplit_eval.gate import Check, Gate, Outcome
 from psplit_eval.gate_rules import Falls, Kind
 from psplit_eval.power import Need
 from psplit_eval.tables import Table, tables_text
-from psplit_eval.text import visible
+from psplit_eval.text import shortened_inside, visible
 
 __all__ = ["GATE_FILES", "gate_text", "gate_verdict", "write_gate"]
 
 _WIDTH = 100
 """Letters in a line of a terminal."""
 _INDENT = " " * 14
+_CELL = 32
+"""Letters in each of three columns."""
 
 GATE_FILES = ("gate.json", "gate.md", "junit.xml")
 """What `write_gate` writes."""
@@ -49,7 +52,10 @@ def gate_text(gate: Gate) -> str:
     """For a terminal: what was found of every check, what differs between the runs, the verdict."""
     found = [f"{gate.candidate} against {gate.baseline}\n{fill(_note(gate), _WIDTH)}"]
     found += map(_lines, gate.checks)
-    return "\n\n".join([*map(visible, found), tables_text([_differing(gate)]), gate_verdict(gate)])
+    differing = _differing(gate)
+    narrow = tuple(tuple(shortened_inside(cell, _CELL) for cell in row) for row in differing.rows)
+    table = tables_text([replace(differing, rows=narrow)])
+    return "\n\n".join([*map(visible, found), table, gate_verdict(gate)])
 
 
 def _lines(check: Check) -> str:
