@@ -113,12 +113,7 @@ def command_parser() -> argparse.ArgumentParser:
         ("merge", "join the shards of a run into the whole run", _merge, add_merge_options),
         ("compare", "two runs in the same mode, paired by doc", _compare, add_compare_options),
         ("leaderboard", "rank checkpoints and modes over several runs", _board, add_board_options),
-        (
-            "gate",
-            "may a checkpoint pass? rules on two runs, exit codes for CI",
-            _gate,
-            add_gate_options,
-        ),
+        ("gate", "may a checkpoint pass? rules and exit codes for CI", _gate, add_gate_options),
         ("plan", "docs, samples, time and cost that a goal takes", _plan, add_plan_options),
         ("import", "make a run of samples that lm_eval logged", _import, add_import_options),
         ("tasks", "list tasks and suites", _tasks, add_tasks_options),
