@@ -46,7 +46,7 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic,train,dev]'
 	touch $@ $(VENV)/.run
 
 figures: run

@@ -137,6 +137,31 @@ LAYERS = (
     ("cli",),
 )
 
+# The same of the trainer, which may import all of the evaluator.
+TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("config",),
+    (
+        "advantages",
+        "baselines",
+        "checkpoints",
+        "contamination",
+        "estimates",
+        "loading",
+        "meters",
+        "scoring",
+        "sharing",
+        "stability",
+        "tasks",
+        "tiny",
+    ),
+    ("cards", "data", "rewards", "weighing"),
+    ("evaluate", "trainer", "warmup"),
+    ("running",),
+    ("sweep",),
+    ("sweep_report",),
+    ("cli",),
+)
+
 
 def imported(path: Path) -> set[str]:
     names = set()
@@ -164,6 +189,16 @@ def test_imports_go_one_way(path):
         ranks["__init__"] = -1
     assert path.stem in ranks, f"{path.stem} has no row in LAYERS"
     own = {name.split(".")[1] for name in imported(path) if name.startswith("psplit_eval.")}
+    later = sorted(name for name in own & set(ranks) if ranks[name] >= ranks[path.stem])
+    assert not later, f"{path.stem} imports {later}, which stand in the same row or a later one"
+
+
+@pytest.mark.parametrize("path", modules("psplit_train"), ids=lambda path: path.stem)
+def test_imports_of_the_trainer_go_one_way(path):
+    ranks = {name: row for row, names in enumerate(TRAINER_LAYERS) for name in names}
+    ranks["__init__"] = -1
+    assert path.stem in ranks, f"{path.stem} has no row in TRAINER_LAYERS"
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("psplit_train.")}
     later = sorted(name for name in own & set(ranks) if ranks[name] >= ranks[path.stem])
     assert not later, f"{path.stem} imports {later}, which stand in the same row or a later one"
 
