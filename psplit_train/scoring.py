@@ -1,0 +1,133 @@
+"""Log-probabilities of responses under prompts, with gradients where they are wanted.
+
+A prompt that several responses have is run once: its keys and values are computed for one row and
+seen by all of them, and gradients flow back through them. That is exact, and saves the prompt's
+tokens for all rows but one. A response's logits are never kept: TRL's fused head gives the
+log-probability of each chosen token and the entropy, chunk by chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from psplit_eval.kvcache import is_plain
+
+__all__ = ["Scores", "can_share", "score"]
+
+Ids = Sequence[int]
+
+
+class Scores(NamedTuple):
+    """Of each token of a response, in nats: (rows, tokens); 0 where nothing was drawn."""
+
+    log_probs: torch.Tensor
+    entropies: torch.Tensor
+
+
+def can_share(model: Any) -> bool:
+    """Whether the model's cache holds all positions of every layer, so that a prompt can be run
+    once for several responses; never under gradient checkpointing, which keeps no cache."""
+    from transformers.cache_utils import DynamicCache
+
+    if model.is_activation_checkpointing:
+        return False
+    return is_plain(DynamicCache(config=model.config))
+
+
+def score(
+    model: Any,
+    prompts: Sequence[Ids],
+    places: torch.Tensor,
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    share: bool,
+) -> Scores:
+    """Score `completions` (rows, tokens), valid where `mask` is, each under prompts[places[row]].
+
+    `model` has TRL's fused head (its temperature is the model's). `share`: run each prompt once;
+    see `can_share`. Padding costs nothing beyond the longest valid response and prompt.
+    """
+    tokens = mask.shape[1]
+    used = max(int(mask.any(0).sum()), 1)
+    completions, mask = completions[:, :used], mask[:, :used]
+    whole = len(prompts) < len(places) and share and min(map(len, prompts)) > 1
+    found = (_after_shared if whole else _beside)(model, prompts, places, completions, mask)
+    room = (0, tokens - used)
+    return Scores(*(torch.nn.functional.pad(values, room) for values in found))
+
+
+def _beside(
+    model: Any,
+    prompts: Sequence[Ids],
+    places: torch.Tensor,
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+) -> Scores:
+    """Every row with a prompt of its own."""
+    ids, known = _left_padded(prompts, completions.device)
+    return _scored(model, ids[places], known[places], completions, mask, {})
+
+
+def _after_shared(
+    model: Any,
+    prompts: Sequence[Ids],
+    places: torch.Tensor,
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+) -> Scores:
+    """Prompts but for their last token once, then the rest of every row after them."""
+    from transformers.cache_utils import DynamicCache
+
+    cache = DynamicCache()
+    ids, known = _left_padded([prompt[:-1] for prompt in prompts], completions.device)
+    model(
+        input_ids=ids,
+        attention_mask=known,
+        position_ids=_positions(known),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_select_indices(places)
+    last = torch.tensor([[prompt[-1]] for prompt in prompts], device=completions.device)
+    begun = {"past_key_values": cache, "before": known[places]}
+    return _scored(model, last[places], torch.ones_like(last)[places], completions, mask, begun)
+
+
+def _scored(
+    model: Any,
+    ids: torch.Tensor,
+    known: torch.Tensor,
+    completions: torch.Tensor,
+    mask: torch.Tensor,
+    begun: dict[str, Any],
+) -> Scores:
+    """One forward over the rows' ids, then their completions, after what was begun."""
+    valid = mask.to(known.dtype)
+    before = begun.pop("before", known[:, :0])
+    attention = torch.cat([before, known, valid], dim=1)
+    labels = torch.cat([torch.full_like(ids, -100), completions.masked_fill(~mask, -100)], dim=1)
+    found = model(
+        input_ids=torch.cat([ids, completions], dim=1),
+        attention_mask=attention,
+        position_ids=_positions(attention)[:, before.shape[1] :],
+        labels=labels,
+        fused_lm_head=True,
+        **begun,
+    )
+    count = completions.shape[1]
+    return Scores(found.log_probs[:, -count:], found.entropy[:, -count:])
+
+
+def _left_padded(prompts: Sequence[Ids], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
+    known = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    return ids, known
+
+
+def _positions(attention: torch.Tensor) -> torch.Tensor:
+    return (attention.cumsum(1) - 1).clamp(min=0)

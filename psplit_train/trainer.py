@@ -1,0 +1,590 @@
+"""TRL's GRPOTrainer for several modes in one set of weights.
+
+TRL samples, optimises, distributes and saves. Here stand: prompts in each mode, every response
+under the prompts of the modes that train on it, and what its tokens weigh. The private names of
+TRL that this rests on are in `SEAMS`; a test holds them to the pinned version.
+
+The log-probabilities that weights are made of come from the update's own forward pass where whole
+groups fit in a micro-batch and each response is used once; otherwise from a pass of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
+
+from psplit_eval.templates import ChatTemplate
+from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
+from psplit_train.config import MethodSettings
+from psplit_train.meters import TrainingMeters
+from psplit_train.rewards import Graded, Reward
+from psplit_train.scoring import Scores, can_share, score
+from psplit_train.sharing import Split, in_mode
+from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
+
+__all__ = ["SEAMS", "PolicySplitTrainer", "StepEnd"]
+
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    "_generate_and_score_completions": ("self", "inputs"),
+    "_prepare_inputs": ("self", "generation_batch"),
+    "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
+    "_tokenize_prompts": ("self", "prompts"),
+    "_generate_single_turn": (
+        "self",
+        "prompt_ids",
+        "images",
+        "multimodal_fields",
+        "num_generations",
+        "has_tool_images",
+    ),
+    "_get_per_token_logps_and_entropies": (
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+        "compute_aux_loss",
+    ),
+    "_compute_loss": ("self", "model", "inputs"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "log": ("self", "logs", "start_time"),
+}
+"""Methods of GRPOTrainer that are overridden or called, with the parameters they begin with."""
+
+_LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo")
+
+Batch = dict[str, torch.Tensor]
+StepEnd = Callable[[int, Mapping[str, float]], bool]
+"""Is given a step and its metrics; says whether training has to stop."""
+
+
+@dataclass
+class _Drawn:
+    """Of the responses of a generation: prompts by query and mode, texts, grades, rewards."""
+
+    prompts: list[list[tuple[int, ...]]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    graded: Sequence[Graded] = ()
+    rewards: torch.Tensor | None = None
+
+
+class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
+    """Trains the modes of a split, or one mode by a baseline method.
+
+    `args.num_generations` is the number of responses to a query over all modes. `etas` may be
+    changed between steps. Raises ValueError for what cannot be trained so.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: GRPOConfig,
+        reward: Reward,
+        split: Split,
+        method: MethodSettings,
+        template: ChatTemplate,
+        share_prefixes: bool = True,
+        step_end: StepEnd = lambda step, metrics: False,
+        keep_rollouts: Callable[[int, list[dict[str, Any]]], None] | None = None,
+        keep_every: int = 1,
+        **others: Any,
+    ) -> None:
+        """`keep_rollouts` is given a step, every `keep_every` of them, and all responses that were
+        drawn for it."""
+        _refuse(args, split, others)
+        self.split, self.method, self.etas = split, method, list(split.etas)
+        self._etas = list(split.etas)
+        self.reward, self.template = reward, template
+        self._keep_rollouts, self._keep_every = keep_rollouts, keep_every
+        self._meters, self._drawn = TrainingMeters(split), _Drawn()
+        self._forwarded: Scores | None = None
+        super().__init__(
+            model=model,
+            reward_funcs=[reward],
+            args=args,
+            processing_class=template.tokenizer,
+            **others,
+        )
+        _refuse_dropout(self.model)
+        base = self.accelerator.unwrap_model(self.model)
+        self._share = share_prefixes and can_share(base)
+        self.add_callback(_AfterStep(self, step_end))
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether weights are made of the update's own forward pass."""
+        return self._aligned and (
+            not needs_groups(self.method, self._etas)
+            or self.args.per_device_train_batch_size % self.num_generations == 0
+        )
+
+    @property
+    def _aligned(self) -> bool:
+        """Whether each response is used for one update, by the weights that drew it."""
+        window = self.args.steps_per_generation * self.num_iterations
+        return bool(self.args.gradient_accumulation_steps % window == 0)
+
+    # Sampling
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
+        """Draw each row in its mode; rewards and advantages of every mode that takes it."""
+        rows, group = len(inputs), self.num_generations
+        first = self.accelerator.process_index * rows
+        samplers = self.split.samplers(first, rows, group, self.accelerator.device)
+        modes = [self.split.modes[number] for number in samplers.tolist()]
+        asked = [
+            {**row, "prompt": in_mode(row["prompt"], mode)}
+            for row, mode in zip(inputs, modes, strict=True)
+        ]
+        self._drawn, self._etas = _Drawn(), list(self.etas)
+        with self._meters.timed("seconds/rollouts"):
+            found = super()._generate_and_score_completions(asked)
+        queries = (first + torch.arange(rows, device=samplers.device)) // group - first // group
+        starts = {query: row for row, query in reversed(list(enumerate(queries.tolist())))}
+        self._drawn.prompts = [
+            [self._encoded(in_mode(inputs[row]["prompt"], mode)) for mode in self.split.modes]
+            for _, row in sorted(starts.items())
+        ]
+        batch = self._batch(found, samplers, queries)
+        self._keep(asked, samplers, found)
+        return self._with_scores(batch, found)
+
+    def _batch(self, found: Batch, samplers: torch.Tensor, queries: torch.Tensor) -> Batch:
+        """Rows of responses; values by mode are (rows, modes), so that rows can be cut."""
+        rows, group = len(samplers), self.num_generations
+        first = self.accelerator.process_index * rows
+        here = slice(first, first + rows)
+        assert self._drawn.rewards is not None
+        everyone = self.split.samplers(0, len(self._drawn.rewards), group, samplers.device)
+        rewards, answers = self._rewards_by_mode()
+        taken = self.split.taken(everyone)
+        advantages, even = group_advantages(rewards, taken, group)
+        self._meters.rewards(self._drawn.rewards, answers, everyone, group)
+        failed = [one.failed for one in self._drawn.graded]
+        self._meters.add("failed_rewards", torch.tensor(failed, dtype=torch.float))
+        mask = found["completion_mask"].bool()
+        tokens = (self.split.taken(samplers).sum(0) * mask.sum(1)).sum()
+        batch = {
+            "samplers": samplers,
+            "queries": queries,
+            "completions": found["completion_ids"],
+            "mask": mask,
+            "base": advantages[:, here].T,
+            "even": even[:, here].T,
+            "num_items_in_batch": self.accelerator.gather(tokens).sum(),
+        }
+        if "importance_sampling_ratio" in found:
+            batch["importance_sampling_ratio"] = found["importance_sampling_ratio"]
+        return batch
+
+    def _with_scores(self, batch: Batch, found: Batch) -> Batch:
+        """Log-probabilities and weights that the update's own pass cannot give."""
+        with self._meters.timed("seconds/scoring"):
+            if self.beta:
+                batch["reference_log_probs"] = self._reference_log_probs(batch)
+            if self._aligned and (self.one_pass or not self._needs_scores):
+                return batch
+            pairs = self.split.scored(batch["samplers"], self.method)
+            pairs = pairs if self._needs_scores else self.split.taken(batch["samplers"])
+            scores = self._scored_ahead(batch, pairs)
+            if self._needs_scores:
+                weights = self._weighed_together(batch, scores)
+                batch["advantages"] = weights.advantages.transpose(0, 1)
+                if weights.penalised is not None:
+                    batch["penalised"] = weights.penalised
+            if not self._aligned:
+                batch["old_log_probs"] = scores.log_probs.transpose(0, 1)
+        return batch
+
+    @property
+    def _needs_scores(self) -> bool:
+        return needs_scores(self.method, self._etas)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """The very tokens that evaluation would send."""
+        return [list(self._encoded(prompt)) for prompt in prompts], None, {}
+
+    def _encoded(self, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+        return self.template.encode(self.template.render(list(messages)))
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: Any,
+        images: Any,
+        multimodal_fields: Any,
+        num_generations: int,
+        has_tool_images: bool = False,
+    ) -> Any:
+        """A run of equal prompts is as long as one mode's share of a query: a vLLM server is sent
+        every `num_generations`-th prompt only."""
+        return super()._generate_single_turn(
+            prompt_ids,
+            images,
+            multimodal_fields,
+            num_generations // len(self.split.modes),
+            has_tool_images,
+        )
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
+        """Responses are read as evaluation reads them: no thought, no text after a stop."""
+        self._drawn.texts = [
+            self._text(prompt, ids)
+            for prompt, ids in zip(prompts, completion_ids_list, strict=True)
+        ]
+        read = [[{"role": "assistant", "content": text}] for text in self._drawn.texts]
+        with self._meters.timed("seconds/rewards"):
+            rewards: torch.Tensor = super()._calculate_rewards(
+                inputs, prompts, read, completion_ids_list
+            )
+        self._drawn.graded = self.reward.graded
+        self._drawn.rewards = rewards[:, 0]
+        return rewards
+
+    def _text(self, prompt: Any, ids: Sequence[int]) -> str:
+        finish = "stop" if ids and ids[-1] in self.eos_token_ids else "length"
+        return self.template.reply(self.template.render(list(prompt)), ids, finish, ()).text
+
+    def _rewards_by_mode(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rewards (M, R) of all processes, and numbers of right answers (R,), -1 for others."""
+        plain = self._drawn.rewards
+        assert plain is not None
+        numbers = [_number(graded) for graded in self._drawn.graded]
+        answers = self.accelerator.gather(torch.tensor(numbers, device=plain.device))
+        rare = rarity_rewards(plain, answers, self.num_generations)
+        explores = [explores and self.method.rarity for explores in self.split.explores]
+        return torch.stack([rare if wanted else plain for wanted in explores]), answers
+
+    # Training
+
+    def _prepare_inputs(self, generation_batch: Any) -> Batch:
+        """The micro-batch of this step, of responses that are drawn once a window."""
+        if not self.model.training:
+            raise ValueError("evaluation during training: give `evaluate:` in the config instead")
+        micro_batches = self.args.steps_per_generation
+        if self._step % (micro_batches * self.num_iterations) == 0 or not self._buffered_inputs:
+            batch = self._generate_and_score_completions(generation_batch)
+            self._buffered_inputs = self._cut(batch, micro_batches)
+        return dict(self._buffered_inputs[self._step % micro_batches])
+
+    def _cut(self, batch: Batch, parts: int) -> list[Batch]:
+        """Micro-batches of shuffled rows; whole groups stay together where they fit in one."""
+        rows, size = len(batch["samplers"]), self.args.per_device_train_batch_size
+        block = self.num_generations if size % self.num_generations == 0 else 1
+        order = torch.randperm(rows // block)[:, None] * block + torch.arange(block)
+        order = order.flatten().to(batch["samplers"].device)
+        places = [order[start : start + size] for start in range(0, parts * size, size)]
+        return [
+            {name: values[rows] if values.ndim else values for name, values in batch.items()}
+            for rows in places
+        ]
+
+    def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
+        """TRL's loss over every (mode, response) that is trained, with this method's weights."""
+        taken = self.split.taken(inputs["samplers"])
+        scores = self._scored(model, inputs, taken)
+        weights = self._weights(inputs, scores)
+        old = inputs.get("old_log_probs")
+        old = scores.log_probs.detach() if old is None else old.transpose(0, 1)
+        self._forwarded = Scores(scores.log_probs[taken], scores.entropies[taken])
+        loss = super()._compute_loss(model, self._flat(inputs, taken, weights, old))
+        self._meter_update(inputs, scores, weights.advantages, old)
+        return loss + self._further_terms(inputs, scores, weights, old)
+
+    def _weights(self, inputs: Batch, scores: Scores) -> Weights:
+        mask = inputs["mask"]
+        if "advantages" in inputs:
+            return Weights(inputs["advantages"].transpose(0, 1), penalised=inputs.get("penalised"))
+        if not self._needs_scores:
+            plain = inputs["base"].T[..., None] * mask
+            return Weights(plain * self.split.taken(inputs["samplers"])[..., None])
+        return self._weighed(inputs, scores)
+
+    def _flat(
+        self, inputs: Batch, taken: torch.Tensor, weights: Weights, old: torch.Tensor
+    ) -> Batch:
+        """Trained (mode, response) pairs as rows of TRL's."""
+        modes = len(taken)
+
+        def rows(values: torch.Tensor) -> torch.Tensor:
+            return values.expand(modes, *values.shape)[taken]
+
+        completions = rows(inputs["completions"])
+        flat = {
+            "prompt_ids": completions[:, :0],
+            "prompt_mask": completions[:, :0],
+            "completion_ids": completions,
+            "completion_mask": rows(inputs["mask"]).long(),
+            "advantages": weights.advantages[taken],
+            "old_per_token_logps": old[taken],
+            "num_items_in_batch": inputs["num_items_in_batch"],
+        }
+        if "importance_sampling_ratio" in inputs:
+            flat["importance_sampling_ratio"] = rows(inputs["importance_sampling_ratio"])
+        if "reference_log_probs" in inputs:
+            flat["ref_per_token_logps"] = inputs["reference_log_probs"].transpose(0, 1)[taken]
+        return flat
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, *args: Any, **settings: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """In the loss: what this trainer's own forward found. While sampling only what TRL makes
+        vLLM's importance ratios of; its other passes come later, under every mode."""
+        if self._forwarded is not None:
+            found, self._forwarded = self._forwarded, None
+            return found.log_probs, found.entropies, None
+        if self._corrects and model is self.model:
+            return super()._get_per_token_logps_and_entropies(model, *args, **settings)
+        ids, kept = args[0], args[2]
+        return torch.zeros(len(ids), kept, device=ids.device), None, None
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether TRL weighs what vLLM drew by how likely the trained model finds it."""
+        return bool(self.use_vllm and self.vllm_importance_sampling_correction)
+
+    def _further_terms(
+        self, inputs: Batch, scores: Scores, weights: Weights, old: torch.Tensor
+    ) -> torch.Tensor:
+        """What a method adds to the policy loss."""
+        mask, samplers = inputs["mask"], inputs["samplers"]
+        loss = scores.log_probs.new_zeros(())
+        if self.method.entropy_term and self.method.splits:
+            numbers = torch.arange(len(self.split.modes), device=samplers.device)
+            explores = torch.tensor(self.split.explores, device=samplers.device)
+            own = ((numbers[:, None] == samplers) & explores[:, None])[..., None] & mask
+            entropy = torch.where(own, scores.entropies, 0.0)
+            loss = loss - self.method.entropy_term * self._token_mean(entropy, own, inputs)
+        if weights.penalised is not None:
+            change = torch.where(weights.penalised, scores.log_probs[0] - old[0], 0.0)
+            mean = self._token_mean(change.abs(), mask, inputs)
+            loss = loss + self.method.kl_coefficient * mean
+        return loss
+
+    def _token_mean(self, values: torch.Tensor, where: torch.Tensor, inputs: Batch) -> torch.Tensor:
+        """The part of a micro-batch in a step's mean over tokens: over all that are trained for
+        loss dapo, else over its own."""
+        parts = self.current_gradient_accumulation_steps
+        if self.loss_type != "dapo":
+            return values.sum() / where.sum().clamp(min=1) / parts
+        whole = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
+        return values.sum() / (whole * parts / self.args.steps_per_generation)
+
+    # Scores
+
+    def _scored(self, model: Any, inputs: Batch, taken: torch.Tensor) -> Scores:
+        """What is trained, with gradients; what only weights need, without: (M, rows, T)."""
+        scores = self._under_modes(model, inputs, taken)
+        if not self._needs_scores or "advantages" in inputs:
+            return scores
+        further = self.split.scored(inputs["samplers"], self.method) & ~taken
+        if not further.any():
+            return scores
+        with torch.no_grad():
+            others = self._under_modes(model, inputs, further)
+        where = further[..., None]
+        return Scores(*(torch.where(where, b, a) for a, b in zip(scores, others, strict=True)))
+
+    def _under_modes(self, model: Any, inputs: Batch, pairs: torch.Tensor) -> Scores:
+        """Scores of the (mode, row) pairs (M, rows, T), one forward a mode; NaN elsewhere."""
+        shape = (*pairs.shape, inputs["mask"].shape[1])
+        log_probs = torch.full(shape, math.nan, device=pairs.device)
+        entropies = log_probs.clone()
+        for mode, wanted in enumerate(pairs):
+            rows = wanted.nonzero()[:, 0]
+            if not len(rows):
+                continue
+            queries, places = inputs["queries"][rows].unique(return_inverse=True)
+            prompts = [self._drawn.prompts[query][mode] for query in queries.tolist()]
+            completions, mask = inputs["completions"][rows], inputs["mask"][rows]
+            with self.accelerator.autocast():
+                found = score(model, prompts, places, completions, mask, self._share)
+            log_probs[mode, rows] = found.log_probs.to(log_probs.dtype)
+            entropies[mode, rows] = found.entropies.to(entropies.dtype)
+        return Scores(log_probs, entropies)
+
+    def _scored_ahead(self, batch: Batch, pairs: torch.Tensor, model: Any = None) -> Scores:
+        """Scores of all responses of a generation, a micro-batch at a time, without gradients."""
+        size = self.args.per_device_train_batch_size
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        parts = []
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
+            for start in range(0, pairs.shape[1], size):
+                part = slice(start, start + size)
+                rows = {name: values[part] for name, values in batch.items() if values.ndim}
+                parts.append(self._under_modes(model or self.model, rows, pairs[:, part]))
+        return Scores(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
+
+    def _reference_log_probs(self, batch: Batch) -> torch.Tensor:
+        """Of the weights at the start, under every mode that takes a row: (rows, M, T)."""
+        taken = self.split.taken(batch["samplers"])
+        if self.ref_model is not None:
+            scores = self._scored_ahead(batch, taken, self.ref_model)
+        else:
+            model = self.accelerator.unwrap_model(self.model)
+            with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+                scores = self._scored_ahead(batch, taken)
+        return scores.log_probs.transpose(0, 1)
+
+    # Weights
+
+    def _weighed(self, inputs: Batch, scores: Scores) -> Weights:
+        """Of whole groups, or of any rows where a method needs no groups."""
+        rollouts = Rollouts(
+            self.num_generations,
+            inputs["samplers"],
+            self.split.taken(inputs["samplers"]),
+            inputs["base"].T,
+            inputs["even"].T,
+            inputs["mask"],
+            scores.log_probs.detach(),
+            scores.entropies.detach(),
+        )
+        generator = torch.Generator(device=inputs["mask"].device)
+        generator.manual_seed(self.args.seed + 1_000_003 * self.state.global_step + self._step)
+        with torch.no_grad():
+            weights = weigh(self.method, self.split, self._etas, rollouts, generator)
+        if weights.size is not None and weights.clamped is not None:
+            self._meters.bonus(self._etas, rollouts.tokens, weights.size, weights.clamped)
+        return weights
+
+    def _weighed_together(self, batch: Batch, scores: Scores) -> Weights:
+        """Of a whole generation; of all processes, where a group is on several of them."""
+        rows = len(batch["samplers"])
+        if rows % self.num_generations == 0 or not needs_groups(self.method, self._etas):
+            return self._weighed(batch, scores)
+        names = ("samplers", "base", "even", "mask")
+        together = {name: self._gathered(batch[name]) for name in names}
+        everything = Scores(
+            *(self._gathered(values.transpose(0, 1)).transpose(0, 1) for values in scores)
+        )
+        weights = self._weighed(together, everything)
+        first = self.accelerator.process_index * rows
+        width = batch["mask"].shape[1]
+        return Weights(weights.advantages[:, first : first + rows, :width])
+
+    def _gathered(self, values: torch.Tensor) -> torch.Tensor:
+        """Rows of all processes, their last axis as long as the longest."""
+        if values.ndim > 1:
+            values = self.accelerator.pad_across_processes(values, dim=values.ndim - 1)
+        gathered: torch.Tensor = self.accelerator.gather(values)
+        return gathered
+
+    # What is logged
+
+    @torch.no_grad()
+    def _meter_update(
+        self, inputs: Batch, scores: Scores, advantages: torch.Tensor, old: torch.Tensor
+    ) -> None:
+        samplers, mask = inputs["samplers"], inputs["mask"]
+        self._meters.policies(scores.log_probs, scores.entropies, samplers, mask)
+        ratio = torch.exp(scores.log_probs - old)
+        low, high = ratio < 1 - self.epsilon_low, ratio > 1 + self.epsilon_high
+        clipped = (low & (advantages < 0)) | (high & (advantages > 0))
+        self._meters.ratios(ratio, clipped, samplers, mask)
+
+    def finish_step(self) -> dict[str, float]:
+        """The metrics of a step, over all processes, also put where TRL logs them from."""
+        metrics = self._meters.read()
+        for number, name in enumerate(self.split.names):
+            if self.etas[number] or self.split.explores[number]:
+                metrics[f"eta/{name}"] = self.etas[number]
+        for name, value in metrics.items():
+            self._metrics["train"][name].append(value)
+        return metrics
+
+    def _keep(self, asked: list[dict[str, Any]], samplers: torch.Tensor, found: Batch) -> None:
+        """Hand the responses of all processes to whoever keeps them."""
+        if self._keep_rollouts is None or self.state.global_step % self._keep_every:
+            return
+        lengths = found["completion_mask"].sum(1).tolist()
+        rows = [
+            {
+                "mode": self.split.names[number],
+                "question": row.get("question", row["prompt"][-1]["content"]),
+                "text": text,
+                "tokens": length,
+                "correct": graded.correct,
+                "answer": graded.key,
+            }
+            for row, number, text, length, graded in zip(
+                asked,
+                samplers.tolist(),
+                self._drawn.texts,
+                lengths,
+                self._drawn.graded,
+                strict=True,
+            )
+        ]
+        everyone = gather_object(rows)
+        if self.accelerator.is_main_process:
+            self._keep_rollouts(self.state.global_step + 1, everyone)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """psplit writes its own into every checkpoint."""
+
+
+class _AfterStep(TrainerCallback):  # type: ignore[misc]
+    """Closes a step's metrics, and asks whether to go on."""
+
+    def __init__(self, trainer: PolicySplitTrainer, step_end: StepEnd) -> None:
+        self._trainer, self._step_end = trainer, step_end
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        metrics = self._trainer.finish_step()
+        if self._step_end(state.global_step, metrics):
+            control.should_training_stop = True
+        return control
+
+
+def _number(graded: Graded) -> int:
+    """A right answer as a whole number, the same on every process; -1 for others."""
+    import hashlib
+
+    if not graded.correct or graded.key is None:
+        return -1
+    return int.from_bytes(hashlib.sha256(graded.key.encode()).digest()[:7])
+
+
+def _refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
+    """What cannot be trained in modes: ValueError, one line that says what to do."""
+    for name in ("eval_dataset", "tools", "environment_factory", "rollout_func"):
+        if others.get(name):
+            raise ValueError(f"{name}: not supported in training modes; leave it out")
+    expected: dict[str, tuple[Any, ...]] = {
+        "loss_type": _LOSSES,
+        "scale_rewards": ("group",),
+        "multi_objective_aggregation": ("sum_then_normalize",),
+        "top_entropy_quantile": (1.0,),
+        "off_policy_mask_threshold": (None,),
+        "use_adaptive_entropy": (False,),
+    }
+    for name, values in expected.items():
+        value = getattr(args, name)
+        if value not in values:
+            wanted = " or ".join(map(str, values))
+            raise ValueError(f"{name} {value!r}: expected {wanted}; leave it at its default")
+    if args.num_generations % len(split.modes):
+        raise ValueError(
+            f"num_generations {args.num_generations}: expected a multiple of "
+            f"{len(split.modes)} modes"
+        )
+
+
+def _refuse_dropout(model: Any) -> None:
+    """Dropout would make two passes over the same tokens differ."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and module.p > 0:
+            raise ValueError(f"dropout {module.p:g} in {name}: expected 0; set it to 0")
