@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 import pytest
-
-from .reference import policy_split_advantages
+from split_reference import policy_split_advantages
 
 # One query, rows 0 and 1 drawn by mode 0 (normal), rows 2 and 3 by mode 1 (high), a token each.
 # Rewards 1 0 0 0: mean 1/4, squares 9/16 + 3 * 1/16 = 3/4, over 3 = 1/4, deviation 1/2.
