@@ -10,13 +10,17 @@ from psplit_train.config import Config
 __all__ = ["check_config", "holds_groups", "micro_batch", "update_share"]
 
 
-def check_config(config: Config, processes: int = 1) -> list[str]:
-    """Warnings, one line each. Raises UsageError that begins with the setting's name: what it is,
-    what was expected, what to make of it."""
+def check_config(config: Config, processes: int = 1, sharded: bool = False) -> list[str]:
+    """Warnings, one line each; `sharded`: by FSDP2 or DeepSpeed, over the processes.
+
+    Raises UsageError that begins with the setting's name: what it is, what was expected, what to
+    make of it.
+    """
     for check in (_micro_batch, _groups, _every, _evaluate):
         check(config, processes)
-    warnings = (_pointless_bonus, _rarity, _reference, _sharing, _controller, _stopping, _rounding)
-    return [line for warning in warnings for line in warning(config)]
+    warnings = (_pointless_bonus, _rarity, _reference, _sharing, _controller, _stopping)
+    lines = [line for warning in warnings for line in warning(config)]
+    return lines if sharded else [*lines, *_rounding(config)]
 
 
 def update_share(config: Config, processes: int = 1) -> int:

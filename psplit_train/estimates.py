@@ -8,19 +8,34 @@ is that of the tensors which a Llama or Qwen3 keeps with transformers' `sdpa` at
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from psplit_eval.checkpoints import BUILTIN_CHECKPOINTS, resolve_checkpoint
-from psplit_eval.errors import CheckpointError
+from psplit_eval.errors import CheckpointError, InfrastructureError
+from psplit_eval.files import disk_errors
+from psplit_eval.modes import Mode
+from psplit_eval.text import columns, one_line
 from psplit_train.checks import holds_groups, micro_batch, update_share
 from psplit_train.config import Config, LoraSettings, TinySettings
 
-__all__ = ["Estimate", "Facts", "Memory", "Shape", "estimate", "model_shape"]
+__all__ = [
+    "Estimate",
+    "Facts",
+    "Memory",
+    "Shape",
+    "estimate",
+    "estimate_text",
+    "model_shape",
+    "prompt_tokens",
+]
 
 _ASSUMED_PROMPT = 128
 """Tokens of a prompt where nobody has counted them."""
+_COUNTED = 200
+_TINY_MARKS = 6
+"""Tokens of a tiny model beside its characters: three ends, and a mark for every role."""
 _FLOAT, _HALF = 4, 2
 _HEAD_TOKENS, _HEAD_WORDS = 4096, 32768
 """TRL computes a response's log-probabilities in tiles of so many tokens and words."""
@@ -144,7 +159,7 @@ def estimate(config: Config, facts: Facts) -> Estimate:
     before = _needs_before(config, whole)
     mean = sum(prompts.values()) / len(prompts)
     # A prompt is run once for all of its responses in a micro-batch, or once a row.
-    times = math.ceil(rows / _together(config, facts)) if train.share_prefixes else rows
+    times = math.ceil(rows / _together(config, facts))
     return Estimate(
         shape=shape,
         processes=facts.processes,
@@ -174,7 +189,10 @@ def _takers(config: Config) -> float:
 
 
 def _together(config: Config, facts: Facts) -> int:
-    """Rows of one mode with the same prompt in a micro-batch."""
+    """Rows of one mode that have their prompt's pass in common; gradient checkpointing keeps no
+    cache that they could share."""
+    if not config.train.share_prefixes or config.train.gradient_checkpointing:
+        return 1
     rows = min(config.train.rollouts, micro_batch(config, facts.processes))
     return max(round(rows * _takers(config) / len(config.trained_modes)), 1)
 
@@ -201,8 +219,7 @@ def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
     trained = shape.trained * _trained_bytes(config, facts)
     own = micro_batch(config, facts.processes)
     rows = own * _takers(config)
-    prompts = rows / _together(config, facts) if train.share_prefixes else rows
-    tokens = rows * train.max_new_tokens + prompts * prompt
+    tokens = rows * (train.max_new_tokens + prompt / _together(config, facts))
     size = _activation_bytes(config)
     drawn = update_share(config, facts.processes) * (train.max_new_tokens + prompt)
     hf = config.engine.name == "hf"
@@ -252,6 +269,37 @@ def _head(shape: Shape, size: int, tokens: float, on_cpu: bool) -> float:
     return tile + _FLOAT * shape.width * (shape.vocabulary + tokens)
 
 
+def estimate_text(config: Config, found: Estimate) -> str:
+    """A table of all of it."""
+    prompts = ", ".join(f"{name} {count:.0f}" for name, count in found.prompt_tokens.items())
+    ahead = "one more pass over all responses" if found.before else "from the update's own pass"
+    counts = [
+        ("parameters", f"{found.shape.parameters:,}, of which {found.shape.trained:,} are trained"),
+        ("processes", f"{found.processes}"),
+        ("prompts a step", f"{found.prompts:,}"),
+        ("responses a step", f"{found.responses:,}"),
+        ("trained rows a step", f"{found.rows:,}, each response under every mode that takes it"),
+        ("tokens of a prompt", f"{prompts}{' (assumed)' if found.assumed else ''}"),
+        ("tokens drawn a step", f"at most {found.drawn_tokens:,}"),
+        ("tokens trained a step", f"at most {found.trained_tokens:,}"),
+        ("updates a generation", f"{config.train.iterations}"),
+        ("steps", f"{config.train.steps:,}, with responses drawn {found.generations:,} times"),
+        ("micro-batches a step", f"{found.micro_batches} a process"),
+        ("whole groups in them", "yes" if found.whole_groups else "no"),
+        ("log-probs before", ahead),
+        ("checkpoint", f"{_size(found.checkpoint_bytes)} on disk"),
+    ]
+    memory = [(name, _size(value)) for name, value in asdict(found.memory).items() if value]
+    memory.append(("at most", _size(found.memory.peak)))
+    lines = columns([("a step", ""), *counts, ("", ""), ("memory of a process", ""), *memory])
+    note = "Not counted: the device's context, gaps of the allocator, buffers of communication."
+    return "\n".join([*lines, "", note])
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.2f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"
+
+
 def model_shape(config: Config) -> Shape:
     """Of the model that is to be trained, from its configuration: no weights are read.
 
@@ -266,7 +314,7 @@ def _tiny(settings: TinySettings) -> Any:
     from transformers import LlamaConfig
 
     return LlamaConfig(
-        vocab_size=len(settings.characters),
+        vocab_size=len(set(settings.characters)) + _TINY_MARKS,
         hidden_size=settings.width,
         intermediate_size=4 * settings.width,
         num_hidden_layers=settings.layers,
@@ -278,14 +326,71 @@ def _tiny(settings: TinySettings) -> Any:
 def _of_checkpoint(name: str) -> Any:
     from transformers import AutoConfig
 
+    return _opened(AutoConfig.from_pretrained, name)
+
+
+def _opened(opener: Callable[..., Any], name: str) -> Any:
+    """A checkpoint's configuration or tokenizer."""
     found = resolve_checkpoint(name).folder if name in BUILTIN_CHECKPOINTS else name
     try:
-        return AutoConfig.from_pretrained(found)
+        return opener(found)
     except (OSError, ValueError) as error:
+        said = one_line(str(error).splitlines()[0])
+        if "connect" in str(error):
+            raise InfrastructureError(
+                f"model.checkpoint {name!r}: {said}; connect, or give a folder"
+            ) from error
         raise CheckpointError(
-            f"model.checkpoint {name!r}: {str(error).splitlines()[0]}; give a folder, a hub id or "
-            f"one of {', '.join(BUILTIN_CHECKPOINTS)}"
+            f"model.checkpoint {name!r}: {said}; give a folder, a hub id or one of "
+            f"{', '.join(BUILTIN_CHECKPOINTS)}"
         ) from error
+
+
+def prompt_tokens(config: Config, questions: Sequence[str]) -> dict[str, float]:
+    """Mean tokens of a prompt by mode, over some of the questions; {} without questions.
+
+    Of a tiny model a token for every character and each mark of its template. Raises
+    CheckpointError.
+    """
+    some = questions[:: max(len(questions) // _COUNTED, 1)]
+    if not some:
+        return {}
+    count = _counter(config)
+    return {
+        mode.name: sum(count(mode.mode(), question) for question in some) / len(some)
+        for mode in config.trained_modes
+    }
+
+
+def _counter(config: Config) -> Callable[[Mode, str], int]:
+    if config.model.tiny:
+        return _tiny_tokens
+    from transformers import AutoTokenizer
+
+    name = config.model.checkpoint or ""
+    tokenizer = _opened(AutoTokenizer.from_pretrained, name)
+    template = config.model.chat_template
+    thinking = config.model.enable_thinking
+    more = {} if thinking is None else {"enable_thinking": thinking}
+    if template:
+        with disk_errors(template):
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
+
+    def count(mode: Mode, question: str) -> int:
+        system = [{"role": "system", "content": mode.system_prompt}] if mode.system_prompt else []
+        messages = [*system, {"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **more
+        )
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return count
+
+
+def _tiny_tokens(mode: Mode, question: str) -> int:
+    """A mark for each turn and for the one that begins."""
+    system = 0 if mode.system_prompt is None else 1 + len(mode.system_prompt)
+    return system + 1 + len(question) + 1
 
 
 def _shape(known: Any, lora: LoraSettings | None) -> Shape:

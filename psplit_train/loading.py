@@ -12,12 +12,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from psplit_eval.errors import DataError, UsageError
 from psplit_eval.files import write_text
@@ -25,14 +24,17 @@ from psplit_eval.text import one_line, shortened
 from psplit_eval.yamlfile import YamlReader, composed, shown_node
 from psplit_train.checks import check_config
 from psplit_train.config import Config, MethodSettings, ModeSettings
+from psplit_train.names import FREE, MODES, Name, guess, names, setting_name
 
-__all__ = ["config_dict", "config_text", "read_config", "setting_name", "write_config"]
+__all__ = [
+    "config_dict",
+    "config_text",
+    "differences",
+    "list_values",
+    "read_config",
+    "write_config",
+]
 
-Name = tuple[str, ...]
-
-_MODES = "modes"
-_FREE: tuple[Name, ...] = (("train", "trl"), ("evaluate", "options"))
-"""Settings of other libraries: any names, with values as YAML has them."""
 _PATHS: tuple[Name, ...] = (("data", "file"), ("data", "against"), ("model", "chat_template"))
 _INSTEAD: Mapping[Name, tuple[str, ...]] = {
     ("data",): ("task", "file", "hub", "subset"),
@@ -102,11 +104,11 @@ def read_config(path: Path, sets: Sequence[str] = ()) -> Config:
     given = [_of_option(text) for text in sets]
     layer = _Setting({}, "")  # one for all of them: their order does not matter
     for name, setting in given:
-        if len(name) == 1 or name[0] != _MODES:
+        if len(name) == 1 or name[0] != MODES:
             layer = _over(layer, _nested(name, setting), same=True)
     settings = _over(_of_file(path, ()), layer)
     for name, setting in given:
-        if len(name) > 1 and name[0] == _MODES:
+        if len(name) > 1 and name[0] == MODES:
             settings = _in_mode(settings, name, setting)
     return _checked(settings)
 
@@ -129,59 +131,56 @@ def write_config(config: Config, path: Path) -> None:
     write_text(path, config_text(config))
 
 
-def setting_name(text: str) -> Name:
-    """The whole name of a setting: ('method', 'eta') of 'eta' or 'method.eta'.
+def differences(before: Config, after: Config) -> list[str]:
+    """Settings in which two configs differ, such as 'train.steps: 300, now 400'."""
+    first, second = _flat(config_dict(before)), _flat(config_dict(after))
+    return [
+        f"{name}: {_said(first, name)}, now {_said(second, name)}"
+        for name in dict.fromkeys((*first, *second))
+        if first.get(name, _NULL) != second.get(name, _NULL)
+    ]
 
-    Raises UsageError for one that does not exist, with a guess, or that several settings end in.
+
+def _flat(settings: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{inside}{name}.")
+        else:
+            found[f"{inside}{name}"] = value
+    return found
+
+
+def _said(settings: Mapping[str, Any], name: str) -> str:
+    return shortened(settings[name], 60) if settings.get(name) is not None else "none"
+
+
+def list_values(sets: Sequence[str]) -> dict[str, list[str]]:
+    """Whole name → its values, of `eta=0.01,0.03`; a value may be a list or mapping of YAML.
+
+    Raises DataError for what `read_config` would not take as a name, and for no or equal values.
     """
-    name = tuple(text.split("."))
-    for free in _FREE:  # train.trl.NAME, or trl.NAME
-        whole = name if name[:1] == free[:1] else (*free[:-1], *name)
-        if len(whole) > len(free) and whole[: len(free)] == free:
-            return whole
-    if name[0] == _MODES and len(name) == 3:
-        return name
-    known = list(_names(Config))
-    if name in known:
-        return name
-    found = [one for one in known if one[-len(name) :] == name]
-    if len(found) > 1:
-        raise UsageError(
-            f"{text!r} is in several sections, expected one of "
-            f"{', '.join('.'.join(one) for one in found)}; give the whole name"
-        )
-    if not found:
-        raise UsageError(f"unknown setting {text!r}{_guess(text, (), known)}; correct the name")
-    return found[0]
-
-
-def _names(section: type[BaseModel], inside: Name = ()) -> Iterator[Name]:
-    for name, field in section.model_fields.items():
-        yield (*inside, name)
-        for below in _sections(field.annotation):
-            yield from _names(below, (*inside, name))
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The section that a setting is, if it is one: of itself, or of `Section | None`."""
-    for kind in (annotation, *(get_args(annotation) if _optional(annotation) else ())):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield kind
-
-
-def _optional(annotation: Any) -> bool:
-    return type(None) in get_args(annotation)
-
-
-def _guess(text: str, section: Name, known: Sequence[Name]) -> str:
-    """': did you mean …?' of a name in a section, or else of one anywhere."""
-    beside = [name[-1] for name in known if name[:-1] == section]
-    close = get_close_matches(text, beside, n=1, cutoff=0.7)
-    if not close:
-        leaves = [name[-1] for name in known]
-        near = get_close_matches(text.rpartition(".")[2], leaves, n=1, cutoff=0.7)
-        close = [".".join(name) for name in known if [name[-1]] == near]
-    return f": did you mean {' or '.join(map(repr, close))}?" if close else ""
+    found: dict[str, list[str]] = {}
+    for text in sets:
+        _of_option(f"{text.partition('=')[0]}{'=' if '=' in text else ''}")
+        named, _, values = text.partition("=")
+        listed = f"[{values}]"
+        try:
+            node = yaml.compose(listed, yaml.SafeLoader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DataError(
+                f"--set {shortened(text, 60)}: no list of values; correct it"
+            ) from error
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else []
+        parts = [listed[one.start_mark.index : one.end_mark.index] for one in nodes]
+        name = ".".join(setting_name(named.strip()))
+        if not parts or len(set(parts)) < len(parts) or name in found:
+            raise DataError(
+                f"--set {shortened(text, 60)}: expected values that differ, of a setting that is "
+                "given once; correct it"
+            )
+        found[name] = parts
+    return found
 
 
 class _Reader(YamlReader):
@@ -222,7 +221,7 @@ class _Reader(YamlReader):
         if _is_null(node):
             return None
         text = str(node.value)
-        if any(name[: len(free)] == free for free in _FREE):
+        if any(name[: len(free)] == free for free in FREE):
             return _typed(text) if _is_plain(node) else text
         if name in _PATHS or name[:-1] in _PATHS:
             return self.within(text)
@@ -331,10 +330,8 @@ def _left(under: dict[str, _Setting], over: dict[str, _Setting], name: Name) -> 
 def _in_mode(settings: _Setting, name: Name, setting: _Setting) -> _Setting:
     """`modes.high.eta=0.1`: a setting of one of the modes."""
     _, mode, one = name
-    default = _Setting(
-        [_Setting(each.name, "") for each in Config.model_fields[_MODES].default], ""
-    )
-    given = _listed(settings.value.get(_MODES, default).value)
+    default = _Setting([_Setting(each.name, "") for each in Config.model_fields[MODES].default], "")
+    given = _listed(settings.value.get(MODES, default).value)
     modes = [_nested(("name",), each) if isinstance(each.value, str) else each for each in given]
     known = [str(each.at(("name",))[0].value) for each in modes]
     if mode not in known:
@@ -344,7 +341,7 @@ def _in_mode(settings: _Setting, name: Name, setting: _Setting) -> _Setting:
         )
     at = known.index(mode)
     modes[at] = _over(modes[at], _nested((one,), setting), same=True)
-    return replace(settings, value={**settings.value, _MODES: _Setting(modes, setting.place)})
+    return replace(settings, value={**settings.value, MODES: _Setting(modes, setting.place)})
 
 
 def _checked(settings: _Setting) -> Config:
@@ -356,7 +353,7 @@ def _checked(settings: _Setting) -> Config:
         try:
             mode.mode()
         except UsageError as error:
-            raise DataError(f"{settings.at((_MODES, number))[0].place}: {error}") from error
+            raise DataError(f"{settings.at((MODES, number))[0].place}: {error}") from error
     try:
         check_config(config)
     except UsageError as error:
@@ -373,7 +370,7 @@ def _resolved(config: Config) -> Config:
     file, template = config.data.file, config.model.chat_template
     data = config.data.model_copy(update={"file": file and file.absolute()})
     model = config.model.model_copy(update={"chat_template": template and template.absolute()})
-    return config.model_copy(update={_MODES: modes, "data": data, "model": model})
+    return config.model_copy(update={MODES: modes, "data": data, "model": model})
 
 
 def _complaint(settings: _Setting, error: ValidationError) -> str:
@@ -395,17 +392,17 @@ def _complaint(settings: _Setting, error: ValidationError) -> str:
 
 def _unknown(name: Sequence[Any]) -> str:
     section = tuple(name[:-1])
-    known = _names(ModeSettings, section) if section[:1] == (_MODES,) else _names(Config)
-    names = list(known)
-    listed = ", ".join(one[-1] for one in names if one[:-1] == section)
-    guess = _guess(str(name[-1]), section, names) or f": known are {listed}"
-    return f"unknown setting {_dotted(name)!r}{guess}; correct the name"
+    known = names(ModeSettings, section) if section[:1] == (MODES,) else names(Config)
+    every = list(known)
+    listed = ", ".join(one[-1] for one in every if one[:-1] == section)
+    hint = guess(str(name[-1]), section, every) or f": known are {listed}"
+    return f"unknown setting {_dotted(name)!r}{hint}; correct the name"
 
 
 def _of_check(here: _Setting, name: Sequence[Any], message: str) -> str:
     """A complaint of config's own checks, at the setting that it begins with or quotes."""
     begin = message.split()[0].rstrip(":")
-    there = here.at((_MODES,) if begin in ("mode", _MODES) else begin.split("."))[0]
+    there = here.at((MODES,) if begin in ("mode", MODES) else begin.split("."))[0]
     place = next((each.place for each in _texts(there) if repr(each.value) in message), there.place)
     return f"{place}: {_dotted(name)}{': ' if name else ''}{message}"
 

@@ -140,7 +140,7 @@ LAYERS = (
 # The same of the trainer, which may import all of the evaluator.
 TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
-    ("checks",),
+    ("checks", "names"),
     (
         "advantages",
         "baselines",
