@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from psplit_eval.errors import UnknownNameError
 from psplit_eval.modes import BUILTIN_MODES, Mode
 
 __all__ = [
@@ -53,7 +54,9 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class TinySettings(_Section):
@@ -227,7 +230,7 @@ class MethodSettings(_Section):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if self.name not in METHODS:
-            raise ValueError(f"unknown method {self.name!r}; known are {', '.join(METHODS)}")
+            raise ValueError(str(UnknownNameError("method", self.name, METHODS)))
         return self
 
     @property

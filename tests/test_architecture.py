@@ -140,6 +140,7 @@ LAYERS = (
 # The same of the trainer, which may import all of the evaluator.
 TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
+    ("checks", "names"),
     (
         "advantages",
         "baselines",
@@ -159,6 +160,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("sweep",),
     ("sweep_report",),
     ("cli",),
+    ("__main__",),
 )
 
 
