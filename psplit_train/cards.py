@@ -54,7 +54,10 @@ _PART = 10
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of an evaluation; NaN where it, or its 95 % interval, is undefined."""
+    """One number of an evaluation; NaN where it, or its 95 % interval, is undefined.
+
+    `higher_is_better` None: no value is better than another.
+    """
 
     task: str
     mode: str
@@ -62,6 +65,7 @@ class Measured:
     value: float
     ci_low: float
     ci_high: float
+    higher_is_better: bool | None = None
 
 
 def installed_versions() -> dict[str, str]:
