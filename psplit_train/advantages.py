@@ -138,8 +138,8 @@ def _normalised(bonus: torch.Tensor, rollouts: Rollouts, method: MethodSettings)
 def _without_lowest(values: torch.Tensor, valid: torch.Tensor, share: float) -> torch.Tensor:
     """0 in place of what lies below the group's quantile `share`."""
     spread = values.masked_fill(~valid, torch.nan).flatten(2)
-    limits = torch.nanquantile(spread, share, dim=2)[..., None, None]
-    return torch.where(values < limits, 0.0, values)
+    limits = [torch.nanquantile(one, share) for one in spread.flatten(0, 1)]  # 2^24 values at once
+    return torch.where(values < torch.stack(limits).view(*spread.shape[:2], 1, 1), 0.0, values)
 
 
 def _limited(

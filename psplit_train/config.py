@@ -292,6 +292,9 @@ class WarmupSettings(_Section):
     batch: Positive = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     seed: int = 0
+    folder: Path | None = None
+    """Where the start is kept, and found by other runs with the same settings; None: in the run's
+    own folder."""
 
 
 class AlarmSettings(_Section):

@@ -47,14 +47,14 @@ def score(
 ) -> Scores:
     """Score `completions` (rows, tokens), valid where `mask` is, each under prompts[places[row]].
 
-    `model` has TRL's fused head (its temperature is the model's). `share`: run each prompt once;
-    see `can_share`. Padding costs nothing beyond the longest valid response and prompt.
+    `model` has TRL's fused head (its temperature is the model's). `share`: run each prompt once,
+    in a forward pass of its own (see `can_share`); prompts have two tokens or more then. Padding costs
+    nothing beyond the longest valid response and prompt.
     """
     tokens = mask.shape[1]
     used = max(int(mask.any(0).sum()), 1)
     completions, mask = completions[:, :used], mask[:, :used]
-    whole = len(prompts) < len(places) and share and min(map(len, prompts)) > 1
-    found = (_after_shared if whole else _beside)(model, prompts, places, completions, mask)
+    found = (_after_shared if share else _beside)(model, prompts, places, completions, mask)
     room = (0, tokens - used)
     return Scores(*(torch.nn.functional.pad(values, room) for values in found))
 
@@ -119,7 +119,10 @@ def _scored(
         **begun,
     )
     count = completions.shape[1]
-    return Scores(found.log_probs[:, -count:], found.entropy[:, -count:])
+    log_probs = found.log_probs[:, -count:]
+    unknown = found.entropy is None  # TRL gives reference models a head of log-probabilities only
+    entropies = torch.full_like(log_probs, torch.nan) if unknown else found.entropy[:, -count:]
+    return Scores(log_probs, entropies)
 
 
 def _left_padded(prompts: Sequence[Ids], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

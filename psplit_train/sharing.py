@@ -56,18 +56,15 @@ class Split:
 
         return torch.tensor(self.takes, device=samplers.device)[:, samplers]
 
-    def scored(self, samplers: torch.Tensor, method: MethodSettings) -> torch.Tensor:
-        """Whether the log-probabilities of each row under mode m are needed: (M, rows).
-
-        Those that are trained, and those of the reference in a bonus.
-        """
-        import torch
-
-        wanted = torch.tensor(self.takes)
+    def scored(self, method: MethodSettings) -> tuple[tuple[bool, ...], ...]:
+        """Whose responses are needed under mode m, [m][s]: those that it trains on, and those that
+        it is the reference of in a bonus."""
+        needed = [list(takes) for takes in self.takes]
         for mode, (eta, reference) in enumerate(zip(self.etas, self.references, strict=True)):
-            if eta and method.alpha < 1:
-                wanted[reference] |= torch.tensor(self.takes[mode])
-        return wanted.to(samplers.device)[:, samplers]
+            if (eta or self.explores[mode]) and method.alpha < 1:
+                taken = zip(needed[reference], self.takes[mode], strict=True)
+                needed[reference] = [a or b for a, b in taken]
+        return tuple(map(tuple, needed))
 
 
 def in_mode(messages: Messages, mode: Mode) -> list[dict[str, Any]]:

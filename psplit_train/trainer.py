@@ -2,7 +2,7 @@
 
 TRL samples, optimises, distributes and saves. Here stand: prompts in each mode, every response
 under the prompts of the modes that train on it, and what its tokens weigh. The private names of
-TRL that this rests on are in `SEAMS`; a test holds them to the pinned version.
+TRL that this rests on are in `seams.SEAMS`; a test holds them to the pinned version.
 
 The log-probabilities that weights are made of come from the update's own forward pass where whole
 groups fit in a micro-batch and each response is used once; otherwise from a pass of their own.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,47 +23,21 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
+from psplit_eval.errors import UsageError
 from psplit_eval.templates import ChatTemplate
 from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
+from psplit_train.baselines import kl_penalty
+from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
 from psplit_train.meters import TrainingMeters
 from psplit_train.rewards import Graded, Reward
 from psplit_train.scoring import Scores, can_share, score
+from psplit_train.seams import refuse, refuse_dropout
 from psplit_train.sharing import Split, in_mode
 from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
 
-__all__ = ["SEAMS", "PolicySplitTrainer", "StepEnd"]
+__all__ = ["PolicySplitTrainer", "StepEnd"]
 
-SEAMS: Mapping[str, tuple[str, ...]] = {
-    "_generate_and_score_completions": ("self", "inputs"),
-    "_prepare_inputs": ("self", "generation_batch"),
-    "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
-    "_tokenize_prompts": ("self", "prompts"),
-    "_generate_single_turn": (
-        "self",
-        "prompt_ids",
-        "images",
-        "multimodal_fields",
-        "num_generations",
-        "has_tool_images",
-    ),
-    "_get_per_token_logps_and_entropies": (
-        "self",
-        "model",
-        "input_ids",
-        "attention_mask",
-        "logits_to_keep",
-        "batch_size",
-        "compute_entropy",
-        "compute_aux_loss",
-    ),
-    "_compute_loss": ("self", "model", "inputs"),
-    "_save_checkpoint": ("self", "model", "trial"),
-    "log": ("self", "logs", "start_time"),
-}
-"""Methods of GRPOTrainer that are overridden or called, with the parameters they begin with."""
-
-_LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo")
 
 Batch = dict[str, torch.Tensor]
 StepEnd = Callable[[int, Mapping[str, float]], bool]
@@ -83,7 +58,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains the modes of a split, or one mode by a baseline method.
 
     `args.num_generations` is the number of responses to a query over all modes. `etas` may be
-    changed between steps. Raises ValueError for what cannot be trained so.
+    changed between steps. Raises UsageError for what cannot be trained so.
     """
 
     def __init__(
@@ -98,17 +73,22 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         step_end: StepEnd = lambda step, metrics: False,
         keep_rollouts: Callable[[int, list[dict[str, Any]]], None] | None = None,
         keep_every: int = 1,
+        finish_checkpoint: Callable[[int, Path], None] | None = None,
         **others: Any,
     ) -> None:
         """`keep_rollouts` is given a step, every `keep_every` of them, and all responses that were
-        drawn for it."""
-        _refuse(args, split, others)
+        drawn for it. `finish_checkpoint` is given a step and the staged folder that Trainer has
+        written its checkpoint into (see `checkpoints`), on the main process."""
+        refuse(args, split, others)
         self.split, self.method, self.etas = split, method, list(split.etas)
         self._etas = list(split.etas)
         self.reward, self.template = reward, template
         self._keep_rollouts, self._keep_every = keep_rollouts, keep_every
+        self._finish_checkpoint = finish_checkpoint
+        self._staging: Path | None = None
         self._meters, self._drawn = TrainingMeters(split), _Drawn()
         self._forwarded: Scores | None = None
+        self._cuts: list[Batch] | None = None
         super().__init__(
             model=model,
             reward_funcs=[reward],
@@ -116,7 +96,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             processing_class=template.tokenizer,
             **others,
         )
-        _refuse_dropout(self.model)
+        refuse_dropout(self.model)
         base = self.accelerator.unwrap_model(self.model)
         self._share = share_prefixes and can_share(base)
         self.add_callback(_AfterStep(self, step_end))
@@ -195,9 +175,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
                 batch["reference_log_probs"] = self._reference_log_probs(batch)
             if self._aligned and (self.one_pass or not self._needs_scores):
                 return batch
-            pairs = self.split.scored(batch["samplers"], self.method)
-            pairs = pairs if self._needs_scores else self.split.taken(batch["samplers"])
-            scores = self._scored_ahead(batch, pairs)
+            needed = self.split.scored(self.method) if self._needs_scores else self.split.takes
+            scores = self._scored_ahead(batch, needed)
             if self._needs_scores:
                 weights = self._weighed_together(batch, scores)
                 batch["advantages"] = weights.advantages.transpose(0, 1)
@@ -272,12 +251,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """The micro-batch of this step, of responses that are drawn once a window."""
         if not self.model.training:
-            raise ValueError("evaluation during training: give `evaluate:` in the config instead")
+            raise UsageError("evaluation during training: give `evaluate:` in the config instead")
         micro_batches = self.args.steps_per_generation
-        if self._step % (micro_batches * self.num_iterations) == 0 or not self._buffered_inputs:
+        if self._step % (micro_batches * self.num_iterations) == 0 or self._cuts is None:
             batch = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = self._cut(batch, micro_batches)
-        return dict(self._buffered_inputs[self._step % micro_batches])
+            self._cuts = self._cut(batch, micro_batches)
+        return dict(self._cuts[self._step % micro_batches])
 
     def _cut(self, batch: Batch, parts: int) -> list[Batch]:
         """Micro-batches of shuffled rows; whole groups stay together where they fit in one."""
@@ -294,12 +273,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """TRL's loss over every (mode, response) that is trained, with this method's weights."""
         taken = self.split.taken(inputs["samplers"])
-        scores = self._scored(model, inputs, taken)
+        scores = self._scored(model, inputs)
         weights = self._weights(inputs, scores)
         old = inputs.get("old_log_probs")
         old = scores.log_probs.detach() if old is None else old.transpose(0, 1)
         self._forwarded = Scores(scores.log_probs[taken], scores.entropies[taken])
-        loss = super()._compute_loss(model, self._flat(inputs, taken, weights, old))
+        loss: torch.Tensor = super()._compute_loss(model, self._flat(inputs, taken, weights, old))
         self._meter_update(inputs, scores, weights.advantages, old)
         return loss + self._further_terms(inputs, scores, weights, old)
 
@@ -337,9 +316,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             flat["ref_per_token_logps"] = inputs["reference_log_probs"].transpose(0, 1)[taken]
         return flat
 
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, *args: Any, **settings: Any
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **settings: Any) -> Any:
         """In the loss: what this trainer's own forward found. While sampling only what TRL makes
         vLLM's importance ratios of; its other passes come later, under every mode."""
         if self._forwarded is not None:
@@ -369,67 +346,89 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             loss = loss - self.method.entropy_term * self._token_mean(entropy, own, inputs)
         if weights.penalised is not None:
             change = torch.where(weights.penalised, scores.log_probs[0] - old[0], 0.0)
-            mean = self._token_mean(change.abs(), mask, inputs)
-            loss = loss + self.method.kl_coefficient * mean
+            penalty = kl_penalty(change, weights.penalised, self.method.kl_coefficient)
+            loss = loss + self._token_mean(penalty, mask, inputs)
         return loss
 
     def _token_mean(self, values: torch.Tensor, where: torch.Tensor, inputs: Batch) -> torch.Tensor:
         """The part of a micro-batch in a step's mean over tokens: over all that are trained for
         loss dapo, else over its own."""
         parts = self.current_gradient_accumulation_steps
-        if self.loss_type != "dapo":
-            return values.sum() / where.sum().clamp(min=1) / parts
-        whole = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
-        return values.sum() / (whole * parts / self.args.steps_per_generation)
+        share: torch.Tensor = where.sum().clamp(min=1) * parts
+        if self.loss_type == "dapo":
+            whole = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
+            share = whole * parts / self.args.steps_per_generation
+        return values.sum() / share
 
     # Scores
 
-    def _scored(self, model: Any, inputs: Batch, taken: torch.Tensor) -> Scores:
+    def _scored(self, model: Any, inputs: Batch) -> Scores:
         """What is trained, with gradients; what only weights need, without: (M, rows, T)."""
-        scores = self._under_modes(model, inputs, taken)
-        if not self._needs_scores or "advantages" in inputs:
-            return scores
-        further = self.split.scored(inputs["samplers"], self.method) & ~taken
-        if not further.any():
+        scores = self._under_modes(model, inputs, self.split.takes)
+        needed = zip(self.split.scored(self.method), self.split.takes, strict=True)
+        further = [
+            [a and not b for a, b in zip(wanted, taken, strict=True)] for wanted, taken in needed
+        ]
+        if not self._needs_scores or "advantages" in inputs or not any(map(any, further)):
             return scores
         with torch.no_grad():
             others = self._under_modes(model, inputs, further)
-        where = further[..., None]
-        return Scores(*(torch.where(where, b, a) for a, b in zip(scores, others, strict=True)))
+        return Scores(*(torch.where(a.isnan(), b, a) for a, b in zip(scores, others, strict=True)))
 
-    def _under_modes(self, model: Any, inputs: Batch, pairs: torch.Tensor) -> Scores:
-        """Scores of the (mode, row) pairs (M, rows, T), one forward a mode; NaN elsewhere."""
+    def _under_modes(self, model: Any, inputs: Batch, matrix: Sequence[Sequence[bool]]) -> Scores:
+        """Scores (M, rows, T) of rows of mode s under mode m where matrix[m][s]; NaN elsewhere.
+
+        The number of forward passes is the same on every process, whatever rows it has: sharded
+        weights are gathered in each of them.
+        """
+        pairs = torch.tensor(matrix, device=inputs["mask"].device)[:, inputs["samplers"]]
         shape = (*pairs.shape, inputs["mask"].shape[1])
         log_probs = torch.full(shape, math.nan, device=pairs.device)
         entropies = log_probs.clone()
-        for mode, wanted in enumerate(pairs):
-            rows = wanted.nonzero()[:, 0]
-            if not len(rows):
-                continue
-            queries, places = inputs["queries"][rows].unique(return_inverse=True)
-            prompts = [self._drawn.prompts[query][mode] for query in queries.tolist()]
-            completions, mask = inputs["completions"][rows], inputs["mask"][rows]
-            with self.accelerator.autocast():
-                found = score(model, prompts, places, completions, mask, self._share)
-            log_probs[mode, rows] = found.log_probs.to(log_probs.dtype)
-            entropies[mode, rows] = found.entropies.to(entropies.dtype)
-        return Scores(log_probs, entropies)
+        nothing = log_probs.new_zeros(())
+        for mode in (mode for mode, wanted in enumerate(matrix) if any(wanted)):
+            rows = pairs[mode].nonzero()[:, 0]
+            if len(rows):
+                found = self._under_mode(model, inputs, mode, rows)
+                log_probs[mode, rows] = found.log_probs.to(log_probs.dtype)
+                entropies[mode, rows] = found.entropies.to(entropies.dtype)
+            elif self.accelerator.num_processes > 1:
+                found = self._under_mode(model, inputs, mode, rows.new_zeros(1))
+                nothing = nothing + 0 * found.log_probs.sum()
+        return Scores(log_probs + nothing, entropies)
 
-    def _scored_ahead(self, batch: Batch, pairs: torch.Tensor, model: Any = None) -> Scores:
+    def _under_mode(self, model: Any, inputs: Batch, mode: int, rows: torch.Tensor) -> Scores:
+        asked = inputs["queries"][rows].tolist()
+        queries = sorted(set(asked))
+        places = torch.tensor([queries.index(query) for query in asked], device=rows.device)
+        prompts = [self._drawn.prompts[query][mode] for query in queries]
+        with self.accelerator.autocast():
+            return score(
+                model,
+                prompts,
+                places,
+                inputs["completions"][rows],
+                inputs["mask"][rows],
+                self._share,
+            )
+
+    def _scored_ahead(
+        self, batch: Batch, matrix: Sequence[Sequence[bool]], model: Any = None
+    ) -> Scores:
         """Scores of all responses of a generation, a micro-batch at a time, without gradients."""
         size = self.args.per_device_train_batch_size
         checkpointing = self.args.gradient_checkpointing_kwargs
         parts = []
         with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
-            for start in range(0, pairs.shape[1], size):
-                part = slice(start, start + size)
-                rows = {name: values[part] for name, values in batch.items() if values.ndim}
-                parts.append(self._under_modes(model or self.model, rows, pairs[:, part]))
+            for start in range(0, len(batch["samplers"]), size):
+                rows = slice(start, start + size)
+                part = {name: values[rows] for name, values in batch.items() if values.ndim}
+                parts.append(self._under_modes(model or self.model, part, matrix))
         return Scores(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
 
     def _reference_log_probs(self, batch: Batch) -> torch.Tensor:
         """Of the weights at the start, under every mode that takes a row: (rows, M, T)."""
-        taken = self.split.taken(batch["samplers"])
+        taken = self.split.takes
         if self.ref_model is not None:
             scores = self._scored_ahead(batch, taken, self.ref_model)
         else:
@@ -532,6 +531,26 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.accelerator.is_main_process:
             self._keep_rollouts(self.state.global_step + 1, everyone)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Written in a hidden folder, which gets its name when all of it is there."""
+        if self._finish_checkpoint is None:
+            super()._save_checkpoint(model, trial)
+            return
+        step = self.state.global_step
+        folder = staged(Path(self.args.output_dir), step)
+        self._staging = folder.parent
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self._finish_checkpoint(step, folder)
+        self.accelerator.wait_for_everyone()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or super()._get_output_dir(trial))
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """psplit writes its own into every checkpoint."""
 
@@ -556,35 +575,3 @@ def _number(graded: Graded) -> int:
     if not graded.correct or graded.key is None:
         return -1
     return int.from_bytes(hashlib.sha256(graded.key.encode()).digest()[:7])
-
-
-def _refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
-    """What cannot be trained in modes: ValueError, one line that says what to do."""
-    for name in ("eval_dataset", "tools", "environment_factory", "rollout_func"):
-        if others.get(name):
-            raise ValueError(f"{name}: not supported in training modes; leave it out")
-    expected: dict[str, tuple[Any, ...]] = {
-        "loss_type": _LOSSES,
-        "scale_rewards": ("group",),
-        "multi_objective_aggregation": ("sum_then_normalize",),
-        "top_entropy_quantile": (1.0,),
-        "off_policy_mask_threshold": (None,),
-        "use_adaptive_entropy": (False,),
-    }
-    for name, values in expected.items():
-        value = getattr(args, name)
-        if value not in values:
-            wanted = " or ".join(map(str, values))
-            raise ValueError(f"{name} {value!r}: expected {wanted}; leave it at its default")
-    if args.num_generations % len(split.modes):
-        raise ValueError(
-            f"num_generations {args.num_generations}: expected a multiple of "
-            f"{len(split.modes)} modes"
-        )
-
-
-def _refuse_dropout(model: Any) -> None:
-    """Dropout would make two passes over the same tokens differ."""
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and module.p > 0:
-            raise ValueError(f"dropout {module.p:g} in {name}: expected 0; set it to 0")

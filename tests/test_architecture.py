@@ -154,7 +154,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
         "tasks",
         "tiny",
     ),
-    ("cards", "data", "meters", "rewards", "weighing"),
+    ("cards", "data", "meters", "rewards", "seams", "weighing"),
     ("evaluate", "trainer", "warmup"),
     ("running",),
     ("sweep",),

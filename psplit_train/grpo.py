@@ -1,0 +1,104 @@
+"""A config as TRL's GRPOConfig."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_train.checks import micro_batch, update_share
+from psplit_train.config import Config
+
+__all__ = ["grpo_config"]
+
+
+def grpo_config(config: Config, out: Path, processes: int = 1) -> Any:
+    """TRL's settings for a run in `out`; `train.trl` adds to them.
+
+    Raises UsageError for a setting in `train.trl` that psplit sets itself, UnknownNameError for one
+    that TRL does not have.
+    """
+    from trl import GRPOConfig
+
+    own = {**_batch(config, processes), **_training(config), **_engine(config), **_log(config, out)}
+    for name in config.train.trl:
+        if name in own:
+            raise UsageError(
+                f"train.trl {name!r}: psplit sets it from other settings; leave it out there"
+            )
+        known = [field.name for field in fields(GRPOConfig)]
+        if name not in known:
+            raise UnknownNameError("setting of TRL's GRPOConfig", name, known, listed=())
+    try:
+        return GRPOConfig(**own, **config.train.trl)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"train.trl: {error}") from error
+
+
+def _batch(config: Config, processes: int) -> dict[str, Any]:
+    size = micro_batch(config, processes)
+    return {
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": update_share(config, processes) // size,
+        "num_generations": config.train.rollouts,
+        "num_iterations": config.train.iterations,
+        "max_steps": config.train.steps,
+    }
+
+
+def _training(config: Config) -> dict[str, Any]:
+    import torch
+
+    train, method = config.train, config.method
+    regularised = method.name == "entropy_regularisation"
+    return {
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": train.schedule,
+        "warmup_steps": train.warmup_steps,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "epsilon": math.inf if method.name == "kl_cov" else train.epsilon,  # its loss has no clip
+        "epsilon_high": method.epsilon_high if method.name == "clip_higher" else None,
+        "entropy_coef": method.entropy_coefficient if regularised else 0.0,
+        "beta": train.beta,
+        "loss_type": train.loss,
+        "temperature": train.temperature,
+        "top_p": train.top_p,
+        "top_k": train.top_k,
+        "max_completion_length": train.max_new_tokens,
+        "activation_checkpointing": train.gradient_checkpointing,
+        "disable_dropout": True,
+        "bf16": config.model.dtype == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "seed": train.seed,
+        "chat_template_kwargs": {},
+    }
+
+
+def _engine(config: Config) -> dict[str, Any]:
+    engine = config.engine
+    if engine.name == "hf":
+        return {"use_vllm": False}
+    return {
+        "use_vllm": True,
+        "vllm_mode": engine.name.removeprefix("vllm_"),
+        "vllm_server_host": engine.host,
+        "vllm_server_port": engine.port,
+        "vllm_gpu_memory_utilization": engine.gpu_memory,
+        "vllm_tensor_parallel_size": engine.tensor_parallel,
+    }
+
+
+def _log(config: Config, out: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(out),
+        "logging_steps": config.log.every,
+        "report_to": list(config.log.report_to) or "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoints.every or config.train.steps,
+        "save_total_limit": None,
+        "eval_strategy": "no",
+    }

@@ -1,0 +1,326 @@
+"""A training run from its config to a finished model.
+
+A run's folder is its state: the resolved config, the log, whole checkpoints. The same call again
+goes on from the last one, and ends as it would have without the break.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from psplit_eval.errors import InfrastructureError, RunMismatchError
+from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.modes import Mode
+from psplit_train.cards import Facts, model_card
+from psplit_train.checkpoints import (
+    commit,
+    complete,
+    latest,
+    publish,
+    rotate,
+    sweep_partial,
+    write_modes,
+)
+from psplit_train.config import Config
+from psplit_train.evaluate import best, evaluate_or_say, read_evaluations
+from psplit_train.loading import config_text, write_config
+from psplit_train.stability import Alarm, EntropyController, Monitor
+from psplit_train.starting import Start, prepare, trainer_for
+
+__all__ = ["Screen", "run"]
+
+_CONFIG, _LOG, _STATE = "config.yaml", "training_log.jsonl", "psplit_state.json"
+
+
+class Screen(Protocol):
+    """What a run says while it works; `cli.Terminal` is one."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+
+    def steps(
+        self, total: int, done: int = 0
+    ) -> AbstractContextManager[Callable[[int, str], None]]:
+        """Progress: what is given is called with steps that were made, and a note."""
+
+
+def run(config: Config, out: Path, screen: Screen) -> Path:
+    """Train by `config` in the folder `out`, or go on there; returns out/final, the model.
+
+    Every process of a launcher calls it. Raises UsageError for what cannot be trained,
+    RunMismatchError where `out` has other settings, InfrastructureError where the machine fails:
+    finished checkpoints are kept then.
+    """
+    import torch
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        if state.is_main_process:
+            _claim(config, out)
+    start = prepare(config, out, screen.say)
+    session = _Session(config, out, start, screen)
+    try:
+        session.train()
+    except torch.OutOfMemoryError as error:
+        raise InfrastructureError(
+            f"out of memory ({str(error).splitlines()[0]}); lower train.micro_batch or turn on "
+            "train.gradient_checkpointing, then give the command again"
+        ) from error
+    if state.is_main_process:
+        session.finish()
+    state.wait_for_everyone()
+    return out / "final"
+
+
+def _claim(config: Config, out: Path) -> None:
+    """Make a folder this run's, or find that it is."""
+    kept = out / _CONFIG
+    if not kept.exists():
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        write_config(config, kept)
+    elif (unlike := _unlike(kept.read_text(encoding="utf-8"), config_text(config))) is not None:
+        raise RunMismatchError(
+            f"{out}: begun with other settings ({unlike}); give them again, or another --out"
+        )
+    sweep_partial(out)
+
+
+def _unlike(kept: str, given: str) -> str | None:
+    """The first line in which two configs differ; None for equal ones."""
+    if kept == given:
+        return None
+    pairs = zip(kept.splitlines(), given.splitlines(), strict=False)
+    before, now = next(((a, b) for a, b in pairs if a != b), ("more lines", "fewer lines"))
+    return f"{before.strip()!r}, now {now.strip()!r}"
+
+
+@dataclass
+class _Session:
+    """What happens around the trainer's steps."""
+
+    config: Config
+    out: Path
+    start: Start
+    screen: Screen
+    alarms: list[Alarm] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.trainer = trainer_for(
+            self.config,
+            self.out,
+            self.start,
+            step_end=self._step_end,
+            keep_rollouts=self._keep_rollouts,
+            finish_checkpoint=self._finish_checkpoint,
+        )
+        split = self.trainer.split
+        references = {
+            name: split.names[r] for name, r in zip(split.names, split.references, strict=True)
+        }
+        self.monitor = Monitor(self.config.stability.alarms, split.names, references)
+        settings = self.config.stability.controller
+        self.controllers = {
+            number: EntropyController(settings, split.etas[number])
+            for number, explores in enumerate(split.explores)
+            if settings and explores
+        }
+        self.trainer.add_callback(_log_file(self.out / _LOG, self.trainer.accelerator))
+        self._watch: Callable[[int, str], None] = lambda steps, note: None
+
+    @property
+    def modes(self) -> list[Mode]:
+        """Of the checkpoint: all of the config, trained or not."""
+        return [mode.mode() for mode in self.config.modes]
+
+    def train(self) -> None:
+        """To the last step, from the last checkpoint where there is one."""
+        begun = latest(self.out)
+        done = self._load(begun) if begun else 0
+        self._cut_log(done)
+        if self._is_over(done):
+            return
+        with self.screen.steps(self.config.train.steps, done) as self._watch:
+            self.trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+
+    def _is_over(self, done: int) -> bool:
+        stopped = self.config.stability.stop and bool(self.said)
+        return done >= self.config.train.steps or stopped
+
+    def finish(self) -> None:
+        """Evaluate what was not, and publish the model."""
+        final = self._result()
+        found = self._evaluate(final) if self.config.evaluate else None
+        publish(final, self.out / "final")
+        if found and self.config.evaluate:
+            settings, first = self.config.evaluate, self.config.modes[0].name
+            step = best(read_evaluations(self.out), settings.metric, first)
+            folder = dict(complete(self.out)).get(step)
+            if folder and folder != final:
+                publish(folder, self.out / "best")
+                self.screen.say(f"best by {settings.metric} in {first}: step {step}, in best/")
+
+    def _result(self) -> Path:
+        """The last checkpoint, or where an alarm stopped training the last one before it."""
+        found = complete(self.out)
+        if not found:
+            raise InfrastructureError(
+                f"{self.out}: no checkpoint was written; give the command again"
+            )
+        if not (self.config.stability.stop and self.said):
+            return found[-1][1]
+        state = _read_state(found[-1][1])
+        good = [pair for pair in found if pair[0] <= state["good_until"]]
+        step, folder = good[-1] if good else found[0]
+        self.screen.say(f"stopped by an alarm: the result is the checkpoint of step {step}")
+        return folder
+
+    # Steps
+
+    def _step_end(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Watch, steer, and say whether to stop."""
+        for number, controller in self.controllers.items():
+            name = self.trainer.split.names[number]
+            self.trainer.etas[number] = controller.update(
+                metrics.get(f"entropy_bits/{name}", math.nan)
+            )
+        for alarm in self.monitor.observe(step, metrics):
+            self.alarms.append(alarm)
+            self.said.append(str(alarm))
+            self.screen.say(f"step {step}: {alarm}")
+        self._watch(1, self._note(metrics))
+        return bool(self.config.stability.stop and self.said)
+
+    def _note(self, metrics: Mapping[str, float]) -> str:
+        parts = [
+            f"{name} {metrics[f'reward/{name}']:.2f} {metrics[f'entropy_bits/{name}']:.2f} bits"
+            for name in self.trainer.split.names
+        ]
+        return ", " + ", ".join(parts)
+
+    def _keep_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        folder = self.out / "rollouts"
+        with disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_text(folder / f"step-{step}.jsonl", lines)
+
+    # Checkpoints
+
+    def _finish_checkpoint(self, step: int, folder: Path) -> None:
+        """Add what psplit knows, give it its name, evaluate it, and make room."""
+        write_modes(folder, self.modes)
+        write_json(folder / _STATE, self._state(step))
+        log = self.out / _LOG
+        if log.exists():
+            write_text(folder / _LOG, log.read_text(encoding="utf-8"))
+        data = self.start.data
+        facts = Facts(
+            step,
+            len(data.train),
+            len(data.held_out),
+            data.dropped,
+            data.sha256,
+            log=folder / _LOG if log.exists() else None,
+            alarms=self.said,
+        )
+        write_text(folder / "README.md", model_card(self.config, facts))
+        done = commit(folder, self.out, step)
+        every = self.config.evaluate.every if self.config.evaluate else None
+        if every and step % every == 0 and step < self.config.train.steps:
+            self._evaluate(done)
+        rotate(self.out, self.config.checkpoints.keep, self._protected())
+
+    def _protected(self) -> set[int]:
+        """Steps whose checkpoints stay: the best one, and the last before an alarm."""
+        found = [step for step, _ in complete(self.out)]
+        kept = set()
+        if self.config.evaluate and (evaluated := read_evaluations(self.out)):
+            kept.add(best(evaluated, self.config.evaluate.metric, self.config.modes[0].name))
+        if self.alarms:
+            kept.update([step for step in found if step <= self._good_until()][-1:])
+        return kept
+
+    def _good_until(self) -> int:
+        """The last step that the window of the first alarm does not reach."""
+        return self.alarms[0].step - self.config.stability.alarms.window
+
+    def _state(self, step: int) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "step": step,
+            "monitor": self.monitor.state(),
+            "controllers": {str(n): c.state() for n, c in self.controllers.items()},
+            "alarms": self.said,
+            "good_until": self._good_until() if self.alarms else step,
+            "failures": self.trainer.reward.failures,
+        }
+
+    def _load(self, folder: Path) -> int:
+        """Remember what was known at a checkpoint; returns its step."""
+        state = _read_state(folder)
+        self.monitor.load(state["monitor"])
+        for number, controller in self.controllers.items():
+            controller.load(state["controllers"][str(number)])
+            self.trainer.etas[number] = controller.eta
+        self.said = list(state["alarms"])
+        self.trainer.reward.failures = state["failures"]
+        return int(state["step"])
+
+    def _cut_log(self, done: int) -> None:
+        """What was logged after the checkpoint comes again."""
+        log = self.out / _LOG
+        if not self.trainer.accelerator.is_main_process or not log.exists():
+            return
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+        write_text(log, "".join(kept))
+
+    def _evaluate(self, folder: Path) -> Any:
+        assert self.config.evaluate is not None
+        return evaluate_or_say(
+            folder,
+            self.config.evaluate,
+            self.modes,
+            self.start.held_out,
+            self.out,
+            self.config.train.seed,
+            self.screen.say,
+            thinking=self.config.model.enable_thinking,
+        )
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    with disk_errors(folder / _STATE):
+        content: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    return content
+
+
+def _log_file(path: Path, accelerator: Any) -> Any:
+    """A callback that appends every logged step to a file; undefined values are null."""
+    from transformers import TrainerCallback
+
+    class LogFile(TrainerCallback):  # type: ignore[misc]
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+        ) -> None:
+            if not accelerator.is_main_process or not logs or "train_runtime" in logs:
+                return
+            known = {name: _finite(value) for name, value in logs.items()}
+            line = json.dumps({"step": state.global_step, **known}, ensure_ascii=False)
+            with disk_errors(path), path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    return LogFile()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

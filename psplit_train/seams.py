@@ -1,0 +1,78 @@
+"""Where psplit's trainer takes hold of TRL's, and what of TRL it cannot go with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from psplit_eval.errors import UsageError
+from psplit_train.sharing import Split
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+__all__ = ["SEAMS", "refuse", "refuse_dropout"]
+
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    "_generate_and_score_completions": ("self", "inputs"),
+    "_prepare_inputs": ("self", "generation_batch"),
+    "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
+    "_tokenize_prompts": ("self", "prompts"),
+    "_generate_single_turn": (
+        "self",
+        "prompt_ids",
+        "images",
+        "multimodal_fields",
+        "num_generations",
+        "has_tool_images",
+    ),
+    "_get_per_token_logps_and_entropies": (
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+        "compute_aux_loss",
+    ),
+    "_compute_loss": ("self", "model", "inputs"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "_get_output_dir": ("self", "trial"),
+    "create_model_card": ("self",),
+}
+"""Methods of GRPOTrainer that are overridden or called, with the parameters they begin with."""
+
+_LOSSES = ("dapo", "grpo", "bnpo", "dr_grpo")
+
+
+def refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
+    """What cannot be trained in modes: UsageError, one line that says what to do."""
+    for name in ("eval_dataset", "tools", "environment_factory", "rollout_func"):
+        if others.get(name):
+            raise UsageError(f"{name}: not supported in training modes; leave it out")
+    expected: dict[str, tuple[Any, ...]] = {
+        "loss_type": _LOSSES,
+        "scale_rewards": ("group",),
+        "multi_objective_aggregation": ("sum_then_normalize",),
+        "top_entropy_quantile": (1.0,),
+        "off_policy_mask_threshold": (None,),
+        "use_adaptive_entropy": (False,),
+    }
+    for name, values in expected.items():
+        value = getattr(args, name)
+        if value not in values:
+            wanted = " or ".join(map(str, values))
+            raise UsageError(f"{name} {value!r}: expected {wanted}; leave it at its default")
+    if args.num_generations % len(split.modes):
+        raise UsageError(
+            f"num_generations {args.num_generations}: expected a multiple of "
+            f"{len(split.modes)} modes"
+        )
+
+
+def refuse_dropout(model: Any) -> None:
+    """Dropout would make two passes over the same tokens differ."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and module.p > 0:
+            raise UsageError(f"dropout {module.p:g} in {name}: expected 0; set it to 0")
