@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Self
@@ -19,7 +19,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from psplit_eval.errors import UsageError
+from psplit_eval.checkers import CHECKERS
+from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.limits import OutOfTimeError, limited, time_limit
 
 __all__ = [
     "AnswerFormat",
@@ -27,10 +29,12 @@ __all__ = [
     "Votes",
     "answer_classes",
     "answer_groups",
+    "answer_key",
     "equivalent",
     "extract_answer",
     "extract_boxed",
     "grade",
+    "is_right",
     "maj_at_k",
     "pass_at_k",
     "pass_at_k_variance",
@@ -58,14 +62,27 @@ class AnswerFormat:
     `pattern` None: the last \\boxed{}. Otherwise a regular expression whose first group is the
     answer; the last match counts, or with `first` the first one (for models that go on to invent
     further questions). `letter`: the answer is one upper-case option letter; the option's text may
-    follow it (`B. heat`, `(B) heat`).
+    follow it (`B. heat`, `(B) heat`). `checker`: the question has several right answers, and this
+    one of `checkers.CHECKERS` decides; None: a right answer means the same as the reference.
     """
 
     pattern: str | None = None
     letter: bool = False
     first: bool = False
+    checker: str | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether a question has several right answers."""
+        return self.checker is not None
 
     def __post_init__(self) -> None:
+        if self.checker is not None and self.checker not in CHECKERS:
+            raise UnknownNameError("checker", self.checker, CHECKERS)
+        if self.checker is not None and self.letter:
+            raise UsageError(
+                f"checker {self.checker!r}: expected no letter beside it; leave one of them out"
+            )
         try:
             groups = 1 if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
@@ -81,10 +98,14 @@ class AnswerFormat:
 
 @dataclass(frozen=True)
 class Grade:
-    """What was answered (None: no answer found) and whether it is right."""
+    """What was answered (None: no answer found) and whether it is right.
+
+    `several`: the question has several right answers, so that right ones need not be the same.
+    """
 
     answer: str | None
     correct: bool
+    several: bool = field(default=False, repr=False)
 
 
 def extract_boxed(text: str) -> str | None:
@@ -120,11 +141,27 @@ def grade(text: str, target: str, answer_format: AnswerFormat) -> Grade:
     Grade(answer='1/2', correct=True)
     """
     answer = extract_answer(text, answer_format)
-    if answer is None:
-        return Grade(None, False)
+    right = answer is not None and is_right(target, answer, answer_format)
+    return Grade(answer, right, answer_format.several)
+
+
+def is_right(target: str, answer: str, answer_format: AnswerFormat) -> bool:
+    """Whether an answer, as `extract_answer` gives it, is right by its reference."""
     if answer_format.letter:
-        return Grade(answer, answer == target.strip().upper())
-    return Grade(answer, equivalent(target, answer))
+        return answer == target.strip().upper()
+    if answer_format.checker is not None:
+        return CHECKERS[answer_format.checker](target.strip(), answer)
+    return equivalent(target, answer)
+
+
+def answer_key(answer: str, answer_format: AnswerFormat) -> str:
+    """A text that is equal for answers that differ in form only.
+
+    Of a question with several right answers that is in spaces only; else also in units, currency
+    and separators, as `equivalent` reads them (answers that mean the same may still have two keys).
+    """
+    plain = _unspaced(answer)
+    return plain if answer_format.several else _normalised(answer) or plain
 
 
 @lru_cache(maxsize=65536)
@@ -132,9 +169,10 @@ def equivalent(target: str, answer: str) -> bool:
     """Whether two answers mean the same.
 
     Equal after dropping spaces, units, currency and thousands separators; as numbers; as a
-    percentage read either way (50 % is 50 and 0.5); else by math-verify, at most 5 s a step. Must
-    be called from the main thread (math-verify's time limit is a signal). An undecided pair is
-    not equivalent. `target` may be any set; `answer` has to give all of it.
+    percentage read either way (50 % is 50 and 0.5); else by math-verify, for at most 5 s, or as
+    long as a `limits.time_limit` of the caller's lasts. Must be called from the main thread (time
+    limits are signals). A pair that 5 s do not decide is not equivalent. `target` may be any set;
+    `answer` has to give all of it.
     """
     left, right = _normalised(target), _normalised(answer)
     if not left or not right:
@@ -175,14 +213,24 @@ def _normalised(text: str) -> str:
 
 
 def _math_verify(target: str, answer: str) -> bool:
+    if limited():
+        return _verified(target, answer)
+    try:
+        with time_limit(_TIME_LIMIT_SECONDS):
+            return _verified(target, answer)
+    except OutOfTimeError:
+        return False
+
+
+def _verified(target: str, answer: str) -> bool:
     import math_verify
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+    # without its own time limits: they would end the one that is in force
     parsed = [
-        math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=_TIME_LIMIT_SECONDS)
-        for text in (target, answer)
+        math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (target, answer)
     ]
-    return bool(math_verify.verify(*parsed, timeout_seconds=_TIME_LIMIT_SECONDS))
+    return bool(math_verify.verify(*parsed, timeout_seconds=None))
 
 
 def answer_groups(answers: Sequence[str]) -> list[int]:
@@ -243,13 +291,27 @@ def answer_classes(grades: Sequence[Grade]) -> list[int | None]:
 
     Classes are numbered in the order in which they first occur. All right answers mean the same; a
     wrong one belongs to the first class of wrong ones whose first member it is equivalent to.
+    Where there are several right answers, those are the same whose texts are, spaces aside.
     """
+    if any(vote.several for vote in grades):
+        return _by_text(grades)
     wrong = [vote.answer for vote in grades if vote.answer is not None and not vote.correct]
     groups = iter(answer_groups(wrong))
     keys = [_RIGHT if vote.correct else next(groups) for vote in grades if vote.answer is not None]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     classes = (numbers[key] for key in keys)
     return [None if vote.answer is None else next(classes) for vote in grades]
+
+
+def _by_text(grades: Sequence[Grade]) -> list[int | None]:
+    texts = [None if vote.answer is None else _unspaced(vote.answer) for vote in grades]
+    known = [text for text in texts if text is not None]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(known))}
+    return [None if text is None else numbers[text] for text in texts]
+
+
+def _unspaced(text: str) -> str:
+    return re.sub(r"\s+", "", text)
 
 
 @dataclass(frozen=True)

@@ -337,7 +337,14 @@ def _text_doc(
     vectors = stored_vectors(store, encoder, [*texts_a, *texts_b]) if encoder else {}
     known = bool(vectors) and all(text in vectors for text in (*texts_a, *texts_b))
     answers_a, answers_b = (
-        [Grade(scorer.answer(s), right.get((s.mode, s.doc_id, s.sample_idx), False)) for s in each]
+        [
+            Grade(
+                scorer.answer(s),
+                right.get((s.mode, s.doc_id, s.sample_idx), False),
+                scorer.several,
+            )
+            for s in each
+        ]
         if isinstance(scorer, AccuracyScorer)
         else None
         for each in samples

@@ -11,14 +11,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 import numpy as np
 
-from psplit_eval.accuracy import answer_groups, pass_at_k
+from psplit_eval.accuracy import Grade, answer_classes, answer_groups, pass_at_k
 from psplit_eval.findings import Finding
 from psplit_eval.resampling import Array
-from psplit_eval.scoring import Scorer
+from psplit_eval.scoring import AccuracyScorer, Scorer
 from psplit_eval.stats import (
     MINIMUM_DOCS,
     Estimate,
@@ -346,13 +347,18 @@ def doc_solutions(
     `answer` says what a right sample answers, for tasks with several right answers to a question;
     answers that mean the same count once (`accuracy.answer_groups`), over both modes. Without it
     `answers` is None, but of psplit's accuracy tasks: there a sample is right where it means the
-    one reference answer, so all right samples are one class.
+    one reference answer, so all right samples are one class; and where a question has several
+    right answers (`AccuracyScorer.several`), every text is one, spaces aside.
     """
+    several = isinstance(scorer, AccuracyScorer) and scorer.several
+    if isinstance(scorer, AccuracyScorer) and several and answer is None:
+        answer = partial(_stated, scorer)
     metric = "correct" if scorer.kind == "accuracy" else scorer.primary
     graded = [_graded(store, scorer, task, mode, metric) for mode in (mode_a, mode_b)]
     tokens = [_tokens_a_sample(store, task, mode) for mode in (mode_a, mode_b)]
     shared = sorted(graded[0].keys() & graded[1].keys())
-    classes = _classes(store, task, (mode_a, mode_b), metric, answer) if answer else {}
+    given = _right_answers(store, task, (mode_a, mode_b), metric, answer) if answer else {}
+    classes = {doc_id: _counts(*both, several=several) for doc_id, both in given.items()}
 
     def side(arm: int, doc_id: int) -> Solutions:
         samples, right = graded[arm][doc_id]
@@ -384,14 +390,18 @@ def _tokens_a_sample(store: Store, task: str, mode: str) -> Mapping[int, float]:
     return {doc_id: fmean(tokens) for doc_id, tokens in numbers.items()}
 
 
-def _classes(
+def _stated(scorer: AccuracyScorer, _: Doc, sample: Sample) -> str:
+    return scorer.answer(sample) or ""
+
+
+def _right_answers(
     store: Store,
     task: str,
     modes: tuple[str, str],
     metric: str,
     answer: Callable[[Doc, Sample], str],
-) -> Mapping[int, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """doc_id → how often each right answer was given in a, and in b."""
+) -> Mapping[int, tuple[list[str], list[str]]]:
+    """doc_id → what the right samples answered in a, and in b."""
     docs = {doc.doc_id: doc for doc in store.docs(task)}
     given: dict[int, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for arm, mode in enumerate(modes):
@@ -403,11 +413,15 @@ def _classes(
         for sample in store.samples(task, mode, ids=False):
             if (sample.doc_id, sample.sample_idx) in right:
                 given[sample.doc_id][arm].append(answer(docs[sample.doc_id], sample))
-    return {doc_id: _counts(*answers) for doc_id, answers in given.items()}
+    return given
 
 
-def _counts(a: Sequence[str], b: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    groups = answer_groups([*a, *b])
-    numbers = range(max(groups, default=-1) + 1)
+def _counts(
+    a: Sequence[str], b: Sequence[str], several: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How often each right answer was given in a, and in b."""
+    known = [Grade(text, True, several) for text in (*a, *b)]
+    groups = answer_classes(known) if several else answer_groups([*a, *b])
+    numbers = range(max((group or 0 for group in groups), default=-1) + 1)
     of_a, of_b = groups[: len(a)], groups[len(a) :]
     return tuple(map(of_a.count, numbers)), tuple(map(of_b.count, numbers))

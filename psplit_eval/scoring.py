@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from psplit_eval.accuracy import AnswerFormat, Grade, Votes, extract_answer, grade, pass_at_k
+from psplit_eval.accuracy import (
+    AnswerFormat,
+    Grade,
+    Votes,
+    answer_classes,
+    extract_answer,
+    grade,
+    pass_at_k,
+)
 from psplit_eval.store import Doc, Metric, Sample
 
 __all__ = [
@@ -52,7 +60,8 @@ class Chain(NamedTuple):
 class MetricInfo:
     """What a metric's numbers are.
 
-    `unit`: 'fraction' (in [0, 1]), 'bits', 'tokens' or 'number' (nothing is known of its range).
+    `unit`: 'fraction' (in [0, 1]), 'bits', 'tokens', 'answers' (a count of them) or 'number'
+    (nothing is known of its range).
     `higher_is_better` None: it has no better side. `needs_equal_samples`: it depends on how many
     samples a doc has, so that docs are comparable only where the numbers are equal. `taken_at`:
     metrics that say at what the doc's value was taken, and have to be equal, too.
@@ -165,6 +174,9 @@ class AccuracyScorer:
     (they say as much, and each metric more costs exploratory comparisons power). maj@k: powers of
     two from 4 on (of two votes it is `accuracy_avg`, where both answer). A truncated answer is a
     wrong answer and has no vote. Also lm-eval's `process_results(doc, results)`.
+
+    Where a question has several right answers there is no vote, and `accuracy_unique` is the number
+    of different right answers among all n samples, in [0, n].
     """
 
     answer_format: AnswerFormat = field(default_factory=AnswerFormat)
@@ -175,19 +187,29 @@ class AccuracyScorer:
 
     def __call__(self, doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str, float]:
         grades = [self._grade(text, str(doc[self.target])) for text in all_texts(results)]
-        return {"accuracy_avg": _share(grade.correct for grade in grades)}
+        unique = {"accuracy_unique": float(_unique(grades))} if self.several else {}
+        return {"accuracy_avg": _share(grade.correct for grade in grades)} | unique
+
+    @property
+    def several(self) -> bool:
+        """Whether a question has several right answers."""
+        return self.answer_format.several
 
     def fields(self) -> tuple[str, ...]:
         return (self.target,)
 
     def info(self, metric: str) -> MetricInfo:
+        if metric == "accuracy_unique":
+            return MetricInfo("answers", True, needs_equal_samples=True)
         return MetricInfo("fraction", metric != "truncated")
 
     def score(
         self, doc: Doc, samples: Sequence[Sample], evidence: Evidence = NOTHING
     ) -> Iterator[Metric]:
         grades = [
-            Grade(None, False) if sample.truncated else self._grade(sample.text or "", doc.target)
+            Grade(None, False, self.several)
+            if sample.truncated
+            else self._grade(sample.text or "", doc.target)
             for sample in samples
         ]
         for sample, found in zip(samples, grades, strict=True):
@@ -196,10 +218,16 @@ class AccuracyScorer:
         yield of_doc(samples, "accuracy_avg", right / n)
         for k in _steps(n, every_to=16):
             yield of_doc(samples, f"accuracy_pass_at_{k}", pass_at_k(n, right, k))
-        votes = Votes.of(grades)
-        for k in _steps(n, first=4):
-            yield of_doc(samples, f"accuracy_maj_at_{k}", votes.maj_at(k))
+        yield from self._together(samples, grades)
         yield truncated_share(samples)
+
+    def _together(self, samples: Sequence[Sample], grades: Sequence[Grade]) -> Iterator[Metric]:
+        if self.several:
+            yield of_doc(samples, "accuracy_unique", float(_unique(grades)))
+            return
+        votes = Votes.of(grades)
+        for k in _steps(len(grades), first=4):
+            yield of_doc(samples, f"accuracy_maj_at_{k}", votes.maj_at(k))
 
     def answer(self, sample: Sample) -> str | None:
         """What a sample answers; a truncated one nothing."""
@@ -209,7 +237,15 @@ class AccuracyScorer:
         return grade(text, target, self.answer_format)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "target": self.target, "answer": asdict(self.answer_format)}
+        answer = asdict(self.answer_format)
+        if not self.several:  # as manifests were before there were checkers
+            del answer["checker"]
+        return {"kind": self.kind, "target": self.target, "answer": answer}
+
+
+def _unique(grades: Sequence[Grade]) -> int:
+    """Different right answers."""
+    return len(set(answer_classes([vote for vote in grades if vote.correct])))
 
 
 def _steps(n: int, first: int = 1, every_to: int = 1) -> list[int]:

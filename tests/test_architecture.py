@@ -13,9 +13,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     (
+        "checkers",
         "database",
         "diversity",
         "files",
+        "limits",
         "memory",
         "power",
         "resampling",

@@ -110,16 +110,18 @@ def test_what_decides_is_bold():
 
 
 def test_every_metric_of_right_or_wrong_stands_there():
-    scorer = AccuracyScorer(AnswerFormat())
     doc = Doc("t", 0, "h", {}, "7")
     samples = [sample(rf"\boxed{{{number}}}", number, "a") for number in range(8)]
-    table = described("Right or wrong")
-    written = {metric.metric for metric in scorer.score(doc, samples)}
-    assert {re.sub(r"at_\d+$", "at_K", name) for name in written} == set(table)
-    for name in written - {"correct"}:
-        info = scorer.info(name)
-        shown = table[re.sub(r"at_\d+$", "at_K", name)]
-        assert shown == (info.unit, BETTER[info.higher_is_better])
+    table, known = described("Right or wrong"), set()
+    for answer_format in (AnswerFormat(), AnswerFormat(checker="sum")):
+        scorer = AccuracyScorer(answer_format)
+        written = {metric.metric for metric in scorer.score(doc, samples)}
+        known |= {re.sub(r"at_\d+$", "at_K", name) for name in written}
+        for name in written - {"correct"}:
+            info = scorer.info(name)
+            shown = table[re.sub(r"at_\d+$", "at_K", name)]
+            assert shown == (info.unit, BETTER[info.higher_is_better])
+    assert known == set(table)
 
 
 def test_the_measures_of_two_modes_are_those_of_the_page_on_divergence():

@@ -344,6 +344,21 @@ def test_right_answers_that_mean_the_same_are_one_over_both_modes(store):
     assert values([found])["distinct_right_b_at_2"] == 2
 
 
+def test_several_right_answers_are_told_apart_by_their_texts(store):
+    sums = AccuracyScorer(AnswerFormat(r"\A([1-9 +]+)\Z", checker="sum"))
+    doc = Doc("t", 2, "h2", {}, "9")
+    said = {"normal": ["4+5", "4 + 5", "5+4", "9"], "high": ["5+4", "3+6", "4+6"]}
+    by_mode = {
+        mode: [sample(mode, 2, index, text) for index, text in enumerate(texts)]
+        for mode, texts in said.items()
+    }
+    store.add_plan([], [doc])
+    store.add_samples([one for given in by_mode.values() for one in given])
+    store.replace_metrics("t", list(Answers(doc, by_mode).scored_by(sums)))
+    (found,) = doc_solutions(store, sums, "t", "normal", "high")
+    assert (found.a.answers, found.b.answers) == ((2, 1, 0), (0, 1, 1))
+
+
 def test_lm_evals_marks_are_read_where_they_are_zero_or_one(store):
     scorer = HarnessScorer("t", "sum", {}, "exact_match", {"exact_match": True})
     marks = [

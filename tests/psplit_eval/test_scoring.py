@@ -48,6 +48,31 @@ def test_a_truncated_answer_is_wrong_and_has_no_vote():
     assert found["truncated"] == [0.6]
 
 
+SUMS = AccuracyScorer(AnswerFormat(r"\A\s*([1-9 +]+)\s*\Z", checker="sum"))
+
+
+def test_different_right_answers_are_counted_by_their_texts():
+    texts = ["4+5", "4 + 5", "5+4", "2+3+4", "4+4", "9", "4+5 "]
+    found = scored(SUMS, "9", *map(sample, texts, range(7)))
+    assert found["correct"] == [1, 1, 1, 1, 0, 0, 1]
+    assert found["accuracy_unique"] == [3]
+    assert found["accuracy_avg"] == [pytest.approx(5 / 7)]
+    assert not [name for name in found if "maj" in name]  # no vote among right answers
+    assert SUMS.info("accuracy_unique").unit == "answers"
+    assert SUMS.info("accuracy_unique").needs_equal_samples
+    assert SUMS({"answer": "9"}, [texts]) == {"accuracy_avg": 5 / 7, "accuracy_unique": 3}
+
+
+def test_a_truncated_or_wrong_answer_is_no_right_answer():
+    assert scored(SUMS, "9", sample("4+5", 0, "length"))["accuracy_unique"] == [0]
+    assert scored(SUMS, "9", sample("4+6"), sample(""))["accuracy_unique"] == [0]
+
+
+def test_only_where_there_are_several_right_answers():
+    assert "accuracy_unique" not in scored(NUMBER, "7", sample("7"), sample("7", 1))
+    assert "checker" not in NUMBER.to_dict()["answer"]  # manifests stay as they were
+
+
 def at_k(n, which):
     texts = ["7" if index % 3 else "8" for index in range(n)]
     names = scored(NUMBER, "7", *map(sample, texts, range(n)))
@@ -77,7 +102,7 @@ def test_diversity_of_one_text_is_undefined_where_it_compares():
     assert found["tokens_mean"] == [2.0]
 
 
-@pytest.mark.parametrize("scorer", [NUMBER, AccuracyScorer(), CreativityScorer()])
+@pytest.mark.parametrize("scorer", [NUMBER, SUMS, AccuracyScorer(), CreativityScorer()])
 def test_a_manifest_restores_the_scorer(scorer):
     assert stored_scorer(scorer.to_dict()) == scorer
 

@@ -1,0 +1,184 @@
+"""Generated tasks: short questions that have many right answers, so that diversity has room.
+
+A tiny model with a token for every character can read and answer them. A question is its own
+reference: the checkers of `psplit_eval.checkers` read what is right from it, in training and in
+evaluation alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from psplit_eval.accuracy import AnswerFormat
+from psplit_eval.checkers import GRID, MOVES, adds_up, asked_sum, asked_walk
+
+__all__ = ["TASKS", "Task"]
+
+Row = dict[str, str]
+_Place = tuple[int, int]
+
+_TOTALS = range(6, 28)
+_DIGITS = range(1, 10)
+_WALKS = 240
+_STEPS_AT_MOST = 8
+_STEPS_BETWEEN = 3
+"""Fewest steps from start to end of a walk; nearer ends leave little to go round."""
+
+_SUM_PATTERN = r"\A\s*([1-9](?:\s*\+\s*[1-9]){1,2})\s*\Z"
+_WALK_PATTERN = r"\A\s*([udlr](?:\s*[udlr]){0,7})\s*\Z"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A generator of questions.
+
+    `instruction` tells a language model what a question asks for; a model that has learnt the task
+    in warm-up needs none. `answer_pattern`: the whole response has to be the answer, of this form
+    (first group). `checker`: name of what decides whether it is right (`psplit_eval.checkers`).
+    `characters`: all that questions and answers are written in. `longest`: characters of the
+    longest right answer.
+    """
+
+    name: str
+    title: str
+    instruction: str
+    answer_pattern: str
+    checker: str
+    characters: str
+    longest: int
+    questions: Callable[[int], Sequence[str]]
+    draw: Callable[[str, Random], str]
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How evaluation finds and checks an answer."""
+        return AnswerFormat(self.answer_pattern, checker=self.checker)
+
+    def rows(self, seed: int) -> list[Row]:
+        """All questions, each once: {"question", "answer"}, the answer being the reference that
+        the checker reads. The seed orders them, and chooses them where there are too many."""
+        return [{"question": text, "answer": text} for text in self.questions(seed)]
+
+    def worked(self, row: Mapping[str, str], random: Random) -> str:
+        """One right response to a row, drawn among the many."""
+        return self.draw(row["answer"], random)
+
+
+def _shuffled(questions: Sequence[str], seed: int) -> list[str]:
+    return Random(seed).sample(questions, len(questions))
+
+
+def _plain_sums(seed: int) -> list[str]:
+    return _shuffled([str(total) for total in _TOTALS], seed)
+
+
+def _sums_without(seed: int) -> list[str]:
+    """Only those with four right answers or more."""
+    asked = [f"{total} without {digit}" for total in _TOTALS for digit in _DIGITS]
+    return _shuffled([question for question in asked if len(_sums(question)) >= 4], seed)
+
+
+@lru_cache(maxsize=1024)
+def _sums(question: str) -> tuple[str, ...]:
+    """All right answers."""
+    asked_sum(question)
+    written = (
+        "+".join(map(str, digits))
+        for count in (2, 3)
+        for digits in itertools.product(_DIGITS, repeat=count)
+    )
+    return tuple(text for text in written if adds_up(question, text))
+
+
+def _drawn_sum(question: str, random: Random) -> str:
+    """Each right answer has the same chance."""
+    return random.choice(_sums(question))
+
+
+def _walks(seed: int) -> list[str]:
+    return Random(seed).sample(_all_walks(), _WALKS)
+
+
+@lru_cache(maxsize=1)
+def _all_walks() -> list[str]:
+    """All whose wall stands between start and end: in the rectangle that they span."""
+    places = [(column, row) for column in range(GRID) for row in range(GRID)]
+    return [
+        f"{_named(start)} to {_named(end)} not {_named(wall)}"
+        for start, end in itertools.permutations(places, 2)
+        if abs(start[0] - end[0]) + abs(start[1] - end[1]) >= _STEPS_BETWEEN
+        for wall in places
+        if wall not in (start, end) and _between(start, wall, end)
+    ]
+
+
+def _named(place: _Place) -> str:
+    return f"{'abcd'[place[0]]}{place[1] + 1}"
+
+
+def _between(start: _Place, wall: _Place, end: _Place) -> bool:
+    return all(min(a, b) <= part <= max(a, b) for a, part, b in zip(start, wall, end, strict=True))
+
+
+def _drawn_walk(question: str, random: Random) -> str:
+    """Each length that is possible has the same chance, then each walk of that length."""
+    here, end, wall = asked_walk(question)
+    lengths = [n for n in range(1, _STEPS_AT_MOST + 1) if _ways(here, end, wall, n)]
+    steps = ""
+    for left in reversed(range(random.choice(lengths))):
+        ahead = dict(_neighbours(here, wall))
+        chances = [_ways(place, end, wall, left) for place in ahead.values()]
+        steps += random.choices(list(ahead), chances)[0]
+        here = ahead[steps[-1]]
+    return steps
+
+
+def _neighbours(here: _Place, wall: _Place) -> Iterator[tuple[str, _Place]]:
+    for step, (across, up) in MOVES.items():
+        place = (here[0] + across, here[1] + up)
+        if place != wall and all(0 <= part < GRID for part in place):
+            yield step, place
+
+
+@lru_cache(maxsize=65536)
+def _ways(here: _Place, end: _Place, wall: _Place, steps: int) -> int:
+    """How many walks of so many steps lead from here to the end."""
+    if steps == 0:
+        return int(here == end)
+    return sum(_ways(place, end, wall, steps - 1) for _, place in _neighbours(here, wall))
+
+
+_SUM_RULE = "Write two or three digits from 1 to 9, joined by +, whose sum is the number above"
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "sums",
+            "a sum of two or three digits for each number from 6 to 27 (22 questions)",
+            f"{_SUM_RULE}. Write nothing else.",
+            *(_SUM_PATTERN, "sum", "0123456789+", 5),
+            *(_plain_sums, _drawn_sum),
+        ),
+        Task(
+            "sums_without",
+            "the same without one of the digits (all such questions with four answers or more)",
+            f"{_SUM_RULE}, without the digit that is named. Write nothing else.",
+            *(_SUM_PATTERN, "sum", "0123456789+ without", 5),
+            *(_sums_without, _drawn_sum),
+        ),
+        Task(
+            "walks",
+            f"a walk of at most eight steps on a grid, round a wall ({_WALKS} questions)",
+            "Columns are a to d, rows 1 to 4. Write at most eight steps, u (next row), d (row "
+            "before), r (next column) or l (column before), that lead from the first square to "
+            "the second, stay on the grid and never enter the third. Write nothing else.",
+            *(_WALK_PATTERN, "walk", "1234 abcdlnortu", 8),
+            *(_walks, _drawn_walk),
+        ),
+    )
+}
