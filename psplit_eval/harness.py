@@ -8,7 +8,6 @@ store. psplit's tasks name a scorer as `process_results`; all others are measure
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from psplit_eval.lmtask import (
     without_prompt,
 )
 from psplit_eval.measures import HarnessScorer, over_all_docs, scorer_of, voters
-from psplit_eval.modes import Mode
+from psplit_eval.modes import Mode, holds_system_prompt
 from psplit_eval.requests import Sampling, digest
 from psplit_eval.rows import check_rows, new_doc, read_rows
 from psplit_eval.scoring import Scorer
@@ -146,17 +145,11 @@ class Task:
 
 
 def _check_system_prompt(mode: Mode, text: str) -> None:
-    said = mode.system_prompt or ""
-    quoted = json.dumps(said.strip(), ensure_ascii=False)[1:-1]  # in messages for a server
-    if _squeezed(said) not in _squeezed(text) and quoted not in text:
+    if not holds_system_prompt(mode, text):
         raise TemplateError(
             f"mode {mode.name!r}: the chat template drops its system prompt; give a template "
             "that keeps system messages with --chat-template FILE"
         )
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
 
 
 def load_task(source: TaskSource, data: Path | None = None, shots: Path | None = None) -> Task:

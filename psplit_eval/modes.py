@@ -15,7 +15,15 @@ from typing import Any
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 
-__all__ = ["BUILTIN_MODES", "ROLES", "Mode", "checkpoint_modes", "parse_mode", "resolve_modes"]
+__all__ = [
+    "BUILTIN_MODES",
+    "ROLES",
+    "Mode",
+    "checkpoint_modes",
+    "holds_system_prompt",
+    "parse_mode",
+    "resolve_modes",
+]
 
 ROLES = ("normal", "high", "low", "other")
 _MODES_FILE = "psplit_modes.json"
@@ -115,6 +123,21 @@ def _mode_from_dict(entry: Mapping[str, Any]) -> Mode:
     return Mode(
         entry["name"], prompt, entry.get("role", "other"), dict(entry.get("sampling") or {})
     )
+
+
+def holds_system_prompt(mode: Mode, text: str) -> bool:
+    """Whether a rendered prompt, or messages as JSON, holds the mode's system prompt.
+
+    White space does not count: templates trim. A mode without a system prompt is in any text, and
+    one of a character in most.
+    """
+    said = mode.system_prompt or ""
+    quoted = json.dumps(said.strip(), ensure_ascii=False)[1:-1]  # in messages for a server
+    return _squeezed(said) in _squeezed(text) or quoted in text
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
 
 
 def parse_mode(text: str) -> Mode:

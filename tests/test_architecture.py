@@ -153,6 +153,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
         "scoring",
         "sharing",
         "stability",
+        "system_role",
         "tasks",
         "tiny",
     ),
