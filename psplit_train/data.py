@@ -40,17 +40,19 @@ class Prompt:
     """A question as it is asked (the instruction included) and its reference answer.
 
     `key` names it: 16 hexadecimal digits of the SHA-256 of both. `extra`: the row's other fields.
+    `solution`: the whole answer field, of which the reference may be a part.
     """
 
     question: str
     answer: str
     key: str
     extra: Mapping[str, Any]
+    solution: str = ""
 
     @classmethod
-    def of(cls, question: str, answer: str, extra: Mapping[str, Any]) -> Prompt:
+    def of(cls, question: str, answer: str, extra: Mapping[str, Any], solution: str = "") -> Prompt:
         """With its key."""
-        return cls(question, answer, _sha256([(question, answer)])[:16], extra)
+        return cls(question, answer, _sha256([(question, answer)])[:16], extra, solution)
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,13 @@ def _prompt(settings: DataSettings, number: int, row: _Row, question: str) -> Pr
     if settings.task is not None:
         question_field, answer_field = "question", "answer"
         instruction = TASKS[settings.task].instruction if instruction is None else instruction
-    answer = _text(settings, number + 1, row, answer_field)
+    solution = answer = _text(settings, number + 1, row, answer_field)
     if settings.target_pattern is not None:
         answer = _target(settings, number + 1, answer)
     asked = f"{question}\n\n{instruction}" if instruction else question
     used = (question_field, answer_field)
-    return Prompt.of(asked, answer, {name: row[name] for name in row if name not in used})
+    extra = {name: row[name] for name in row if name not in used}
+    return Prompt.of(asked, answer, extra, solution)
 
 
 def _target(settings: DataSettings, number: int, answer: str) -> str:

@@ -48,8 +48,8 @@ def score(
     """Score `completions` (rows, tokens), valid where `mask` is, each under prompts[places[row]].
 
     `model` has TRL's fused head (its temperature is the model's). `share`: run each prompt once,
-    in a forward pass of its own (see `can_share`); prompts have two tokens or more then. Padding costs
-    nothing beyond the longest valid response and prompt.
+    in a forward pass of its own (see `can_share`); prompts have two tokens or more then.
+    Padding costs nothing beyond the longest valid response and prompt.
     """
     tokens = mask.shape[1]
     used = max(int(mask.any(0).sum()), 1)

@@ -73,6 +73,8 @@ def refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
 
 def refuse_dropout(model: Any) -> None:
     """Dropout would make two passes over the same tokens differ."""
+    import torch
+
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout) and module.p > 0:
             raise UsageError(f"dropout {module.p:g} in {name}: expected 0; set it to 0")

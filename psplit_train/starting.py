@@ -64,7 +64,9 @@ def _weights(config: Config, out: Path, data: TrainingData, say: Say) -> Path:
         if config.model.tiny is not None:
             start = make_tiny(config.model.tiny, place / "start")
         else:
-            start = resolve_checkpoint(str(config.model.checkpoint), say).folder
+            found = resolve_checkpoint(str(config.model.checkpoint), say).folder
+            assert found is not None  # only a checkpoint on a server has none
+            start = found
         if not config.warmup.steps:
             return start
         return warm_up(
@@ -83,7 +85,7 @@ def _weights(config: Config, out: Path, data: TrainingData, say: Say) -> Path:
 def _examples(config: Config, data: TrainingData) -> Any:
     """Right responses to the training prompts: drawn anew each time for a generated task."""
     if config.data.task is None:
-        return [(prompt.question, prompt.worked) for prompt in data.train]
+        return [(prompt.question, prompt.solution) for prompt in data.train]
     task, prompts = TASKS[config.data.task], data.train
 
     def draw(random: Random) -> tuple[str, str]:

@@ -344,9 +344,7 @@ def test_a_taught_system_role_is_learnt(tiny, tmp_path):
     made = with_system_role(tokenizer)
     modes = (Mode("normal", None), Mode("high", "Be bold."))
     with pytest.raises(TemplateError, match="rejects system messages"):
-        warm_up(
-            *(tiny, SHORT, PAIRS, modes, tmp_path / "no", hush), chat_template=shipped("gemma")
-        )
+        warm_up(*(tiny, SHORT, PAIRS, modes, tmp_path / "no", hush), chat_template=shipped("gemma"))
     settings = WarmupSettings(steps=40, batch=8, learning_rate=3e-3)
     out = warm_up(tiny, settings, PAIRS, modes, tmp_path / "out", hush, chat_template=made)
     assert AutoTokenizer.from_pretrained(out).chat_template == made
