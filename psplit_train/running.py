@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from psplit_eval.errors import InfrastructureError, RunMismatchError
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.modes import Mode
-from psplit_train.cards import Facts, model_card
+from psplit_train.cards import Facts, Measured, model_card
 from psplit_train.checkpoints import (
     commit,
     complete,
@@ -28,7 +28,7 @@ from psplit_train.checkpoints import (
     write_modes,
 )
 from psplit_train.config import Config
-from psplit_train.evaluate import best, evaluate_or_say, read_evaluations
+from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluations
 from psplit_train.loading import config_text, write_config
 from psplit_train.stability import Alarm, EntropyController, Monitor
 from psplit_train.starting import Start, prepare, trainer_for
@@ -157,18 +157,35 @@ class _Session:
 
     def finish(self) -> None:
         """Evaluate what was not, and publish the model."""
-        final = self._result()
-        found = self._evaluate(final) if self.config.evaluate else None
-        publish(final, self.out / "final")
-        if found and self.config.evaluate:
-            settings, first = self.config.evaluate, self.config.modes[0].name
-            step = best(read_evaluations(self.out), settings.metric, first)
-            folder = dict(complete(self.out)).get(step)
-            if folder and folder != final:
-                publish(folder, self.out / "best")
-                self.screen.say(f"best by {settings.metric} in {first}: step {step}, in best/")
+        step, folder = self._result()
+        found = self._evaluate(folder) if self.config.evaluate else None
+        if found:
+            self._write_card(folder, step, found.rows)
+            self._say_found(found)
+        publish(folder, self.out / "final")
+        if found:
+            self._publish_best(step)
 
-    def _result(self) -> Path:
+    def _publish_best(self, final: int) -> None:
+        """The checkpoint that evaluation found best, where it is another than the last."""
+        assert self.config.evaluate is not None
+        metric, first = self.config.evaluate.metric, self.config.modes[0].name
+        step = best(read_evaluations(self.out), metric, first)
+        folder = dict(complete(self.out)).get(step)
+        if folder and step != final:
+            publish(folder, self.out / "best")
+            self.screen.say(f"best by {metric} in {first}: step {step}, in {self.out / 'best'}")
+
+    def _say_found(self, found: Evaluated) -> None:
+        assert self.config.evaluate is not None
+        metric = self.config.evaluate.metric
+        for row in found.rows:
+            if row.metric in (metric, "accuracy_unique", "entropy_bits"):
+                limits = f"[{row.ci_low:.3g}, {row.ci_high:.3g}]"
+                self.screen.say(f"{row.task}, {row.mode}: {row.metric} {row.value:.3g} {limits}")
+        self.screen.say(f"report: {found.run / 'report.html'}")
+
+    def _result(self) -> tuple[int, Path]:
         """The last checkpoint, or where an alarm stopped training the last one before it."""
         found = complete(self.out)
         if not found:
@@ -176,12 +193,12 @@ class _Session:
                 f"{self.out}: no checkpoint was written; give the command again"
             )
         if not (self.config.stability.stop and self.said):
-            return found[-1][1]
+            return found[-1]
         state = _read_state(found[-1][1])
         good = [pair for pair in found if pair[0] <= state["good_until"]]
         step, folder = good[-1] if good else found[0]
         self.screen.say(f"stopped by an alarm: the result is the checkpoint of step {step}")
-        return folder
+        return step, folder
 
     # Steps
 
@@ -204,7 +221,7 @@ class _Session:
             f"{name} {metrics[f'reward/{name}']:.2f} {metrics[f'entropy_bits/{name}']:.2f} bits"
             for name in self.trainer.split.names
         ]
-        return ", " + ", ".join(parts)
+        return ", ".join(parts)
 
     def _keep_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         folder = self.out / "rollouts"
@@ -222,22 +239,26 @@ class _Session:
         log = self.out / _LOG
         if log.exists():
             write_text(folder / _LOG, log.read_text(encoding="utf-8"))
-        data = self.start.data
+        self._write_card(folder, step)
+        done = commit(folder, self.out, step)
+        every = self.config.evaluate.every if self.config.evaluate else None
+        if every and step % every == 0 and step < self.config.train.steps:
+            self._evaluate(done)
+        rotate(self.out, self.config.checkpoints.keep, self._protected())
+
+    def _write_card(self, folder: Path, step: int, evaluated: Sequence[Measured] = ()) -> None:
+        data, log = self.start.data, folder / _LOG
         facts = Facts(
             step,
             len(data.train),
             len(data.held_out),
             data.dropped,
             data.sha256,
-            log=folder / _LOG if log.exists() else None,
+            log=log if log.exists() else None,
             alarms=self.said,
+            evaluated=evaluated,
         )
         write_text(folder / "README.md", model_card(self.config, facts))
-        done = commit(folder, self.out, step)
-        every = self.config.evaluate.every if self.config.evaluate else None
-        if every and step % every == 0 and step < self.config.train.steps:
-            self._evaluate(done)
-        rotate(self.out, self.config.checkpoints.keep, self._protected())
 
     def _protected(self) -> set[int]:
         """Steps whose checkpoints stay: the best one, and the last before an alarm."""
@@ -284,7 +305,7 @@ class _Session:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
         write_text(log, "".join(kept))
 
-    def _evaluate(self, folder: Path) -> Any:
+    def _evaluate(self, folder: Path) -> Evaluated | None:
         assert self.config.evaluate is not None
         return evaluate_or_say(
             folder,

@@ -135,9 +135,11 @@ def trainer_for(
     """The trainer of a run; what it is given is called as `PolicySplitTrainer` says."""
     from accelerate import PartialState
     from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback
+    from transformers.utils.logging import disable_progress_bar
 
     from psplit_train.trainer import PolicySplitTrainer
 
+    disable_progress_bar()  # of loading and of every checkpoint
     arguments = grpo_config(config, out, PartialState().num_processes)
     given = (
         {} if config.model.attention is None else {"attn_implementation": config.model.attention}
