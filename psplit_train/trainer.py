@@ -33,7 +33,7 @@ from psplit_train.meters import TrainingMeters
 from psplit_train.rewards import Graded, Reward
 from psplit_train.scoring import Scores, can_share, score
 from psplit_train.seams import refuse, refuse_dropout
-from psplit_train.sharing import Split, in_mode
+from psplit_train.sharing import Messages, Split, in_mode
 from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
 
 __all__ = ["PolicySplitTrainer", "StepEnd"]
@@ -46,8 +46,13 @@ StepEnd = Callable[[int, Mapping[str, float]], bool]
 
 @dataclass
 class _Drawn:
-    """Of the responses of a generation: prompts by query and mode, texts, grades, rewards."""
+    """Of the responses of a generation: prompts by query and mode, texts, grades, rewards.
 
+    `rendered` and `encoded` are of each prompt, by its messages: many rows have the same.
+    """
+
+    rendered: dict[Any, str] = field(default_factory=dict)
+    encoded: dict[str, tuple[int, ...]] = field(default_factory=dict)
     prompts: list[list[tuple[int, ...]]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     graded: Sequence[Graded] = ()
@@ -97,8 +102,14 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             **others,
         )
         refuse_dropout(self.model)
+        if self.aux_loss_enabled:
+            raise UsageError(
+                "a mixture of experts with a router loss: not supported in training modes; set "
+                "train.trl router_aux_loss_coef to 0"
+            )
         base = self.accelerator.unwrap_model(self.model)
-        self._share = share_prefixes and can_share(base)
+        cached = not args.activation_checkpointing and can_share(base)
+        self._share = share_prefixes and cached
         self.add_callback(_AfterStep(self, step_end))
 
     @property
@@ -194,8 +205,17 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """The very tokens that evaluation would send."""
         return [list(self._encoded(prompt)) for prompt in prompts], None, {}
 
-    def _encoded(self, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
-        return self.template.encode(self.template.render(list(messages)))
+    def _rendered(self, messages: Messages) -> str:
+        key, known = str(messages), self._drawn.rendered
+        if key not in known:
+            known[key] = self.template.render(list(messages))
+        return known[key]
+
+    def _encoded(self, messages: Messages) -> tuple[int, ...]:
+        text, known = self._rendered(messages), self._drawn.encoded
+        if text not in known:
+            known[text] = self.template.encode(text)
+        return known[text]
 
     def _generate_single_turn(
         self,
@@ -234,7 +254,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _text(self, prompt: Any, ids: Sequence[int]) -> str:
         finish = "stop" if ids and ids[-1] in self.eos_token_ids else "length"
-        return self.template.reply(self.template.render(list(prompt)), ids, finish, ()).text
+        return self.template.reply(self._rendered(prompt), ids, finish, ()).text
 
     def _rewards_by_mode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Rewards (M, R) of all processes, and numbers of right answers (R,), -1 for others."""
