@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from psplit_eval.errors import DataError, RunMismatchError, UsageError
 from psplit_train.sweep import Cell, cells, read_sweep, sweep
 
-STAND_IN = (sys.executable, str(Path(__file__).with_name("trainings.py")))
+STAND_IN = (sys.executable, str(Path(__file__).parent.parent / "trainings.py"))
 GRID = {"method.eta": ["0.01", "0.1"]}
 
 
