@@ -379,6 +379,13 @@ def _numeric(found: Sequence[Outcome]) -> list[str]:
     return [n for n, v in values.items() if len(v) > 1 and not any(map(math.isnan, map(_float, v)))]
 
 
+def _leaf(name: str, found: Sequence[Outcome]) -> str:
+    """The last part of a setting's name, where no other one has it."""
+    leaf = name.rpartition(".")[2]
+    names = {other for each in found for other in each.settings}
+    return leaf if sum(other.rpartition(".")[2] == leaf for other in names) == 1 else name
+
+
 def _float(text: str) -> float:
     try:
         return float(text) if math.isfinite(float(text)) else math.nan
@@ -393,7 +400,7 @@ def _draw_values(folder: Path, name: str, found: Sequence[Outcome]) -> Plot:
     shown = [e for e in shown if e.source == _EVALUATION or _only_logged(e, sources)]
     panels = list(dict.fromkeys(each.panel for each in _ranked(shown)))[:_PANELS]
     others = list(dict.fromkeys(_others(each, name) for each in shown))
-    leaf = name.rpartition(".")[2]
+    leaf = _leaf(name, shown)
 
     def draw(axis: Any, panel: Panel) -> None:
         for other in others:

@@ -183,6 +183,12 @@ def test_values_that_are_no_numbers_have_a_table_and_no_axis(tmp_path):
     assert "name=policy_split" in report.text
 
 
+def test_settings_that_end_alike_have_pictures_of_their_own(tmp_path):
+    swept(tmp_path, {"data.limit": ["1", "2"], "evaluate.limit": ["3", "4"]}, [0])
+    names = [plot.name for plot in write_sweep_report(tmp_path).plots]
+    assert names == ["training", "by_data.limit", "by_evaluate.limit"]
+
+
 def test_a_training_that_ended_early_is_read_at_its_own_end(tmp_path):
     swept(tmp_path, {}, [0, 1], lambda cell: log(0.5, steps=7 if cell.seed else 40))
     found = one(outcomes(tmp_path), "as given", "reward")
