@@ -23,7 +23,14 @@ from psplit_eval.text import markdown_text, visible
 from psplit_eval.training_curves import TrainingLog, read_training_log
 from psplit_train.config import Config, ModeSettings
 
-__all__ = ["Facts", "Measured", "installed_versions", "model_card", "source_name"]
+__all__ = [
+    "Facts",
+    "Measured",
+    "installed_versions",
+    "markdown_table",
+    "model_card",
+    "source_name",
+]
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "vllm", "numpy")
@@ -213,7 +220,7 @@ def _settings(config: Config) -> str:
         [
             "## Settings",
             *_beyond_the_paper(config),
-            _table(("setting", "value"), rows),
+            markdown_table(("setting", "value"), rows),
         ]
     )
 
@@ -260,7 +267,7 @@ def _data(config: Config, facts: Facts) -> str:
         ("prompts held out", f"{facts.held_out:,}"),
         ("prompts that share 13 words in a row with an evaluation set", overlap),
     ]
-    return f"## Data\n\n{_table(('what', 'value'), rows)}"
+    return f"## Data\n\n{markdown_table(('what', 'value'), rows)}"
 
 
 def _curve(config: Config, facts: Facts) -> str:
@@ -280,7 +287,7 @@ def _curve(config: Config, facts: Facts) -> str:
         "the mean reward over modes was highest. `training_log.jsonl` has every step. How good the "
         "modes are, is measured on docs that they were not trained on."
     )
-    return "\n\n".join(["## Training curve", note, _table(header, rows)])
+    return "\n\n".join(["## Training curve", note, markdown_table(header, rows)])
 
 
 def _told(log: TrainingLog, modes: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -324,7 +331,7 @@ def _alarms(config: Config, facts: Facts) -> str:
     watched = config.stability.alarms
     limits = (watched.entropy_factor, watched.collapse_share, watched.kl_bits, watched.dead_share)
     if facts.alarms:
-        said = _table(("alarm",), [(line,) for line in facts.alarms])
+        said = markdown_table(("alarm",), [(line,) for line in facts.alarms])
     elif any(limit is not None for limit in limits):
         said = "None was raised."
     else:
@@ -342,7 +349,7 @@ def _evaluated(config: Config, facts: Facts) -> str:
     if not rows:
         return "## Evaluation\n\nThis checkpoint was not evaluated when its card was written."
     header = ("task", "mode", "metric", "value", "95 % interval over docs")
-    return f"## Evaluation\n\nBy psplit-eval; fractions and bits.\n\n{_table(header, rows)}"
+    return f"## Evaluation\n\nBy psplit-eval; fractions and bits.\n\n{markdown_table(header, rows)}"
 
 
 def _interval(each: Measured) -> str:
@@ -420,10 +427,11 @@ def _untested(config: Config, facts: Facts) -> str:
 
 def _versions(facts: Facts) -> str:
     rows = list(facts.versions.items())
-    return f"## Versions\n\n{_table(('software', 'version'), rows)}"
+    return f"## Versions\n\n{markdown_table(('software', 'version'), rows)}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header)]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown; nothing in its cells is markup."""
+    lines = [list(map(markdown_text, header)), ["---"] * len(header)]
     lines += [[markdown_text(visible(cell)) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,7 @@ __all__ = [
     "check_evaluation",
     "evaluate_checkpoint",
     "evaluate_or_say",
+    "last_words",
     "read_evaluations",
 ]
 
@@ -200,6 +202,16 @@ def best(evaluated: Iterable[Evaluated], metric: str, mode: str) -> int:
     return max(defined, key=lambda step: (defined[step], -step))
 
 
+def last_words(log: Path) -> str:
+    """The last line of what a process wrote that says something, in at most 200 characters.
+
+    Progress bars write several on one; who speaks is known, so a program's name is left out.
+    """
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return shortened(re.sub(r"^psplit-\w+: ", "", lines[-1]), 200) if lines else "it said nothing"
+
+
 def _step(folder: Path) -> int:
     kind, _, number = folder.name.rpartition("-")
     if kind != "checkpoint" or not number.isdigit():
@@ -315,19 +327,13 @@ def _psplit_eval(arguments: Sequence[str], run: Path, step: int) -> str:
     if done.returncode:
         raise InfrastructureError(
             f"evaluation of step {step}: psplit-eval ended with exit code {done.returncode} "
-            f"({_last_words(log)}); {log} has all that it said"
+            f"({last_words(log)}); {log} has all that it said"
         )
     return done.stdout.decode("utf-8").strip().split("\n")[-1]
 
 
 def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(_LAUNCHERS)}
-
-
-def _last_words(log: Path) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return shortened(lines[-1].removeprefix("psplit-eval: "), 300) if lines else "it said nothing"
 
 
 def _own_rows(results: Sequence[Mapping[str, Any]], run: Path) -> list[Mapping[str, Any]]:
