@@ -42,7 +42,8 @@ def setting_name(text: str) -> Name:
             f"{', '.join('.'.join(one) for one in found)}; give the whole name"
         )
     if not found:
-        raise UsageError(f"unknown setting {text!r}{guess(text, (), known)}; correct the name")
+        hint = guess(name[-1], name[:-1], known)
+        raise UsageError(f"unknown setting {text!r}{hint}; correct the name")
     return found[0]
 
 
@@ -71,6 +72,6 @@ def guess(text: str, section: Name, known: Sequence[Name]) -> str:
     close = get_close_matches(text, beside, n=1, cutoff=0.7)
     if not close:
         leaves = [name[-1] for name in known]
-        near = get_close_matches(text.rpartition(".")[2], leaves, n=1, cutoff=0.7)
+        near = get_close_matches(text, leaves, n=1, cutoff=0.7)
         close = [".".join(name) for name in known if [name[-1]] == near]
     return f": did you mean {' or '.join(map(repr, close))}?" if close else ""
