@@ -254,7 +254,7 @@ def _gathered(shape: Shape, size: int) -> float:
 
 
 def _activations(shape: Shape, size: int, tokens: float, checkpointing: bool) -> float:
-    layer = size * (4 * shape.width + 2 * shape.query + 2 * shape.key + 4 * shape.inner)
+    layer: float = size * (4 * shape.width + 2 * shape.query + 2 * shape.key + 4 * shape.inner)
     layer += 8 * shape.width + 4 * shape.heads + 8
     if shape.normed:
         layer += (size + _FLOAT) * (shape.query + shape.key)

@@ -80,8 +80,6 @@ def test_every_command_has_help_and_an_option_for_machines():
         ),
         (["sweep", "small.yaml", "--seeds", "0"], "--seeds 0: expected a number of seeds"),
         (["sweep", "small.yaml", "--seeds", "1,x"], "--seeds 1,x: expected a number of seeds"),
-        (["sweep", "small.yaml", "--seeds", "1,1"], "--seeds 1,1: expected every seed once"),
-        (["sweep", "small.yaml", "--jobs", "0"], "--jobs 0: expected 1 or more"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(config, capsys, words, said):
@@ -103,16 +101,6 @@ def test_fresh_takes_only_an_empty_place(config, capsys):
     assert main([*words, "--overwrite"]) == 2
     assert "is no training run; delete it yourself" in capsys.readouterr().err
     assert (out / "mine.txt").read_text() == "kept"
-
-
-def test_several_processes_do_not_delete_under_each_other(config, capsys, monkeypatch):
-    out = config.parent / "out"
-    out.mkdir()
-    (out / "config.yaml").write_text(CONFIG)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["run", str(config), "--out", str(out), "--fresh", "--overwrite"]) == 2
-    assert "--overwrite with several processes" in capsys.readouterr().err
-    assert (out / "config.yaml").exists()
 
 
 def test_warnings_are_said_before_anything_is_done(config, capsys):
