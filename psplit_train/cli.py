@@ -161,7 +161,11 @@ def _run(options: argparse.Namespace) -> int:
         return _dry_run(options, config, out, notes, processes)
     _begin(out, options)
     _prepare()
+    from transformers.utils.logging import disable_progress_bar
+
     from psplit_train.running import run
+
+    disable_progress_bar()  # of every file that is read or written; the run has a bar of its own
 
     final = run(config, out, screen)
     if options.json and _is_first():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from psplit_eval.errors import UsageError
 from psplit_train.config import Config
 
-__all__ = ["FREE", "MODES", "Name", "guess", "names", "setting_name"]
+__all__ = ["FREE", "MODES", "Name", "guess", "names", "paths", "setting_name"]
 
 Name = tuple[str, ...]
 
@@ -53,6 +54,15 @@ def names(section: type[BaseModel], inside: Name = ()) -> Iterator[Name]:
         yield (*inside, name)
         for below in _sections(field.annotation):
             yield from names(below, (*inside, name))
+
+
+def paths(section: type[BaseModel], inside: Name = ()) -> Iterator[Name]:
+    """Of the settings that are paths."""
+    for name, field in section.model_fields.items():
+        if Path in (field.annotation, *get_args(field.annotation)):
+            yield (*inside, name)
+        for below in _sections(field.annotation):
+            yield from paths(below, (*inside, name))
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -197,3 +197,26 @@ class TestWithTheTasks:
         for example in tasks["sums"]["examples"]:
             for right in example["right"]:
                 assert sum(map(int, right.split("+"))) == int(example["question"])
+
+
+def test_a_run_is_begun_gone_on_with_and_begun_afresh(config, capsys):
+    pytest.importorskip("psplit_train.running")
+    config.write_text(
+        "model: {tiny: {layers: 1, width: 16, heads: 2, characters: 0123456789+*}}\n"
+        "data: {task: sums, instruction: ''}\n"
+        "modes: [normal, {name: high, system_prompt: '*', role: high}]\n"
+        "train: {steps: 1, queries: 2, rollouts: 4, max_new_tokens: 6}\n"
+    )
+    words = ["run", str(config), "--out", "out", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": "out", "final": "out/final"}
+    weights = Path("out/final/model.safetensors")
+    first = weights.read_bytes()
+    assert main([*words, "--set", "eta=0.1"]) == 2
+    assert "0.1" in capsys.readouterr().err  # the setting that differs
+    assert main([*words, "--fresh"]) == 2
+    assert weights.read_bytes() == first
+    Path("out/mine.txt").write_text("gone")
+    assert main([*words, "--fresh", "--overwrite", "--set", "train.seed=5"]) == 0
+    assert weights.read_bytes() != first
+    assert not Path("out/mine.txt").exists()

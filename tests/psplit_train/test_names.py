@@ -4,7 +4,7 @@ import pytest
 
 from psplit_eval.errors import UsageError
 from psplit_train.config import Config
-from psplit_train.names import names, setting_name
+from psplit_train.names import names, paths, setting_name
 
 
 def test_every_setting_is_found_by_its_whole_name():
@@ -44,3 +44,8 @@ def test_names_that_are_none(text, said):
     with pytest.raises(UsageError) as caught:
         setting_name(text)
     assert said in str(caught.value)
+
+
+def test_settings_that_are_paths():
+    assert {("data", "file"), ("model", "chat_template")} <= set(paths(Config))
+    assert ("model", "checkpoint") not in set(paths(Config))  # may be a name
