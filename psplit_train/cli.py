@@ -46,7 +46,7 @@ class Terminal:
     """Steps and a progress bar on standard error, of the first process only."""
 
     def __init__(self) -> None:
-        self._shown = os.environ.get("RANK", "0") == "0"
+        self._shown = _is_first()
 
     def say(self, text: str) -> None:
         """One line."""
@@ -161,15 +161,23 @@ def _run(options: argparse.Namespace) -> int:
         return _dry_run(options, config, out, notes, processes)
     _begin(out, options)
     _prepare()
+    from transformers.utils.logging import disable_progress_bar
+
     from psplit_train.running import run
 
-    run(config, out, screen)
-    final = out / "final"
-    if options.json:
+    disable_progress_bar()  # of every file that is read or written; the run has a bar of its own
+
+    final = run(config, out, screen)
+    if options.json and _is_first():
         print(json.dumps({"out": str(out), "final": str(final)}))
-    else:
+    elif _is_first():
         print(f"\nmodel: {final}\nevaluate it: psplit-eval run --model {final}")
     return 0
+
+
+def _is_first() -> bool:
+    """Of the launcher's processes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _processes(options: argparse.Namespace) -> int:
@@ -190,10 +198,13 @@ def _sharded(options: argparse.Namespace) -> bool:
 
 
 def _begin(out: Path, options: argparse.Namespace) -> None:
-    """With --fresh only an empty place will do, or one that is to be overwritten."""
+    """With --fresh only an empty place will do, or one that is to be overwritten.
+
+    The first process sees to it; the others wait for it where a run begins.
+    """
     if options.overwrite and not options.fresh:
         raise UsageError("--overwrite: expected with --fresh; without it the run is gone on with")
-    if not options.fresh or not out.exists() or not any(out.iterdir()):
+    if not (options.fresh and _is_first() and out.exists() and any(out.iterdir())):
         return
     if not options.overwrite:
         raise UsageError(
@@ -202,8 +213,6 @@ def _begin(out: Path, options: argparse.Namespace) -> None:
         )
     if not (out / _CONFIG).is_file():
         raise UsageError(f"--overwrite: {out} is no training run; delete it yourself")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError(f"--overwrite with several processes; delete {out} before")
     shutil.rmtree(out)
 
 
@@ -266,14 +275,17 @@ def _sweep(options: argparse.Namespace) -> int:
         read_config(options.config, [f"{name}={value}" for name, value in named])
     seeds = _seeds(options.seeds)
     out = options.out or Path("runs/sweeps") / options.config.stem
-    if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"--jobs {options.jobs}: expected 1 or more")
     _prepare()
     from psplit_train.sweep import sweep
+    from psplit_train.sweep_report import write_sweep_report
 
-    report = sweep(options.config, sets, seeds, out, options.jobs or _jobs(), Terminal().say)
-    print(json.dumps({"out": str(out), "report": str(report)}) if options.json else report)
-    return 0
+    sweep(options.config, sets, seeds, out, options.jobs, Terminal().say)
+    found = write_sweep_report(out)
+    if options.json:
+        print(json.dumps({"out": str(out), "report": str(found.file), "table": str(found.table)}))
+    else:
+        print(f"\n{found.text}\n\nreport: {found.file}")
+    return found.exit_code
 
 
 def _seeds(text: str) -> list[int]:
@@ -281,16 +293,7 @@ def _seeds(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdigit() for part in parts) or parts == ["0"]:
         raise UsageError(f"--seeds {text}: expected a number of seeds, or a list such as 0,7")
-    seeds = [int(part) for part in parts] if len(parts) > 1 else list(range(int(text)))
-    if len(set(seeds)) != len(seeds):
-        raise UsageError(f"--seeds {text}: expected every seed once")
-    return seeds
-
-
-def _jobs() -> int:
-    import torch
-
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return [int(part) for part in parts] if len(parts) > 1 else list(range(int(text)))
 
 
 def _tasks(options: argparse.Namespace) -> int:

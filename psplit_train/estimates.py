@@ -90,9 +90,9 @@ class Memory:
     - reference: P·e more where beta is above 0 and there is no LoRA;
     - gathered, if sharded: two layers and the embedding, whole, in e bytes;
     - activations: tokens of a micro-batch, in all modes that take them, times layers times
-      e·(4·width + 2·query + 2·key + 4·inner) + 8·width + 4·heads + 8, and e + 4 times
-      query + key more where these are normalised. With gradient checkpointing: e·width a layer
-      and token, and one layer whole;
+      e·(4·width + 2·query + 2·key + 4·inner) + 8·width + 4·heads + 8, and where queries and keys
+      are normalised (e + 4)·(query + key) + 4·(heads of both) more. With gradient checkpointing:
+      e·width a layer and token, and one layer whole;
     - head: a tile of the logits (of a CPU, which has no kernel for it, nine in float32), and
       gradients of the head's weights and inputs in float32;
     - cache: keys and values of all responses of a process while they are drawn, 2·key·e a layer
@@ -254,10 +254,11 @@ def _gathered(shape: Shape, size: int) -> float:
 
 
 def _activations(shape: Shape, size: int, tokens: float, checkpointing: bool) -> float:
-    layer = size * (4 * shape.width + 2 * shape.query + 2 * shape.key + 4 * shape.inner)
+    layer: float = size * (4 * shape.width + 2 * shape.query + 2 * shape.key + 4 * shape.inner)
     layer += 8 * shape.width + 4 * shape.heads + 8
     if shape.normed:
         layer += (size + _FLOAT) * (shape.query + shape.key)
+        layer += _FLOAT * shape.heads * (1 + shape.key / shape.query)
     if checkpointing:
         return tokens * (shape.layers * shape.width * size + layer)
     return tokens * shape.layers * layer

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from psplit_eval.errors import DataError, UsageError
 from psplit_eval.files import write_text
@@ -24,7 +24,7 @@ from psplit_eval.text import one_line, shortened
 from psplit_eval.yamlfile import YamlReader, composed, shown_node
 from psplit_train.checks import check_config
 from psplit_train.config import Config, MethodSettings, ModeSettings
-from psplit_train.names import FREE, MODES, Name, guess, names, setting_name
+from psplit_train.names import FREE, MODES, Name, guess, names, paths, setting_name
 
 __all__ = [
     "config_dict",
@@ -35,7 +35,8 @@ __all__ = [
     "write_config",
 ]
 
-_PATHS: tuple[Name, ...] = (("data", "file"), ("data", "against"), ("model", "chat_template"))
+_Section = TypeVar("_Section", bound=BaseModel)
+_PATHS = frozenset((*paths(Config), ("data", "against")))
 _INSTEAD: Mapping[Name, tuple[str, ...]] = {
     ("data",): ("task", "file", "hub", "subset"),
     ("model",): ("checkpoint", "tiny"),
@@ -367,10 +368,19 @@ def _resolved(config: Config) -> Config:
         mode.model_copy(update={"system_prompt": known.system_prompt, "role": known.role})
         for mode, known in ((mode, mode.mode()) for mode in config.modes)
     )
-    file, template = config.data.file, config.model.chat_template
-    data = config.data.model_copy(update={"file": file and file.absolute()})
-    model = config.model.model_copy(update={"chat_template": template and template.absolute()})
-    return config.model_copy(update={MODES: modes, "data": data, "model": model})
+    return _absolute(config.model_copy(update={MODES: modes}))
+
+
+def _absolute(section: _Section) -> _Section:
+    """With whole paths."""
+    changed: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changed[name] = value.absolute()
+        elif isinstance(value, BaseModel):
+            changed[name] = _absolute(value)
+    return section.model_copy(update=changed)
 
 
 def _complaint(settings: _Setting, error: ValidationError) -> str:
@@ -442,7 +452,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = '"' if _typed(text) is not text else None
+    style = '"' if _typed(text) is not text or not text.isprintable() else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

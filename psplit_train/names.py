@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 from psplit_eval.errors import UsageError
 from psplit_train.config import Config
 
-__all__ = ["FREE", "MODES", "Name", "guess", "names", "setting_name"]
+__all__ = ["FREE", "MODES", "Name", "guess", "names", "paths", "setting_name"]
 
 Name = tuple[str, ...]
 
@@ -42,7 +43,8 @@ def setting_name(text: str) -> Name:
             f"{', '.join('.'.join(one) for one in found)}; give the whole name"
         )
     if not found:
-        raise UsageError(f"unknown setting {text!r}{guess(text, (), known)}; correct the name")
+        hint = guess(name[-1], name[:-1], known)
+        raise UsageError(f"unknown setting {text!r}{hint}; correct the name")
     return found[0]
 
 
@@ -52,6 +54,15 @@ def names(section: type[BaseModel], inside: Name = ()) -> Iterator[Name]:
         yield (*inside, name)
         for below in _sections(field.annotation):
             yield from names(below, (*inside, name))
+
+
+def paths(section: type[BaseModel], inside: Name = ()) -> Iterator[Name]:
+    """Of the settings that are paths."""
+    for name, field in section.model_fields.items():
+        if Path in (field.annotation, *get_args(field.annotation)):
+            yield (*inside, name)
+        for below in _sections(field.annotation):
+            yield from paths(below, (*inside, name))
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -71,6 +82,6 @@ def guess(text: str, section: Name, known: Sequence[Name]) -> str:
     close = get_close_matches(text, beside, n=1, cutoff=0.7)
     if not close:
         leaves = [name[-1] for name in known]
-        near = get_close_matches(text.rpartition(".")[2], leaves, n=1, cutoff=0.7)
+        near = get_close_matches(text, leaves, n=1, cutoff=0.7)
         close = [".".join(name) for name in known if [name[-1]] == near]
     return f": did you mean {' or '.join(map(repr, close))}?" if close else ""
