@@ -58,8 +58,8 @@ def make_tiny(settings: TinySettings, folder: Path) -> Path:
 def check_text(tokenizer: Any, texts: Iterable[str], kind: str = "text") -> None:
     """Raise DataError for the first of `texts` that has characters without a token.
 
-    `tokenizer` is a fast one of transformers'; such characters would silently become its unknown token,
-    so one that has none (byte-level ones) takes any text. `kind` says what the texts are.
+    They would silently become the unknown token of `tokenizer`, a fast one of transformers'; one
+    that has none (of bytes) takes any text. `kind` says what the texts are.
     """
     listed = list(texts)
     unknown = tokenizer.unk_token_id

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import tempfile
 import time
@@ -18,7 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.errors import CheckpointError, DataError, RunMismatchError, UsageError
+from psplit_eval.errors import (
+    CheckpointError,
+    DataError,
+    InfrastructureError,
+    RunMismatchError,
+    UsageError,
+)
 from psplit_eval.files import new_folder, write_json, write_text
 from psplit_eval.modes import Mode
 from psplit_eval.templates import ChatTemplate
@@ -314,10 +321,10 @@ def _dataset(rows: Sequence[Row]) -> Any:
 def _arguments(
     settings: WarmupSettings, scratch: Path, mixed: bool, micro_batch: int | None
 ) -> Any:
-    from accelerate import PartialState
+    import torch
     from trl import SFTConfig
 
-    processes = PartialState().num_processes
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     own, left = divmod(settings.batch, processes)
     if left:
         raise UsageError(
@@ -325,7 +332,7 @@ def _arguments(
         )
     most = min(micro_batch or own, own)
     at_once = next(rows for rows in range(most, 0, -1) if own % rows == 0)
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=settings.steps,
         per_device_train_batch_size=at_once,
@@ -345,7 +352,14 @@ def _arguments(
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        use_cpu=torch.accelerator.current_accelerator(check_available=True) is None,
     )
+    if arguments.world_size != processes:
+        raise InfrastructureError(
+            f"warm-up: {processes} processes were started, of which each works alone; start them "
+            "by torchrun"
+        )
+    return arguments
 
 
 def _logger(log: list[dict[str, float]], steps: int, say: Say) -> Any:

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
-from psplit_eval.modes import BUILTIN_MODES, Mode, checkpoint_modes, parse_mode, resolve_modes
+from psplit_eval.modes import (
+    BUILTIN_MODES,
+    Mode,
+    checkpoint_modes,
+    holds_system_prompt,
+    parse_mode,
+    resolve_modes,
+)
 
 
 def test_builtin_normal_mode_sends_no_system_prompt_and_the_others_do():
@@ -84,3 +91,12 @@ def test_an_unusable_mode_option_is_refused(text):
 def test_the_prompt_hash_tells_prompts_apart_but_not_labels():
     assert Mode("a", "x").prompt_hash == Mode("b", "x").prompt_hash != Mode("a", "y").prompt_hash
     assert Mode("a", None).prompt_hash == "none"
+
+
+def test_a_prompt_holds_a_modes_system_prompt_or_does_not():
+    bold = Mode("high", 'Be "bold",\nand  brief. ')
+    assert holds_system_prompt(bold, 'system\nBe "bold", and brief.\nuser\nHi')
+    sent = json.dumps([{"role": "system", "content": bold.system_prompt.strip()}])
+    assert holds_system_prompt(bold, sent)
+    assert not holds_system_prompt(bold, "user\nBe bold")
+    assert holds_system_prompt(Mode("normal", None), "user\nHi")

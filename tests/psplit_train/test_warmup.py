@@ -17,7 +17,6 @@ from psplit_eval.errors import (
     DataError,
     RunMismatchError,
     TemplateError,
-    UsageError,
 )
 from psplit_eval.hf import HFBackend
 from psplit_eval.modes import Mode
@@ -226,7 +225,7 @@ def test_what_cannot_be_trained_is_said(base, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(DataError, match="response '3 9': the tokenizer has no token for ' '"):
         warm_up(base, SHORT, [("12", "3 9")], MODES, out, hush)
-    with pytest.raises(DataError, match="system prompt 'Be': .* for 'B' 'e';"):
+    with pytest.raises(DataError, match=r"system prompt 'Be': .* for 'B' 'e';"):
         warm_up(base, SHORT, PAIRS, (NORMAL, Mode("high", "Be")), out, hush)
     with pytest.raises(DataError, match=r"an example of 84 tokens.*at most 64"):
         warm_up(base, SHORT, [("1" * 78, "3+9")], (NORMAL,), out, hush)
@@ -234,8 +233,8 @@ def test_what_cannot_be_trained_is_said(base, tmp_path):
         warm_up(base, SHORT, [], MODES, out, hush)
     with pytest.raises(CheckpointError, match="transformers cannot open it"):
         warm_up(tmp_path, SHORT, PAIRS, MODES, out, hush)
+    dropping = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
     with pytest.raises(TemplateError, match="drops its system prompt"):
-        dropping = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
         warm_up(base, SHORT, PAIRS, MODES, out, hush, chat_template=dropping)
     assert not out.exists()
 
@@ -280,7 +279,7 @@ def test_two_processes_share_a_batch(base, tmp_path):
         text=True,
         timeout=240,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     alone = warm_up(base, SHORT, PAIRS, MODES, tmp_path / "alone", hush)
     found, wanted = (
         AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (out, alone)
