@@ -119,11 +119,12 @@ PROTOCOL: Sequence[Rule] = (
         "the metric's",
     ),
     Rule(
-        "`utility_k`, `distinct_k`, `effective_distinct_k`, `vendi`, `semantic_clusters`, "
-        "`use_kinds_k`, `div_bleu_4`, `distinct_2`, `ead_1`, `self_repetition_4`, "
-        "`compression_ratio`, `pos_templates`, `pos_compression_ratio`",
-        r"utility_k|(effective_)?distinct_k|use_kinds_k|(vendi|semantic_clusters|div_bleu_4|"
-        r"distinct_2|ead_1|self_repetition_4|(pos_)?compression_ratio|pos_templates)(_cut)?",
+        "`accuracy_unique`, `utility_k`, `distinct_k`, `effective_distinct_k`, `vendi`, "
+        "`semantic_clusters`, `use_kinds_k`, `div_bleu_4`, `distinct_2`, `ead_1`, "
+        "`self_repetition_4`, `compression_ratio`, `pos_templates`, `pos_compression_ratio`",
+        r"accuracy_unique|utility_k|(effective_)?distinct_k|use_kinds_k|"
+        r"(vendi|semantic_clusters|div_bleu_4|distinct_2|ead_1|"
+        r"self_repetition_4|(pos_)?compression_ratio|pos_templates)(_cut)?",
         "number of the set of samples",
         "the metric's",
         more="docs with equally many",

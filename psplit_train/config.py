@@ -132,9 +132,11 @@ class DataSettings(_Section):
     prompt_field: str = "question"
     answer_field: str = "answer"
     instruction: str | None = None
-    """Put after every question, a blank line apart: where the answer is to stand, say."""
+    """Put after every question, a blank line apart: where the answer is to stand, say. None: a
+    generated task's own; empty: none (a tiny model learns the form in warm-up)."""
     answer_pattern: str | None = None
-    """Where a response states its answer: a regular expression with a group; None: \\boxed{}."""
+    """Where a response states its answer: a regular expression with a group; None: \\boxed{}, or
+    a generated task's own."""
     target_pattern: str | None = None
     """Where the answer field states it (GSM8K: `#### (.+)`); None: the whole field."""
     limit: Positive | None = None
@@ -143,7 +145,7 @@ class DataSettings(_Section):
     decontaminate: bool = True
     """Drop prompts that share 13 words in a row with a doc of the evaluation sets."""
     against: tuple[str, ...] = ()
-    """More evaluation sets: JSON Lines files, every text of theirs counts."""
+    """More evaluation sets: JSON Lines files or folders of them, every text of theirs counts."""
     seed: int = 0
 
     @model_validator(mode="after")

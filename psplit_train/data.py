@@ -268,8 +268,8 @@ def write_held_out(
 ) -> Path:
     """Write the held-out prompts as a task of lm-eval's form and return the folder.
 
-    `psplit-eval run --include-path FOLDER --tasks NAME` runs it: answers are found and checked as in
-    training, `samples` are drawn a doc at temperature 1, with at most `max_tokens` each. Raises
+    `psplit-eval run --include-path FOLDER --tasks NAME` runs it: answers are found and checked as
+    in training, `samples` are drawn a doc at temperature 1, with at most `max_tokens` each. Raises
     UsageError for a name that no task can have, DataError where nothing is held out.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):

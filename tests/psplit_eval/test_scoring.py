@@ -8,6 +8,7 @@ from psplit_eval.accuracy import AnswerFormat
 from psplit_eval.creativity import CreativityScorer
 from psplit_eval.errors import DataError
 from psplit_eval.measures import stored_scorer
+from psplit_eval.protocol import rule_of
 from psplit_eval.scoring import AccuracyScorer
 from psplit_eval.store import Doc, Sample
 
@@ -60,6 +61,7 @@ def test_different_right_answers_are_counted_by_their_texts():
     assert not [name for name in found if "maj" in name]  # no vote among right answers
     assert SUMS.info("accuracy_unique").unit == "answers"
     assert SUMS.info("accuracy_unique").needs_equal_samples
+    assert rule_of("accuracy_unique").number == "number of the set of samples"
     assert SUMS({"answer": "9"}, [texts]) == {"accuracy_avg": 5 / 7, "accuracy_unique": 3}
 
 
