@@ -212,11 +212,13 @@ def test_a_run_is_begun_gone_on_with_and_begun_afresh(config, capsys):
     assert json.loads(capsys.readouterr().out) == {"out": "out", "final": "out/final"}
     weights = Path("out/final/model.safetensors")
     first = weights.read_bytes()
+    assert main(words) == 0  # nothing is left to do
+    assert weights.read_bytes() == first
     assert main([*words, "--set", "eta=0.1"]) == 2
     assert "0.1" in capsys.readouterr().err  # the setting that differs
     assert main([*words, "--fresh"]) == 2
     assert weights.read_bytes() == first
     Path("out/mine.txt").write_text("gone")
-    assert main([*words, "--fresh", "--overwrite", "--set", "train.seed=5"]) == 0
+    assert main([*words, "--fresh", "--overwrite", "--set", "tiny.seed=5"]) == 0
     assert weights.read_bytes() != first
     assert not Path("out/mine.txt").exists()
