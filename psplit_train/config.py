@@ -167,7 +167,7 @@ class DataSettings(_Section):
     decontaminate: bool = True
     """Drop prompts that share 13 words in a row with a doc of the evaluation sets."""
     against: tuple[str, ...] = ()
-    """More evaluation sets: JSON Lines files, every text of theirs counts."""
+    """More evaluation sets: JSON Lines files or folders of some; every text of theirs counts."""
     seed: int = 0
     """Orders a generated task, and chooses what is held out and what `limit` keeps."""
 
@@ -352,6 +352,7 @@ class AlarmSettings(_Section):
     """What is called an alarm; measured as a mean over `window` steps. None turns one off."""
 
     window: Positive = 20
+    """Steps that a value is a mean of."""
     entropy_factor: Annotated[float, Field(gt=1)] | None = 4.0
     """Inflation: a mode's entropy above this many times what it was at the start."""
     collapse_share: Fraction | None = 0.5
@@ -415,7 +416,7 @@ class EvaluateSettings(_Section):
     limit: Positive | None = None
     """Docs a task; None: all."""
     modes: tuple[str, ...] = ()
-    """None: the trained ones."""
+    """Some of the config's modes; none given: all that are trained."""
     placebo: bool = False
     """Whether modes are held against each other and against placebos, too (diverge)."""
     metric: str = "accuracy_avg"
