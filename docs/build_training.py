@@ -66,7 +66,8 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 def _table(section: type[BaseModel], named: Sequence[str]) -> str:
     texts = _texts(section)
     rows = [
-        f"| `{name}` | {_default(field)} | {_range(field, (*named, name))} | {_shown(texts[name])} |"
+        f"| `{name}` | {_default(field)} | {_range(field, (*named, name))} "
+        f"| {_shown(texts[name])} |"
         for name, field in section.model_fields.items()
     ]
     return "\n".join(["| setting | default | value | what |", "|---|---|---|---|", *rows])

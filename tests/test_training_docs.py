@@ -10,7 +10,6 @@ import pytest
 from pages import DOCS, PAGES, ROOT, named, section, table, training_commands
 
 from psplit_train.cli import main
-from psplit_train.loading import read_config
 
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in training_commands(page)))
 """Of all pages, each once."""
@@ -90,8 +89,9 @@ def first_names(title):
 
 def assert_the_folder_is_as_described(out):
     known = [re.sub("N", "2", name).rstrip("/") for name in first_names("## A run's folder")]
-    folders, files = known[: known.index("model.safetensors")], set(
-        known[known.index("model.safetensors") :]
+    folders, files = (
+        known[: known.index("model.safetensors")],
+        set(known[known.index("model.safetensors") :]),
     )
     assert {path.name for path in out.iterdir()} == {
         Path(name).parts[0] for name in folders if name != "best"
@@ -109,7 +109,9 @@ def assert_the_folder_is_as_described(out):
     assert written <= set(keys)
     own = {key for key in keys if key.isidentifier() is False and key in written}
     assert {"reward/MODE", "entropy_bits/MODE", "kl_bits/A_B", "bonus/MODE", "ratio/A_B"} <= own
-    (rollouts,) = [row for row in table(section(REFERENCE, "## A run's folder")) if "rollouts" in row[0]]
+    (rollouts,) = [
+        row for row in table(section(REFERENCE, "## A run's folder")) if "rollouts" in row[0]
+    ]
     row = json.loads((out / "rollouts/step-1.jsonl").read_text().splitlines()[0])
     assert list(row) == named(rollouts[1])[1:]
 
