@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from psplit_eval import cli as evaluating
 from psplit_eval import errors
-from psplit_eval.cli import command_parser
+from psplit_train import cli as training
 
 PAGE = Path(__file__).parent / "reference" / "commands.md"
 MARK = "<!-- From here on made by docs/build_commands.py. -->"
@@ -36,6 +37,9 @@ _NOTES = {
     "import": "[logs of lm_eval](files.md#logs-of-lm_eval)",
     "export": "[export formats](files.md#exports)",
     "runs": "[how-to: a cluster](../howto/evaluate-on-a-cluster.md)",
+    "psplit-train run": "[training](../training.md), [every setting](training.md)",
+    "psplit-train sweep": "[how-to: sweep](../howto/sweep.md)",
+    "psplit-train tasks": "[generated tasks](../training.md#data)",
 }
 """Where a command is explained."""
 
@@ -46,14 +50,22 @@ def page() -> str:
     """The page's whole text: the part written by hand as it is, and all that is made."""
     by_hand = PAGE.read_text(encoding="utf-8").partition(MARK)[0].rstrip()
     parts = [by_hand, MARK, "## Exit codes", _exit_codes()]
-    for name, about, parser in _commands(command_parser()):
-        parts += [f"## `{name}`", _first_line(name, about, parser)]
-        actions = list(_commands(parser))
-        parts += list(_options(parser)) if not actions else []
-        for action, what, one in actions:
-            parts += [f"### `{name} {action}`", _first_line(f"{name} {action}", what, one)]
-            parts += list(_options(one))
+    parts += _program("psplit-eval", evaluating.command_parser(), titled="")
+    parts += _program("psplit-train", training.command_parser(), titled="psplit-train ")
     return "\n\n".join(parts) + "\n"
+
+
+def _program(program: str, whole: Parser, titled: str) -> Iterator[str]:
+    """Every command of a program; `titled`: what its headings have before the command's name."""
+    for name, about, parser in _commands(whole):
+        yield f"## `{titled}{name}`"
+        yield _first_line(f"{program} {name}", _NOTES.get(f"{titled}{name}"), about, parser)
+        actions = list(_commands(parser))
+        yield from () if actions else _options(parser)
+        for action, what, one in actions:
+            yield f"### `{titled}{name} {action}`"
+            yield _first_line(f"{program} {name} {action}", None, what, one)
+            yield from _options(one)
 
 
 def _exit_codes() -> str:
@@ -77,11 +89,11 @@ def _commands(parser: Parser) -> Iterator[tuple[str, str, Parser]]:
                 yield name, about.get(name, ""), one
 
 
-def _first_line(name: str, about: str, parser: Parser) -> str:
+def _first_line(command: str, note: str | None, about: str, parser: Parser) -> str:
     needed = [_usage(action) for action in parser._actions if _is_needed(action)]
-    usage = " ".join(["psplit-eval", *name.split(), *needed])
+    usage = " ".join([command, *needed])
     more = f"\n\n{_text(parser.description)}" if parser.description else ""
-    where = f" See {_NOTES[name]}." if name in _NOTES else ""
+    where = f" See {note}." if note else ""
     return f"{_sentence(about)}.{where}{more}\n\n```text\n{usage}\n```"
 
 

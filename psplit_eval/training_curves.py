@@ -54,7 +54,7 @@ _HOUSEKEEPING = re.compile(
 _TOLD_FIRST = ("reward", "accuracy", "entropy", "kl", "unique", "length", "clip", "loss")
 """Measures whose names hold such a word come in this order, before all others."""
 _PANELS = 12
-_POINTS = 300
+_POINTS = 100
 """Of a line; of more logged steps windows are averaged."""
 _GAP = 2.5
 """So many times the usual distance between two points of a line, and it is broken."""

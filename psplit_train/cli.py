@@ -334,6 +334,7 @@ def _prepare() -> None:
     Libraries warn of things that psplit checks itself.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 

@@ -63,32 +63,45 @@ class TinySettings(_Section):
     """A Llama made from nothing, with a token for every character: for laptops and tests."""
 
     layers: Positive = 2
+    """Transformer layers."""
     width: Positive = 64
+    """Of the hidden states: a multiple of twice the heads."""
     heads: Positive = 4
+    """Attention heads."""
     context: Positive = 64
+    """Tokens of prompt and response together, at most."""
     characters: str = "0123456789+-*/=() .,?abcdefghijklmnopqrstuvwxyz"
+    """All that questions, system prompts and answers are written in; a token each."""
     seed: int = 0
+    """Of the weights before any training."""
 
 
 class LoraSettings(_Section):
     """Low-rank adapters in place of all weights (peft); dropout is 0: ratios have to be exact."""
 
     rank: Positive = 16
+    """Of the adapters."""
     alpha: Positive = 32
+    """Adapters are scaled by alpha / rank."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the linear maps that have one."""
 
 
 class ModelSettings(_Section):
     """Which weights training starts from: a checkpoint (folder or hub id), or a tiny new model."""
 
     checkpoint: str | None = None
+    """A folder, a hub id, or a name that psplit-eval knows (smollm2-135m)."""
     tiny: TinySettings | None = None
+    """A new model in place of a checkpoint."""
     chat_template: Path | None = None
     """A Jinja file in place of the tokenizer's own template; it has to take a system message."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in; weights and optimiser are float32."""
     attention: str | None = None
     """transformers' `attn_implementation`; None: its default."""
     lora: LoraSettings | None = None
+    """None: all weights are trained."""
     enable_thinking: bool | None = None
     """Passed to chat templates that think; None: not passed."""
 
@@ -103,8 +116,12 @@ class ModeSettings(_Section):
     """A mode to train: psplit's built-in prompt for its name, or a prompt of its own."""
 
     name: str
+    """Letters, digits, - and _."""
     system_prompt: str | None = None
+    """None: no system message is sent. Not given: the built-in one of that name."""
     role: Literal["normal", "high", "low", "other"] | None = None
+    """What verdicts take the mode for; None: the built-in one of its name, or other. Modes of role
+    high have the method's eta, rarity, the entropy term and the controller."""
     eta: float | None = None
     """Weight of its entropy bonus; None: the method's eta for role high, 0 for others. Below 0 a
     mode is trained to be of low entropy."""
@@ -126,11 +143,17 @@ class DataSettings(_Section):
     task: str | None = None
     """Name of a generated task (`psplit_train.tasks.TASKS`)."""
     file: Path | None = None
+    """JSON Lines, .jsonl or .jsonl.gz."""
     hub: str | None = None
+    """A data set of the Hugging Face hub."""
     subset: str | None = None
+    """Of the hub's data set."""
     split: str = "train"
+    """Of the hub's data set."""
     prompt_field: str = "question"
+    """The field that has the question."""
     answer_field: str = "answer"
+    """The field that has the answer."""
     instruction: str | None = None
     """Put after every question, a blank line apart: where the answer is to stand, say. None: a
     generated task's own; empty: none (a tiny model learns the form in warm-up)."""
@@ -140,6 +163,7 @@ class DataSettings(_Section):
     target_pattern: str | None = None
     """Where the answer field states it (GSM8K: `#### (.+)`); None: the whole field."""
     limit: Positive | None = None
+    """Train on so many prompts, chosen by `seed`; None: on all."""
     held_out: Count = 0
     """So many prompts are never trained on, chosen by `seed`; `evaluate` asks them."""
     decontaminate: bool = True
@@ -147,6 +171,7 @@ class DataSettings(_Section):
     against: tuple[str, ...] = ()
     """More evaluation sets: JSON Lines files or folders of them, every text of theirs counts."""
     seed: int = 0
+    """Orders a generated task, and chooses what is held out and what `limit` keeps."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -174,6 +199,7 @@ class MethodSettings(_Section):
     """
 
     name: str = "policy_split"
+    """The method: two of Policy Split, eight that it is compared with."""
     eta: float = 0.03
     """Weight of the bonus for modes of role high (Eq. 3)."""
     eta_normal: float = 0.0
@@ -185,6 +211,7 @@ class MethodSettings(_Section):
     clip_form: Literal["code", "paper"] = "code"
     """clip(eta * B), as in the authors' code, or eta * clip(B), as in Eq. 3."""
     estimate: Literal["logprob", "entropy"] = "logprob"
+    """Bonus of a token: its negative log-probability (Eq. 6), or the whole vocabulary's entropy."""
     normalise: Literal["zscore", "mean", "none"] = "zscore"
     """Bonus over a group: z-score; (b - mean) / range; or as it is."""
     lowest_entropy_mask_ratio: Fraction = 0.0
@@ -208,7 +235,9 @@ class MethodSettings(_Section):
     covariance_share: Annotated[float, Field(gt=0, le=1)] = 0.0002
     """clip_cov, kl_cov: the share of tokens that is taken."""
     covariance_low: float = 1.0
+    """clip_cov: tokens whose covariance is above this may be taken."""
     covariance_high: float = 5.0
+    """clip_cov: and below this."""
     kl_coefficient: Annotated[float, Field(ge=0)] = 1.0
     """kl_cov: weight of |log ratio| on the tokens that are taken."""
     entropy_coefficient: Annotated[float, Field(ge=0)] = 0.003
@@ -216,6 +245,7 @@ class MethodSettings(_Section):
     advantage_coefficient: Annotated[float, Field(ge=0)] = 0.4
     """entropy_advantage: A + min(this * H, |A| / advantage_kappa)."""
     advantage_kappa: Annotated[float, Field(gt=0)] = 2.0
+    """entropy_advantage: see advantage_coefficient."""
     epsilon_high: Annotated[float, Field(gt=0)] = 0.28
     """clip_higher: the upper clip range."""
 
@@ -245,6 +275,7 @@ class TrainSettings(_Section):
     """How long, how much, how fast. A step is one update of the weights."""
 
     steps: Positive = 300
+    """Updates of the weights, in all."""
     queries: Positive = 8
     """Prompts a step, over all processes."""
     rollouts: Annotated[int, Field(ge=2)] = 8
@@ -255,24 +286,35 @@ class TrainSettings(_Section):
     iterations: Positive = 1
     """Updates on the same responses."""
     max_new_tokens: Positive = 256
+    """Tokens of a response, at most; a longer one is cut off and wrong."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of drawing responses; log-probabilities are taken at it, too."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of drawing responses; 1: off."""
     top_k: Count = 0
+    """Of drawing responses; 0: off."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-6
+    """Of AdamW."""
     schedule: str = "constant"
     """transformers' `lr_scheduler_type`."""
     warmup_steps: Count = 0
+    """Steps in which the learning rate rises; no supervised stage."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm; 0: not."""
     epsilon: Annotated[float, Field(gt=0)] = 0.2
+    """Clip range of the importance ratio (PPO)."""
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL to the start; 0 in the paper."""
     loss: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"
     """How token losses are averaged (TRL's loss_type); dapo: over all tokens of a step."""
     gradient_checkpointing: bool = False
+    """Less memory for a second forward pass; prefixes are not shared then."""
     share_prefixes: bool = True
     """Run a prompt once for all responses to it, where the model's cache allows."""
     seed: int = 0
+    """Of drawing responses and of the order of prompts."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """More of TRL's GRPOConfig, by its names; what psplit sets itself is refused."""
 
@@ -281,19 +323,28 @@ class EngineSettings(_Section):
     """Who draws the responses during training."""
 
     name: Literal["hf", "vllm_server", "vllm_colocate"] = "hf"
+    """transformers in process, TRL's vLLM server, or vLLM in the training's own processes."""
     host: str = "127.0.0.1"
+    """vllm_server: where it is."""
     port: Positive = 8000
+    """vllm_server: its port."""
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """vllm_colocate: the share of a GPU's memory that is vLLM's."""
     tensor_parallel: Positive = 1
+    """vllm_colocate: GPUs that share one copy of the weights."""
 
 
 class WarmupSettings(_Section):
     """A supervised stage before: SFT on the task's own worked answers, in every mode's prompt."""
 
     steps: Count = 0
+    """Supervised updates; 0: no such stage."""
     batch: Positive = 64
+    """Examples an update, over all processes."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """At its highest: it rises over the first tenth and falls to 0 along a cosine."""
     seed: int = 0
+    """Of the examples and of the modes that they stand under."""
     folder: Path | None = None
     """Where the start is kept, and found by other runs with the same settings; None: in the run's
     own folder."""
@@ -303,6 +354,7 @@ class AlarmSettings(_Section):
     """What is called an alarm; measured as a mean over `window` steps. None turns one off."""
 
     window: Positive = 20
+    """Steps that a value is a mean of."""
     entropy_factor: Annotated[float, Field(gt=1)] | None = 4.0
     """Inflation: a mode's entropy above this many times what it was at the start."""
     collapse_share: Fraction | None = 0.5
@@ -317,8 +369,11 @@ class ControllerSettings(_Section):
     """Moves a high mode's eta so that its entropy meets a target."""
 
     target_bits: Annotated[float, Field(gt=0)]
+    """Entropy that the mode is to have, in bits a token."""
     low: Annotated[float, Field(ge=0)] = 0.0
+    """Lowest eta."""
     high: Annotated[float, Field(ge=0)] = 1.0
+    """Highest eta."""
     rate: Annotated[float, Field(gt=0)] = 0.02
     """Change of eta a step and bit that entropy is below its target."""
 
@@ -333,9 +388,11 @@ class StabilitySettings(_Section):
     """What is watched, and what is done about it."""
 
     alarms: AlarmSettings = AlarmSettings()
+    """When there is something to say."""
     stop: bool = False
     """An alarm ends training in good order; the last checkpoint before it is the result."""
     controller: ControllerSettings | None = None
+    """None: eta stays."""
 
 
 class CheckpointSettings(_Section):
@@ -344,6 +401,7 @@ class CheckpointSettings(_Section):
     every: Positive | None = None
     """Steps; a multiple of train.iterations. None: only at the end."""
     keep: Positive = 2
+    """So many of the newest; the best by evaluation and the last before an alarm stay, too."""
 
 
 class EvaluateSettings(_Section):
@@ -352,13 +410,17 @@ class EvaluateSettings(_Section):
     every: Positive | None = None
     """Steps; a multiple of checkpoints.every. None: only at the end."""
     suite: str | None = None
+    """A suite of psplit-eval."""
     tasks: tuple[str, ...] = ()
     """Tasks or a suite of psplit-eval; none of both: the held-out prompts."""
     samples: Positive = 8
+    """Samples a doc and mode."""
     limit: Positive | None = None
+    """Docs a task; None: all."""
     modes: tuple[str, ...] = ()
-    """None: the trained ones."""
+    """Some of the config's modes; none given: all that are trained."""
     placebo: bool = False
+    """Whether modes are held against each other and against placebos, too (diverge)."""
     metric: str = "accuracy_avg"
     """By which, in the first mode, a checkpoint is the best."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -369,6 +431,7 @@ class LogSettings(_Section):
     """What is written on the way; `training_log.jsonl` always is."""
 
     every: Positive = 1
+    """Steps between lines of the log; values are means over them."""
     report_to: tuple[str, ...] = ()
     """tensorboard, wandb, trackio."""
     rollouts_every: Count = 10

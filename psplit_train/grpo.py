@@ -72,6 +72,7 @@ def _training(config: Config) -> dict[str, Any]:
         "disable_dropout": True,
         "bf16": config.model.dtype == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "seed": train.seed,
         "chat_template_kwargs": {},
     }

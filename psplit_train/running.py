@@ -29,7 +29,7 @@ from psplit_train.checkpoints import (
 )
 from psplit_train.config import Config
 from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluations
-from psplit_train.loading import config_text, write_config
+from psplit_train.loading import differences, read_config, write_config
 from psplit_train.stability import Alarm, EntropyController, Monitor
 from psplit_train.starting import Start, prepare, trainer_for
 
@@ -80,26 +80,29 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
 
 
 def _claim(config: Config, out: Path) -> None:
-    """Make a folder this run's, or find that it is."""
+    """Make a folder this run's, or find that it is.
+
+    What does not touch the weights may differ from before, and with a constant learning rate there
+    may be more steps.
+    """
     kept = out / _CONFIG
-    if not kept.exists():
-        with disk_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_config(config, kept)
-    elif (unlike := _unlike(kept.read_text(encoding="utf-8"), config_text(config))) is not None:
-        raise RunMismatchError(
-            f"{out}: begun with other settings ({unlike}); give them again, or another --out"
-        )
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if kept.exists():
+        unlike = differences(read_config(kept), config)
+        unlike = [change for change in unlike if not _harmless(change, config)]
+        if unlike:
+            raise RunMismatchError(
+                f"{out}: begun with other settings ({'; '.join(unlike)}); give those again, or "
+                "another --out"
+            )
+    write_config(config, kept)
     sweep_partial(out)
 
 
-def _unlike(kept: str, given: str) -> str | None:
-    """The first line in which two configs differ; None for equal ones."""
-    if kept == given:
-        return None
-    pairs = zip(kept.splitlines(), given.splitlines(), strict=False)
-    before, now = next(((a, b) for a, b in pairs if a != b), ("more lines", "fewer lines"))
-    return f"{before.strip()!r}, now {now.strip()!r}"
+def _harmless(change: str, config: Config) -> bool:
+    longer = config.train.schedule == "constant" and change.startswith("train.steps:")
+    return longer or change.startswith(("checkpoints.", "evaluate", "log."))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from psplit_train.data import TrainingData, read_data, to_dataset, write_held_ou
 from psplit_train.grpo import grpo_config
 from psplit_train.rewards import Reward, Verifier
 from psplit_train.sharing import split_of
-from psplit_train.system_role import check_modes
+from psplit_train.system_role import check_modes, with_system_role
 from psplit_train.tasks import TASKS
 from psplit_train.tiny import check_text, make_tiny
 from psplit_train.warmup import warm_up
@@ -76,7 +76,7 @@ def _weights(config: Config, out: Path, data: TrainingData, say: Say) -> Path:
             [mode.mode() for mode in config.modes],
             place / "warmed",
             say,
-            chat_template=_override(config),
+            chat_template=_taught(config, start),
             thinking=Thinking(config.model.enable_thinking),
             mixed=config.model.dtype == "bfloat16",
         )
@@ -93,6 +93,18 @@ def _examples(config: Config, data: TrainingData) -> Any:
         return prompt.question, task.worked({"answer": prompt.answer}, random)
 
     return draw
+
+
+def _taught(config: Config, folder: Path) -> str | None:
+    """The template that a warm-up teaches: the one that was given, or, where the tokenizer's takes
+    no system message, one that does."""
+    from transformers import AutoTokenizer
+
+    given = _override(config)
+    asked = any(mode.mode().system_prompt is not None for mode in config.modes)
+    if given is not None or not asked:
+        return given
+    return with_system_role(AutoTokenizer.from_pretrained(folder))
 
 
 def _override(config: Config) -> str | None:

@@ -81,9 +81,10 @@ def warm_up(
     `out` is written whole or not at all, and holds `psplit_warmup.json` (what was asked for, the
     system prompt that the template adds by itself, seconds) and `warmup_log.jsonl` ("step", "loss"
     in nats a token, "entropy_bits", "token_accuracy", "learning_rate"). A finished one is not done
-    again. Every process calls it. Raises CheckpointError, RunMismatchError where `out` holds
-    something else, DataError for an example without room in the model's context or with
-    characters that have no token, TemplateError as `check_modes`.
+    again. Every process calls it, and `say` hears the same in each. Raises CheckpointError,
+    RunMismatchError where `out` holds something else, DataError for an example without room in the
+    model's context or with characters that have no token, TemplateError as `check_modes`,
+    UsageError for a batch that the processes cannot share.
     """
     if not settings.steps:
         return folder

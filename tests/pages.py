@@ -13,8 +13,17 @@ _CONTINUED = re.compile(r" *\\\n *")
 
 def commands(page):
     """Commands to type: lines of `psplit-eval` indented by four, without their comments."""
+    return _typed("psplit-eval", page)
+
+
+def training_commands(page):
+    """The same of `psplit-train`."""
+    return _typed("psplit-train", page)
+
+
+def _typed(program, page):
     text = _CONTINUED.sub(" ", page.read_text(encoding="utf-8"))
-    return re.findall(r"^    (psplit-eval .*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
+    return re.findall(rf"^    ({program} .*?)(?:  +#.*)?$", text, flags=re.MULTILINE)
 
 
 def links(page):

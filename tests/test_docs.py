@@ -8,8 +8,9 @@ import subprocess
 import pytest
 from pages import DOCS, PAGES, ROOT, anchors, links, named, section, table
 
-from psplit_eval.cli import command_parser
+from psplit_eval import cli as evaluating
 from psplit_eval.errors import InfrastructureError, UsageError
+from psplit_train import cli as training
 
 COMMANDS = DOCS / "reference" / "commands.md"
 
@@ -42,32 +43,39 @@ def test_every_page_has_one_title():
         assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1, page
 
 
-def built():
-    spec = importlib.util.spec_from_file_location("build_commands", DOCS / "build_commands.py")
+def built(script):
+    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.page()
 
 
-def test_the_reference_of_commands_is_up_to_date():
-    assert COMMANDS.read_text() == built(), "make it again: python docs/build_commands.py"
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [("commands", "build_commands"), ("training", "build_training")],
+)
+def test_a_reference_that_is_made_is_up_to_date(page, script):
+    text = (DOCS / "reference" / f"{page}.md").read_text()
+    assert text == built(script), f"make it again: python docs/{script}.py"
 
 
-def test_every_command_and_option_stands_there():
+@pytest.mark.parametrize(("program", "titled"), [(evaluating, ""), (training, "psplit-train ")])
+def test_every_command_and_option_stands_there(program, titled):
     """What argparse says, without the page's own way to find it."""
     text = COMMANDS.read_text()
-    commands = re.search(r"\{(.*?)\}|COMMAND", command_parser().format_help())
-    assert commands is not None
-    for line in re.findall(r"^    (\w+) ", command_parser().format_help(), flags=re.MULTILINE):
-        assert f"\n## `{line}`\n" in text
-        shown = section(COMMANDS, f"## `{line}`")
-        for option in re.findall(r"^  (--[a-z-]+)", help_of(line), flags=re.MULTILINE):
+    said = program.command_parser().format_help()
+    commands = re.findall(r"^    (\w+) ", said, flags=re.MULTILINE)
+    assert commands
+    for line in commands:
+        assert f"\n## `{titled}{line}`\n" in text
+        shown = section(COMMANDS, f"## `{titled}{line}`")
+        for option in re.findall(r"^  (--[a-z-]+)", help_of(program, line), flags=re.MULTILINE):
             assert f"`{option}" in shown or option == "--help"
 
 
-def help_of(command):
+def help_of(program, command):
     return subprocess.run(
-        ["python", "-m", "psplit_eval.cli", command, "--help"],
+        ["python", "-m", program.__name__, command, "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -89,9 +97,9 @@ def test_exit_codes_are_those_of_the_errors():
 
 
 def test_every_environment_variable_that_is_read_stands_there():
-    sources = "".join(path.read_text() for path in (ROOT / "psplit_eval").glob("*.py"))
+    sources = "".join(path.read_text() for path in ROOT.glob("psplit_*/*.py"))
     read = set(re.findall(r"environ(?:\.get\(|\.setdefault\(|\[)\s*\"(\w+)\"", sources))
-    assert read >= {"OPENAI_API_KEY", "PSPLIT_CACHE"}
+    assert read >= {"OPENAI_API_KEY", "PSPLIT_CACHE", "WORLD_SIZE"}
     rows = table(section(COMMANDS, "## Environment variables"))
     assert read <= {variable for row in rows for variable in named(row[0])}
 

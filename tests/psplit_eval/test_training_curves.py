@@ -177,13 +177,13 @@ def test_a_log_without_numbers_has_no_picture(entries, tmp_path):
 
 
 def test_long_lines_are_means_of_windows_and_the_caption_says_so(tmp_path):
-    """By hand: 1 200 steps in windows of four, of which the mean of the first is 1.5."""
+    """By hand: 1 200 steps in windows of twelve, of which the mean of the first is 5.5."""
     lines = [{"step": step, "reward": float(step)} for step in range(1200)]
     plot = drawn(tmp_path, lines)
     table = rows(plot.csv)
-    assert len(table) == 300
-    assert (table[0]["step"], table[0]["value"], table[0]["points"]) == ("1.5", "1.5", "4")
-    assert "means of up to 4 logged steps" in plot.caption
+    assert len(table) == 100
+    assert (table[0]["step"], table[0]["value"], table[0]["points"]) == ("5.5", "5.5", "12")
+    assert "means of up to 12 logged steps" in plot.caption
 
 
 def test_of_many_measures_those_of_modes_are_drawn(tmp_path):
