@@ -42,6 +42,16 @@ class Split:
         """Of the modes."""
         return tuple(mode.name for mode in self.modes)
 
+    @property
+    def uneven(self) -> bool:
+        """Whether responses of some modes are trained under more modes than those of others."""
+        return len({sum(column) for column in zip(*self.takes, strict=True)}) > 1
+
+    @property
+    def pairs_a_row(self) -> float:
+        """The number of modes that are trained on a response, as a mean over the modes' own."""
+        return sum(map(sum, self.takes)) / len(self.takes)
+
     def samplers(self, first: int, rows: int, group: int, device: Any = None) -> torch.Tensor:
         """The number of the mode that draws each of `rows` rows, `first` being the first one's
         number in the batch of all processes and `group` the rows of a query: (rows,)."""

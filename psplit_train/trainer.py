@@ -41,6 +41,10 @@ __all__ = ["PolicySplitTrainer", "StepEnd"]
 
 
 Batch = dict[str, torch.Tensor]
+Matrix = Sequence[Sequence[bool]]
+"""[m][s]: of responses of mode s under mode m."""
+_BY_ROWS = ("grpo", "dr_grpo")
+"""Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
 """Is given a step and its metrics; says whether training has to stop."""
 
@@ -190,6 +194,10 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
                 return batch
             needed = self.split.scored(self.method) if self._needs_scores else self.split.takes
             scores = self._scored_ahead(batch, needed)
+            known = _beyond(needed, self.split.takes)  # what the update does not see
+            if any(map(any, known)):
+                mask, samplers = batch["mask"], batch["samplers"]
+                self._meters.divergences(scores.log_probs, samplers, mask, known)
             if self._needs_scores:
                 weights = self._weighed_together(batch, scores)
                 batch["advantages"] = weights.advantages.transpose(0, 1)
@@ -291,7 +299,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """Rewards (M, R) of all processes, and numbers of right answers (R,), -1 for others."""
         plain = self._drawn.rewards
         assert plain is not None
-        numbers = [_number(graded) for graded in self._drawn.graded]
+        numbers = [graded.number for graded in self._drawn.graded]
         answers = self.accelerator.gather(torch.tensor(numbers, device=plain.device))
         rare = rarity_rewards(plain, answers, self.num_generations)
         explores = [explores and self.method.rarity for explores in self.split.explores]
@@ -328,8 +336,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         weights = self._weights(inputs, scores)
         old = inputs.get("old_log_probs")
         old = scores.log_probs.detach() if old is None else old.transpose(0, 1)
-        self._forwarded = Scores(scores.log_probs[taken], scores.entropies[taken])
-        loss: torch.Tensor = super()._compute_loss(model, self._flat(inputs, taken, weights, old))
+        flat = self._flat(inputs, taken, weights, old)
+        self._forwarded = Scores(*(self._pairs(values, taken) for values in scores))
+        loss: torch.Tensor = super()._compute_loss(model, flat)
+        if self.loss_type in _BY_ROWS:  # the same whatever rows a micro-batch has
+            rows = self.split.pairs_a_row * len(inputs["samplers"])
+            loss = loss * len(flat["completion_ids"]) / rows
         self._meter_update(inputs, scores, weights.advantages, old)
         return loss + self._further_terms(inputs, scores, weights, old)
 
@@ -349,7 +361,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         modes = len(taken)
 
         def rows(values: torch.Tensor) -> torch.Tensor:
-            return values.expand(modes, *values.shape)[taken]
+            return self._pairs(values.expand(modes, *values.shape), taken)
 
         completions = rows(inputs["completions"])
         flat = {
@@ -357,15 +369,26 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             "prompt_mask": completions[:, :0],
             "completion_ids": completions,
             "completion_mask": rows(inputs["mask"]).long(),
-            "advantages": weights.advantages[taken],
-            "old_per_token_logps": old[taken],
+            "advantages": self._pairs(weights.advantages, taken),
+            "old_per_token_logps": self._pairs(old, taken),
             "num_items_in_batch": inputs["num_items_in_batch"],
         }
         if "importance_sampling_ratio" in inputs:
             flat["importance_sampling_ratio"] = rows(inputs["importance_sampling_ratio"])
         if "reference_log_probs" in inputs:
-            flat["ref_per_token_logps"] = inputs["reference_log_probs"].transpose(0, 1)[taken]
+            reference = inputs["reference_log_probs"].transpose(0, 1)
+            flat["ref_per_token_logps"] = self._pairs(reference, taken)
         return flat
+
+    def _pairs(self, values: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+        """Values (M, rows, ...) of trained pairs, (pairs, ...). Where processes may have different
+        numbers of them these are all pairs, 0 for those that are not trained: TRL gathers
+        statistics of rows."""
+        if self.accelerator.num_processes == 1 or not self.split.uneven:
+            return values[taken]
+        return values.masked_fill(~taken.view(*taken.shape, *[1] * (values.ndim - 2)), 0).flatten(
+            0, 1
+        )
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **settings: Any) -> Any:
         """In the loss: what this trainer's own forward found. While sampling only what TRL makes
@@ -416,17 +439,19 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _scored(self, model: Any, inputs: Batch) -> Scores:
         """What is trained, with gradients; what only weights need, without: (M, rows, T)."""
         scores = self._under_modes(model, inputs, self.split.takes)
-        needed = zip(self.split.scored(self.method), self.split.takes, strict=True)
-        further = [
-            [a and not b for a, b in zip(wanted, taken, strict=True)] for wanted, taken in needed
-        ]
-        if not self._needs_scores or "advantages" in inputs or not any(map(any, further)):
+        further = _beyond(self._scored_in_update(inputs), self.split.takes)
+        if not any(map(any, further)):
             return scores
         with torch.no_grad():
             others = self._under_modes(model, inputs, further)
         return Scores(*(torch.where(a.isnan(), b, a) for a, b in zip(scores, others, strict=True)))
 
-    def _under_modes(self, model: Any, inputs: Batch, matrix: Sequence[Sequence[bool]]) -> Scores:
+    def _scored_in_update(self, inputs: Batch) -> Matrix:
+        """Whose responses the update scores under mode m, [m][s]."""
+        ahead = "advantages" in inputs or not self._needs_scores
+        return self.split.takes if ahead else self.split.scored(self.method)
+
+    def _under_modes(self, model: Any, inputs: Batch, matrix: Matrix) -> Scores:
         """Scores (M, rows, T) of rows of mode s under mode m where matrix[m][s]; NaN elsewhere.
 
         Where prompts are shared, modes are rows of one forward pass; else each has a pass, so that
@@ -461,9 +486,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         return Scores(*(values[:count].float() for values in found))
 
-    def _scored_ahead(
-        self, batch: Batch, matrix: Sequence[Sequence[bool]], model: Any = None
-    ) -> Scores:
+    def _scored_ahead(self, batch: Batch, matrix: Matrix, model: Any = None) -> Scores:
         """Scores of all responses of a generation, a micro-batch at a time, without gradients."""
         size = self.args.per_device_train_batch_size
         checkpointing = self.args.gradient_checkpointing_kwargs
@@ -525,10 +548,11 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _gathered(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of all processes, their last axis as long as the longest."""
+        sent = values.byte() if values.dtype == torch.bool else values  # padding makes bool int64
         if values.ndim > 1:
-            values = self.accelerator.pad_across_processes(values, dim=values.ndim - 1)
-        gathered: torch.Tensor = self.accelerator.gather(values)
-        return gathered
+            sent = self.accelerator.pad_across_processes(sent, dim=values.ndim - 1)
+        gathered: torch.Tensor = self.accelerator.gather(sent)
+        return gathered.to(values.dtype)
 
     # What is logged
 
@@ -537,7 +561,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self, inputs: Batch, scores: Scores, advantages: torch.Tensor, old: torch.Tensor
     ) -> None:
         samplers, mask = inputs["samplers"], inputs["mask"]
-        self._meters.policies(scores.log_probs, scores.entropies, samplers, mask)
+        self._meters.policies(scores.entropies, samplers, mask)
+        known = self._scored_in_update(inputs)
+        self._meters.divergences(scores.log_probs, samplers, mask, known)
         ratio = torch.exp(scores.log_probs - old)
         low, high = ratio < 1 - self.epsilon_low, ratio > 1 + self.epsilon_high
         clipped = (low & (advantages < 0)) | (high & (advantages > 0))
@@ -626,10 +652,6 @@ def _spread(values: torch.Tensor, pairs: torch.Tensor, every: bool) -> torch.Ten
     return nothing.masked_scatter(pairs[..., None], values)
 
 
-def _number(graded: Graded) -> int:
-    """A right answer as a whole number, the same on every process; -1 for others."""
-    import hashlib
-
-    if not graded.correct or graded.key is None:
-        return -1
-    return int.from_bytes(hashlib.sha256(graded.key.encode()).digest()[:7])
+def _beyond(wanted: Matrix, known: Matrix) -> list[list[bool]]:
+    pairs = zip(wanted, known, strict=True)
+    return [[a and not b for a, b in zip(*rows, strict=True)] for rows in pairs]

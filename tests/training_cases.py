@@ -114,7 +114,9 @@ def trainer(folder, method=None, modes=("normal", "high"), start=0, kind=None, *
     named = named if method.splits else named[:1]
     wanted = ("share_prefixes", "step_end", "peft_config")
     own = {name: more.pop(name) for name in wanted if name in more}
-    model(start).save_pretrained(folder / "start")
+    model(start).save_pretrained(folder / "start")  # by the first process alone
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
     made = (kind or PolicySplitTrainer)(
         model=LlamaForCausalLM.from_pretrained(folder / "start"),
         args=arguments(folder, **more),
