@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,11 @@ from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
 from psplit_train.baselines import kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
+from psplit_train.drawn import Drawn
 from psplit_train.generation import decode, warper
 from psplit_train.meters import TrainingMeters
-from psplit_train.rewards import Graded, Reward
+from psplit_train.ordering import EpochSampler
+from psplit_train.rewards import Reward
 from psplit_train.scoring import Scores, can_share, holds_positions, score
 from psplit_train.seams import refuse, refuse_dropout
 from psplit_train.sharing import Messages, Split, in_mode
@@ -47,21 +48,6 @@ _BY_ROWS = ("grpo", "dr_grpo")
 """Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
 """Is given a step and its metrics; says whether training has to stop."""
-
-
-@dataclass
-class _Drawn:
-    """Of the responses of a generation: prompts by query and mode, texts, grades, rewards.
-
-    `rendered` and `encoded` are of each prompt, by its messages: many rows have the same.
-    """
-
-    rendered: dict[Any, str] = field(default_factory=dict)
-    encoded: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    prompts: list[list[tuple[int, ...]]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    graded: Sequence[Graded] = ()
-    rewards: torch.Tensor | None = None
 
 
 class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -96,7 +82,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self._keep_rollouts, self._keep_every = keep_rollouts, keep_every
         self._finish_checkpoint = finish_checkpoint
         self._staging: Path | None = None
-        self._meters, self._drawn = TrainingMeters(split), _Drawn()
+        self._meters, self._drawn = TrainingMeters(split), Drawn()
         self._forwarded: Scores | None = None
         self._cuts: list[Batch] | None = None
         super().__init__(
@@ -129,8 +115,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     @property
     def _aligned(self) -> bool:
         """Whether each response is used for one update, by the weights that drew it."""
-        window = self.args.steps_per_generation * self.num_iterations
-        return bool(self.args.gradient_accumulation_steps % window == 0)
+        return bool(self.args.gradient_accumulation_steps % self._window == 0)
+
+    @property
+    def _window(self) -> int:
+        """Micro-batches that are trained on the responses of one generation."""
+        return int(self.args.steps_per_generation * self.num_iterations)
 
     # Sampling
 
@@ -144,7 +134,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             {**row, "prompt": in_mode(row["prompt"], mode)}
             for row, mode in zip(inputs, modes, strict=True)
         ]
-        self._drawn, self._etas = _Drawn(), list(self.etas)
+        self._drawn, self._etas = Drawn(), list(self.etas)
         with self._meters.timed("seconds/rollouts"):
             found = super()._generate_and_score_completions(asked)
         queries = (first + torch.arange(rows, device=samplers.device)) // group - first // group
@@ -307,12 +297,15 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # Training
 
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler(super()._get_train_sampler(dataset), lambda: int(self.state.epoch))
+
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """The micro-batch of this step, of responses that are drawn once a window."""
         if not self.model.training:
             raise UsageError("evaluation during training: give `evaluate:` in the config instead")
         micro_batches = self.args.steps_per_generation
-        if self._step % (micro_batches * self.num_iterations) == 0 or self._cuts is None:
+        if self._step % self._window == 0 or self._cuts is None:
             batch = self._generate_and_score_completions(generation_batch)
             self._cuts = self._cut(batch, micro_batches)
         return dict(self._cuts[self._step % micro_batches])
@@ -524,7 +517,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             scores.entropies.detach(),
         )
         generator = torch.Generator(device=inputs["mask"].device)
-        generator.manual_seed(self.args.seed + 1_000_003 * self.state.global_step + self._step)
+        place = self._step % self._window  # a resumed run counts its steps anew
+        generator.manual_seed(self.args.seed + 1_000_003 * self.state.global_step + place)
         with torch.no_grad():
             weights = weigh(self.method, self.split, self._etas, rollouts, generator)
         if weights.size is not None and weights.clamped is not None:
@@ -583,25 +577,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """Hand the responses of all processes to whoever keeps them."""
         if self._keep_rollouts is None or self.state.global_step % self._keep_every:
             return
-        lengths = found["completion_mask"].sum(1).tolist()
-        rows = [
-            {
-                "mode": self.split.names[number],
-                "question": row.get("question", row["prompt"][-1]["content"]),
-                "text": text,
-                "tokens": length,
-                "correct": graded.correct,
-                "answer": graded.key,
-            }
-            for row, number, text, length, graded in zip(
-                asked,
-                samplers.tolist(),
-                self._drawn.texts,
-                lengths,
-                self._drawn.graded,
-                strict=True,
-            )
-        ]
+        modes = [self.split.names[number] for number in samplers.tolist()]
+        rows = self._drawn.rows(asked, modes, found["completion_mask"].sum(1).tolist())
         everyone = gather_object(rows)
         if self.accelerator.is_main_process:
             self._keep_rollouts(self.state.global_step + 1, everyone)
