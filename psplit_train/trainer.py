@@ -10,7 +10,6 @@ groups fit in a micro-batch and each response is used once; otherwise from a pas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,22 +27,20 @@ from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
 from psplit_train.baselines import kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
-from psplit_train.drawn import Drawn
+from psplit_train.drawn import Drawn, cut
 from psplit_train.generation import decode, warper
 from psplit_train.meters import TrainingMeters
 from psplit_train.ordering import EpochSampler
 from psplit_train.rewards import Reward
-from psplit_train.scoring import Scores, can_share, holds_positions, score
+from psplit_train.scoring import Scores, can_share, holds_positions, score, spread
 from psplit_train.seams import refuse, refuse_dropout
-from psplit_train.sharing import Messages, Split, in_mode
+from psplit_train.sharing import Matrix, Split, beyond, in_mode
 from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
 
 __all__ = ["PolicySplitTrainer", "StepEnd"]
 
 
 Batch = dict[str, torch.Tensor]
-Matrix = Sequence[Sequence[bool]]
-"""[m][s]: of responses of mode s under mode m."""
 _BY_ROWS = ("grpo", "dr_grpo")
 """Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
@@ -82,7 +79,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self._keep_rollouts, self._keep_every = keep_rollouts, keep_every
         self._finish_checkpoint = finish_checkpoint
         self._staging: Path | None = None
-        self._meters, self._drawn = TrainingMeters(split), Drawn()
+        self._meters, self._drawn = TrainingMeters(split), Drawn(template)
         self._forwarded: Scores | None = None
         self._cuts: list[Batch] | None = None
         super().__init__(
@@ -134,13 +131,13 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             {**row, "prompt": in_mode(row["prompt"], mode)}
             for row, mode in zip(inputs, modes, strict=True)
         ]
-        self._drawn, self._etas = Drawn(), list(self.etas)
+        self._drawn, self._etas = Drawn(self.template), list(self.etas)
         with self._meters.timed("seconds/rollouts"):
             found = super()._generate_and_score_completions(asked)
         queries = (first + torch.arange(rows, device=samplers.device)) // group - first // group
         starts = {query: row for row, query in reversed(list(enumerate(queries.tolist())))}
         self._drawn.prompts = [
-            [self._encoded(in_mode(inputs[row]["prompt"], mode)) for mode in self.split.modes]
+            [self._drawn.encode(in_mode(inputs[row]["prompt"], mode)) for mode in self.split.modes]
             for _, row in sorted(starts.items())
         ]
         batch = self._batch(found, samplers, queries)
@@ -184,7 +181,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
                 return batch
             needed = self.split.scored(self.method) if self._needs_scores else self.split.takes
             scores = self._scored_ahead(batch, needed)
-            known = _beyond(needed, self.split.takes)  # what the update does not see
+            known = beyond(needed, self.split.takes)  # what the update does not see
             if any(map(any, known)):
                 mask, samplers = batch["mask"], batch["samplers"]
                 self._meters.divergences(scores.log_probs, samplers, mask, known)
@@ -203,19 +200,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The very tokens that evaluation would send."""
-        return [list(self._encoded(prompt)) for prompt in prompts], None, {}
-
-    def _rendered(self, messages: Messages) -> str:
-        key, known = str(messages), self._drawn.rendered
-        if key not in known:
-            known[key] = self.template.render(list(messages))
-        return known[key]
-
-    def _encoded(self, messages: Messages) -> tuple[int, ...]:
-        text, known = self._rendered(messages), self._drawn.encoded
-        if text not in known:
-            known[text] = self.template.encode(text)
-        return known[text]
+        return [list(self._drawn.encode(prompt)) for prompt in prompts], None, {}
 
     def _generate_single_turn(
         self,
@@ -268,10 +253,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
         """Responses are read as evaluation reads them: no thought, no text after a stop."""
-        self._drawn.texts = [
-            self._text(prompt, ids)
-            for prompt, ids in zip(prompts, completion_ids_list, strict=True)
-        ]
+        self._drawn.read(prompts, completion_ids_list, self.eos_token_ids)
         read = [[{"role": "assistant", "content": text}] for text in self._drawn.texts]
         with self._meters.timed("seconds/rewards"):
             rewards: torch.Tensor = super()._calculate_rewards(
@@ -280,10 +262,6 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self._drawn.graded = self.reward.graded
         self._drawn.rewards = rewards[:, 0]
         return rewards
-
-    def _text(self, prompt: Any, ids: Sequence[int]) -> str:
-        finish = "stop" if ids and ids[-1] in self.eos_token_ids else "length"
-        return self.template.reply(self._rendered(prompt), ids, finish, ()).text
 
     def _rewards_by_mode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Rewards (M, R) of all processes, and numbers of right answers (R,), -1 for others."""
@@ -307,20 +285,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         micro_batches = self.args.steps_per_generation
         if self._step % self._window == 0 or self._cuts is None:
             batch = self._generate_and_score_completions(generation_batch)
-            self._cuts = self._cut(batch, micro_batches)
+            size = self.args.per_device_train_batch_size
+            self._cuts = cut(batch, size, self.num_generations)
         return dict(self._cuts[self._step % micro_batches])
-
-    def _cut(self, batch: Batch, parts: int) -> list[Batch]:
-        """Micro-batches of shuffled rows; whole groups stay together where they fit in one."""
-        rows, size = len(batch["samplers"]), self.args.per_device_train_batch_size
-        block = self.num_generations if size % self.num_generations == 0 else 1
-        order = torch.randperm(rows // block)[:, None] * block + torch.arange(block)
-        order = order.flatten().to(batch["samplers"].device)
-        places = [order[start : start + size] for start in range(0, parts * size, size)]
-        return [
-            {name: values[rows] if values.ndim else values for name, values in batch.items()}
-            for rows in places
-        ]
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """TRL's loss over every (mode, response) that is trained, with this method's weights."""
@@ -432,7 +399,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _scored(self, model: Any, inputs: Batch) -> Scores:
         """What is trained, with gradients; what only weights need, without: (M, rows, T)."""
         scores = self._under_modes(model, inputs, self.split.takes)
-        further = _beyond(self._scored_in_update(inputs), self.split.takes)
+        further = beyond(self._scored_in_update(inputs), self.split.takes)
         if not any(map(any, further)):
             return scores
         with torch.no_grad():
@@ -456,13 +423,13 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         passes = [wanted] if self._share else [[mode] for mode in wanted]
         found = [self._pass(model, inputs, pairs, modes) for modes in passes]
         every = all(map(all, matrix))
-        return Scores(*(_spread(torch.cat(one), pairs, every) for one in zip(*found, strict=True)))
+        return Scores(*(spread(torch.cat(one), pairs, every) for one in zip(*found, strict=True)))
 
     def _pass(self, model: Any, inputs: Batch, pairs: torch.Tensor, modes: Sequence[int]) -> Scores:
         """Scores (n, T) of the n (mode, row) pairs of these modes, in one forward pass."""
         places = [(modes[m], row) for m, row in pairs[modes].nonzero().tolist()]
         count = len(places)
-        if not places and self.accelerator.num_processes > 1:
+        if not places:  # a micro-batch of other modes' rows
             places = [(modes[0], 0)]
         queries = inputs["queries"].tolist()
         asked = [(queries[row], mode) for mode, row in places]
@@ -618,17 +585,3 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
         if self._step_end(state.global_step, metrics):
             control.should_training_stop = True
         return control
-
-
-def _spread(values: torch.Tensor, pairs: torch.Tensor, every: bool) -> torch.Tensor:
-    """Rows (n, T) at the n places where `pairs` (M, rows) is true; NaN elsewhere."""
-    shape = (*pairs.shape, values.shape[1])
-    if every:
-        return values.view(shape)
-    nothing = torch.full(shape, math.nan, device=values.device)
-    return nothing.masked_scatter(pairs[..., None], values)
-
-
-def _beyond(wanted: Matrix, known: Matrix) -> list[list[bool]]:
-    pairs = zip(wanted, known, strict=True)
-    return [[a and not b for a, b in zip(*rows, strict=True)] for rows in pairs]
