@@ -20,6 +20,8 @@ from pages import DOCS, PAGES, ROOT, commands, section
 from psplit_eval.catalog import Catalog
 from psplit_eval.cli import main
 from psplit_eval.suites import suite_named
+from psplit_train.config import DataSettings
+from psplit_train.data import read_data, write_held_out
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
@@ -134,6 +136,8 @@ def write_files(folder, adapter):
     lines(folder / "labelled.jsonl", labels)
     pairs = [{"prompt": f"Greet {i}.", "better": f"Dear {i}!", "worse": "Sir."} for i in range(6)]
     lines(folder / "my_pairs.jsonl", pairs)
+    held_out = read_data(DataSettings(task="sums", held_out=8), say=str)
+    write_held_out(folder / "runs" / "train" / "demo" / "held_out", held_out, "held_out")
 
 
 def lines(path, rows):
@@ -188,7 +192,10 @@ def servers():
         yield {**urls, "http://gpu2:8000/v1": two.url}
 
 
-FOLDERS = ("path/to/checkpoint", "path/to/base", "owner/name", "CKPT", "smollm2-135m")
+FOLDERS = (
+    *("path/to/checkpoint", "path/to/base", "runs/train/demo/final"),
+    *("owner/name", "CKPT", "smollm2-135m"),
+)
 """What stands for a checkpoint."""
 
 
