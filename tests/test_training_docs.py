@@ -81,10 +81,11 @@ def smaller(words):
 
 
 def located(words, model):
-    """With a model that is there in the place of those of the hub."""
-    if any(word.startswith("configs/paper/") for word in words):
-        words = [*words, "--set", f"model.checkpoint={model}"]
-    return words
+    """With a model and rows that are there in the place of those of the hub."""
+    if not any(word.startswith("configs/paper/") for word in words):
+        return words
+    sets = (f"model.checkpoint={model}", "data.file=my_rows.jsonl", "data.answer_field=answer")
+    return [*words, *(word for one in sets for word in ("--set", one))]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != DEMO])
