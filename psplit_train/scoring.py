@@ -15,7 +15,7 @@ import torch
 
 from psplit_eval.kvcache import is_plain
 
-__all__ = ["Scores", "can_share", "score"]
+__all__ = ["Scores", "can_share", "holds_positions", "score"]
 
 Ids = Sequence[int]
 
@@ -27,14 +27,20 @@ class Scores(NamedTuple):
     entropies: torch.Tensor
 
 
-def can_share(model: Any) -> bool:
+def holds_positions(model: Any) -> bool:
     """Whether the model's cache holds all positions of every layer, so that a prompt can be run
-    once for several responses; never under gradient checkpointing, which keeps no cache."""
+    once for several responses."""
     from transformers.cache_utils import DynamicCache
 
-    if model.is_activation_checkpointing:
+    if getattr(model.config, "is_encoder_decoder", False):
         return False
     return is_plain(DynamicCache(config=model.config))
+
+
+def can_share(model: Any) -> bool:
+    """Whether prompts can be run once in training: never under gradient checkpointing, which keeps
+    no cache."""
+    return not model.is_activation_checkpointing and holds_positions(model)
 
 
 def score(
@@ -105,16 +111,17 @@ def _scored(
     mask: torch.Tensor,
     begun: dict[str, Any],
 ) -> Scores:
-    """One forward over the rows' ids, then their completions, after what was begun."""
+    """One forward over the rows' ids, then their completions, after what was begun. A completion's
+    last token is scored, but nothing comes after it: it is not run."""
     valid = mask.to(known.dtype)
     before = begun.pop("before", known[:, :0])
-    attention = torch.cat([before, known, valid], dim=1)
-    labels = torch.cat([torch.full_like(ids, -100), completions.masked_fill(~mask, -100)], dim=1)
+    attention = torch.cat([before, known, valid[:, :-1]], dim=1)
+    targets = completions.masked_fill(~mask, -100)
     found = model(
-        input_ids=torch.cat([ids, completions], dim=1),
+        input_ids=torch.cat([ids, completions[:, :-1]], dim=1),
         attention_mask=attention,
         position_ids=_positions(attention)[:, before.shape[1] :],
-        labels=labels,
+        shift_labels=torch.cat([torch.full_like(ids[:, 1:], -100), targets], dim=1),
         fused_lm_head=True,
         **begun,
     )

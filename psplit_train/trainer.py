@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
+from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import use_adapter
 
 from psplit_eval.errors import UsageError
@@ -29,9 +29,10 @@ from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
 from psplit_train.baselines import kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
+from psplit_train.generation import decode, warper
 from psplit_train.meters import TrainingMeters
 from psplit_train.rewards import Graded, Reward
-from psplit_train.scoring import Scores, can_share, score
+from psplit_train.scoring import Scores, can_share, holds_positions, score
 from psplit_train.seams import refuse, refuse_dropout
 from psplit_train.sharing import Messages, Split, in_mode
 from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
@@ -110,6 +111,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         base = self.accelerator.unwrap_model(self.model)
         cached = not args.activation_checkpointing and can_share(base)
         self._share = share_prefixes and cached
+        self._shares_rollouts = share_prefixes and holds_positions(base)
         self.add_callback(_AfterStep(self, step_end))
 
     @property
@@ -226,7 +228,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         has_tool_images: bool = False,
     ) -> Any:
         """A run of equal prompts is as long as one mode's share of a query: a vLLM server is sent
-        every `num_generations`-th prompt only."""
+        every `num_generations`-th prompt only. In process each prompt is run once."""
+        if self._decodes:
+            return self._decoded(prompt_ids), None
         return super()._generate_single_turn(
             prompt_ids,
             images,
@@ -234,6 +238,33 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             num_generations // len(self.split.modes),
             has_tool_images,
         )
+
+    @property
+    def _decodes(self) -> bool:
+        """Whether rollouts are drawn by `generation.decode`: in process, by whole weights, with
+        settings that it knows."""
+        whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        return (
+            self._shares_rollouts
+            and self.accelerator.distributed_type in whole
+            and not (self.use_vllm or self.use_transformers_continuous_batching)
+            and not (self.args.generation_kwargs or self.args.cache_implementation)
+            and self.repetition_penalty == 1
+        )
+
+    def _decoded(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        wrapped, checkpointing = self.model_wrapped, self.args.gradient_checkpointing_kwargs
+        with unwrap_model_for_generation(
+            wrapped, self.accelerator, gradient_checkpointing_kwargs=checkpointing
+        ) as model:
+            return decode(
+                model,
+                prompts,
+                self.max_completion_length,
+                self.eos_token_ids,
+                self._tokenizer.pad_token_id,
+                warper(self.temperature, self.top_k, self.top_p, self.min_p),
+            )
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
@@ -398,39 +429,37 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _under_modes(self, model: Any, inputs: Batch, matrix: Sequence[Sequence[bool]]) -> Scores:
         """Scores (M, rows, T) of rows of mode s under mode m where matrix[m][s]; NaN elsewhere.
 
-        The number of forward passes is the same on every process, whatever rows it has: sharded
-        weights are gathered in each of them.
+        Where prompts are shared, modes are rows of one forward pass; else each has a pass, so that
+        none is padded to another's prompt. The number of passes is the same on every process,
+        whatever rows it has: sharded weights are gathered in each of them.
         """
         pairs = torch.tensor(matrix, device=inputs["mask"].device)[:, inputs["samplers"]]
-        shape = (*pairs.shape, inputs["mask"].shape[1])
-        log_probs = torch.full(shape, math.nan, device=pairs.device)
-        entropies = log_probs.clone()
-        nothing = log_probs.new_zeros(())
-        for mode in (mode for mode, wanted in enumerate(matrix) if any(wanted)):
-            rows = pairs[mode].nonzero()[:, 0]
-            if len(rows):
-                found = self._under_mode(model, inputs, mode, rows)
-                log_probs[mode, rows] = found.log_probs.to(log_probs.dtype)
-                entropies[mode, rows] = found.entropies.to(entropies.dtype)
-            elif self.accelerator.num_processes > 1:
-                found = self._under_mode(model, inputs, mode, rows.new_zeros(1))
-                nothing = nothing + 0 * found.log_probs.sum()
-        return Scores(log_probs + nothing, entropies)
+        wanted = [mode for mode, some in enumerate(matrix) if any(some)]
+        passes = [wanted] if self._share else [[mode] for mode in wanted]
+        found = [self._pass(model, inputs, pairs, modes) for modes in passes]
+        every = all(map(all, matrix))
+        return Scores(*(_spread(torch.cat(one), pairs, every) for one in zip(*found, strict=True)))
 
-    def _under_mode(self, model: Any, inputs: Batch, mode: int, rows: torch.Tensor) -> Scores:
-        asked = inputs["queries"][rows].tolist()
-        queries = sorted(set(asked))
-        places = torch.tensor([queries.index(query) for query in asked], device=rows.device)
-        prompts = [self._drawn.prompts[query][mode] for query in queries]
+    def _pass(self, model: Any, inputs: Batch, pairs: torch.Tensor, modes: Sequence[int]) -> Scores:
+        """Scores (n, T) of the n (mode, row) pairs of these modes, in one forward pass."""
+        places = [(modes[m], row) for m, row in pairs[modes].nonzero().tolist()]
+        count = len(places)
+        if not places and self.accelerator.num_processes > 1:
+            places = [(modes[0], 0)]
+        queries = inputs["queries"].tolist()
+        asked = [(queries[row], mode) for mode, row in places]
+        prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(asked))}
+        rows = torch.tensor([row for _, row in places], device=pairs.device)
         with self.accelerator.autocast():
-            return score(
+            found = score(
                 model,
-                prompts,
-                places,
+                [self._drawn.prompts[query][mode] for query, mode in prompts],
+                torch.tensor([prompts[prompt] for prompt in asked], device=pairs.device),
                 inputs["completions"][rows],
                 inputs["mask"][rows],
                 self._share,
             )
+        return Scores(*(values[:count].float() for values in found))
 
     def _scored_ahead(
         self, batch: Batch, matrix: Sequence[Sequence[bool]], model: Any = None
@@ -586,6 +615,15 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
         if self._step_end(state.global_step, metrics):
             control.should_training_stop = True
         return control
+
+
+def _spread(values: torch.Tensor, pairs: torch.Tensor, every: bool) -> torch.Tensor:
+    """Rows (n, T) at the n places where `pairs` (M, rows) is true; NaN elsewhere."""
+    shape = (*pairs.shape, values.shape[1])
+    if every:
+        return values.view(shape)
+    nothing = torch.full(shape, math.nan, device=values.device)
+    return nothing.masked_scatter(pairs[..., None], values)
 
 
 def _number(graded: Graded) -> int:

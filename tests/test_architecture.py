@@ -149,6 +149,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
         "checkpoints",
         "contamination",
         "estimates",
+        "generation",
         "loading",
         "scoring",
         "sharing",
