@@ -35,6 +35,7 @@ def test_there_are_commands_to_check():
     assert {SMOLLM2_READS, DIVERGES} <= set(COMMANDS)
 
 
+HELD_OUT = "runs/train/demo/held_out"
 GATED = {0, 1, 3}
 """What a gate on a few random answers may say."""
 SUMS = """
@@ -137,7 +138,7 @@ def write_files(folder, adapter):
     pairs = [{"prompt": f"Greet {i}.", "better": f"Dear {i}!", "worse": "Sir."} for i in range(6)]
     lines(folder / "my_pairs.jsonl", pairs)
     held_out = read_data(DataSettings(task="sums", held_out=8), say=str)
-    write_held_out(folder / "runs" / "train" / "demo" / "held_out", held_out, "held_out")
+    write_held_out(folder / HELD_OUT, held_out, "held_out")
 
 
 def lines(path, rows):
@@ -174,7 +175,8 @@ def with_local_rows(words):
     value = dict(pairwise(words))
     suite, tasks = value.get("--suite"), value.get("--tasks")
     named = [*(suite_named(suite).tasks if suite else ()), *(tasks.split(",") if tasks else ())]
-    found = {s.name for n in named for s in Catalog([Path("my_tasks")]).members(n)} & set(ROWS)
+    known = Catalog([Path("my_tasks"), Path(HELD_OUT)])
+    found = {s.name for n in named for s in known.members(n)} & set(ROWS)
     given = {word.partition("=")[0] for word in words}
     return [word for name in sorted(found - given) for word in ("--data", f"{name}={file(name)}")]
 
