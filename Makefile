@@ -4,12 +4,17 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 RUN_DIR ?= runs/quick
+DEMO_DIR ?= runs/train/demo
 WORKERS ?= 2
 
-.PHONY: run test test-slow check format lint types figures clean
+.PHONY: run train-demo test test-slow check format lint types figures clean
 
 run: $(VENV)/.run
 	$(BIN)/psplit-eval run --model smollm2-135m --modes normal,high --suite quick --out $(RUN_DIR)
+
+# From nothing to a model with two modes, on a CPU: warm-up, training, evaluation with its report.
+train-demo: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/psplit-train run configs/demo.yaml --out $(DEMO_DIR)
 
 # Processes of one thread each: more threads would only take turns. `worksteal` keeps the tests of
 # a file together, as they share models and runs, until one process has nothing left to do.
@@ -45,9 +50,13 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic]'
 	touch $@
 
+$(VENV)/.train: $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic,train]'
+	touch $@ $(VENV)/.run
+
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[hf,semantic,train,dev]'
-	touch $@ $(VENV)/.run
+	touch $@ $(VENV)/.train $(VENV)/.run
 
 figures: run
 	$(BIN)/python benchmarks/gallery.py $(RUN_DIR)

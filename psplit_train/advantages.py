@@ -90,11 +90,14 @@ def policy_split(
 
     etas (M,): weight of each mode's bonus, its sign included; references (M,): the mode whose
     log-probabilities are mixed in. With kappa the bonus keeps the sign of A, and a group whose
-    rewards are all equal learns nothing. `method.clip_form` says where eta stands: the paper's
+    rewards are all equal learns nothing. Where all etas are 0 the rows need not be whole groups.
+    `method.clip_form` says where eta stands: the paper's
     form changes an advantage by at most eta·|A|/kappa, the authors' code by |A|/kappa.
     """
     tokens, plain = rollouts.tokens, rollouts.advantages[..., None]
-    bonus = _normalised(_raw_bonus(rollouts, references, method), rollouts, method)
+    bonus = torch.zeros_like(rollouts.log_probs)
+    if etas.any():  # else rows need not be whole groups
+        bonus = _normalised(_raw_bonus(rollouts, references, method), rollouts, method)
     if method.correctness_mask == "all_same":
         bonus = bonus * rollouts.even[..., None]
     weights = etas[:, None, None].to(bonus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from psplit_eval.errors import UsageError
@@ -74,6 +75,12 @@ def _every(config: Config, _: int) -> None:
         raise UsageError(
             f"checkpoints.every {every}: expected a multiple of train.iterations {window}, as "
             f"resuming inside a batch of responses is not exact; make it {_above(every, window)}"
+        )
+    if every and every % config.log.every:
+        raise UsageError(
+            f"checkpoints.every {every}: expected a multiple of log.every {config.log.every}, as a "
+            "run that goes on would log a mean over fewer steps; make it "
+            f"{_above(every, math.lcm(window, config.log.every))}"
         )
 
 

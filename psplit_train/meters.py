@@ -101,23 +101,32 @@ class TrainingMeters(Meters):
 
     def policies(
         self,
-        log_probs: torch.Tensor,
         entropies: torch.Tensor,
         samplers: torch.Tensor,
         mask: torch.Tensor,
     ) -> None:
-        """Over a mode's own tokens: entropy and length; KL between it and its reference, both ways,
-        in bits a token, where all of them were scored under both."""
+        """Over a mode's own tokens: entropy, and length."""
         for mode, name in enumerate(self._split.names):
             own = (samplers == mode)[:, None] & mask
             self.add(f"entropy_bits/{name}", entropies[mode] / _BITS, own)
             self.add(f"length/{name}", mask.sum(1).float(), samplers == mode)
+
+    def divergences(
+        self,
+        log_probs: torch.Tensor,
+        samplers: torch.Tensor,
+        mask: torch.Tensor,
+        scored: Sequence[Sequence[bool]],
+    ) -> None:
+        """KL between a mode and its reference, both ways, in bits a token of the mode's own;
+        scored[m][s]: whether mode m's log-probabilities of responses of mode s are known."""
+        names = self._split.names
         for a, b in self._pairs():
-            own = (samplers == a)[:, None] & mask
-            apart = (log_probs[a] - log_probs[b]) / _BITS
-            if not apart[own].isnan().any():
-                names = self._split.names
-                self.add(f"kl_bits/{names[a]}_{names[b]}", apart, own)
+            if scored[b][a]:
+                own = (samplers == a)[:, None] & mask
+                self.add(
+                    f"kl_bits/{names[a]}_{names[b]}", (log_probs[a] - log_probs[b]) / _BITS, own
+                )
 
     def ratios(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from psplit_eval.accuracy import AnswerFormat, answer_key, extract_answer, is_right
@@ -32,6 +33,13 @@ class Graded:
     formatted: bool
     key: str | None
     failed: bool
+
+    @property
+    def number(self) -> int:
+        """Of a right answer: the same for equal keys, on every process; -1 for all else."""
+        if not self.correct or self.key is None:
+            return -1
+        return int.from_bytes(sha256(self.key.encode()).digest()[:7])
 
 
 _NOTHING = Graded(correct=False, formatted=False, key=None, failed=False)

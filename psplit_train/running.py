@@ -30,7 +30,7 @@ from psplit_train.checkpoints import (
 from psplit_train.config import Config
 from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluations
 from psplit_train.loading import differences, read_config, write_config
-from psplit_train.stability import Alarm, EntropyController, Monitor
+from psplit_train.stability import EntropyController, Monitor
 from psplit_train.starting import Start, prepare, trainer_for
 
 __all__ = ["Screen", "run"]
@@ -113,8 +113,10 @@ class _Session:
     out: Path
     start: Start
     screen: Screen
-    alarms: list[Alarm] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    """All alarms."""
+    good_until: int | None = None
+    """The last step that the window of the first alarm does not reach."""
 
     def __post_init__(self) -> None:
         self.trainer = trainer_for(
@@ -138,6 +140,7 @@ class _Session:
         }
         self.trainer.add_callback(_log_file(self.out / _LOG, self.trainer.accelerator))
         self._watch: Callable[[int, str], None] = lambda steps, note: None
+        self._latest: dict[str, float] = {}
 
     @property
     def modes(self) -> list[Mode]:
@@ -213,15 +216,18 @@ class _Session:
                 metrics.get(f"entropy_bits/{name}", math.nan)
             )
         for alarm in self.monitor.observe(step, metrics):
-            self.alarms.append(alarm)
+            if self.good_until is None:
+                self.good_until = alarm.step - self.config.stability.alarms.window
             self.said.append(str(alarm))
             self.screen.say(f"step {step}: {alarm}")
         self._watch(1, self._note(metrics))
         return bool(self.config.stability.stop and self.said)
 
     def _note(self, metrics: Mapping[str, float]) -> str:
+        self._latest.update(metrics)  # rewards are those of the last generation
+        known = self._latest
         parts = [
-            f"{name} {metrics[f'reward/{name}']:.2f} {metrics[f'entropy_bits/{name}']:.2f} bits"
+            f"{name} {known[f'reward/{name}']:.2f} {known[f'entropy_bits/{name}']:.2f} bits"
             for name in self.trainer.split.names
         ]
         return ", ".join(parts)
@@ -269,13 +275,9 @@ class _Session:
         kept = set()
         if self.config.evaluate and (evaluated := read_evaluations(self.out)):
             kept.add(best(evaluated, self.config.evaluate.metric, self.config.modes[0].name))
-        if self.alarms:
-            kept.update([step for step in found if step <= self._good_until()][-1:])
+        if self.good_until is not None:
+            kept.update([step for step in found if step <= self.good_until][-1:])
         return kept
-
-    def _good_until(self) -> int:
-        """The last step that the window of the first alarm does not reach."""
-        return self.alarms[0].step - self.config.stability.alarms.window
 
     def _state(self, step: int) -> dict[str, Any]:
         return {
@@ -284,7 +286,7 @@ class _Session:
             "monitor": self.monitor.state(),
             "controllers": {str(n): c.state() for n, c in self.controllers.items()},
             "alarms": self.said,
-            "good_until": self._good_until() if self.alarms else step,
+            "good_until": step if self.good_until is None else self.good_until,
             "failures": self.trainer.reward.failures,
         }
 
@@ -296,6 +298,7 @@ class _Session:
             controller.load(state["controllers"][str(number)])
             self.trainer.etas[number] = controller.eta
         self.said = list(state["alarms"])
+        self.good_until = state["good_until"] if self.said else None
         self.trainer.reward.failures = state["failures"]
         return int(state["step"])
 

@@ -15,7 +15,7 @@ import torch
 
 from psplit_eval.kvcache import is_plain
 
-__all__ = ["Scores", "can_share", "holds_positions", "score"]
+__all__ = ["Scores", "can_share", "holds_positions", "score", "spread"]
 
 Ids = Sequence[int]
 
@@ -63,6 +63,16 @@ def score(
     found = (_after_shared if share else _beside)(model, prompts, places, completions, mask)
     room = (0, tokens - used)
     return Scores(*(torch.nn.functional.pad(values, room) for values in found))
+
+
+def spread(values: torch.Tensor, pairs: torch.Tensor, every: bool) -> torch.Tensor:
+    """Rows (n, T) at the n places where `pairs` (M, rows) is true: (M, rows, T); NaN elsewhere.
+    `every`: it is true everywhere."""
+    shape = (*pairs.shape, values.shape[1])
+    if every:
+        return values.view(shape)
+    nothing = torch.full(shape, torch.nan, device=values.device)
+    return nothing.masked_scatter(pairs[..., None], values)
 
 
 def _beside(

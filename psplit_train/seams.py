@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ __all__ = ["SEAMS", "refuse", "refuse_dropout"]
 
 SEAMS: Mapping[str, tuple[str, ...]] = {
     "_generate_and_score_completions": ("self", "inputs"),
+    "_get_train_sampler": ("self", "dataset"),
     "_prepare_inputs": ("self", "generation_batch"),
     "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
     "_tokenize_prompts": ("self", "prompts"),
@@ -68,6 +70,23 @@ def refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
         raise UsageError(
             f"num_generations {args.num_generations}: expected a multiple of "
             f"{len(split.modes)} modes"
+        )
+    _refuse_saving(args)
+
+
+def _refuse_saving(args: GRPOConfig) -> None:
+    """A checkpoint holds no responses, so there is no going on from within their use."""
+    from transformers.trainer_utils import SaveStrategy
+
+    if args.save_strategy == SaveStrategy.NO or args.save_steps >= args.max_steps:
+        return
+    micro_batches = args.steps_per_generation * args.num_iterations
+    window = math.lcm(micro_batches, args.gradient_accumulation_steps)
+    steps = window // args.gradient_accumulation_steps
+    if args.save_strategy != SaveStrategy.STEPS or args.save_steps % steps:
+        raise UsageError(
+            f"save_steps {args.save_steps} (checkpoints.every): expected a multiple of {steps}, "
+            "the steps that train on the same responses, as resuming between them is not exact"
         )
 
 

@@ -17,9 +17,11 @@ from psplit_train.config import MethodSettings, ModeSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Messages", "Split", "in_mode", "split_of"]
+__all__ = ["Matrix", "Messages", "Split", "beyond", "in_mode", "split_of"]
 
 Messages = Sequence[dict[str, Any]]
+Matrix = Sequence[Sequence[bool]]
+"""[m][s]: of responses of mode s under mode m."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Split:
     def names(self) -> tuple[str, ...]:
         """Of the modes."""
         return tuple(mode.name for mode in self.modes)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether responses of some modes are trained under more modes than those of others."""
+        return len({sum(column) for column in zip(*self.takes, strict=True)}) > 1
+
+    @property
+    def pairs_a_row(self) -> float:
+        """The number of modes that are trained on a response, as a mean over the modes' own."""
+        return sum(map(sum, self.takes)) / len(self.takes)
 
     def samplers(self, first: int, rows: int, group: int, device: Any = None) -> torch.Tensor:
         """The number of the mode that draws each of `rows` rows, `first` being the first one's
@@ -65,6 +77,12 @@ class Split:
                 taken = zip(needed[reference], self.takes[mode], strict=True)
                 needed[reference] = [a or b for a, b in taken]
         return tuple(map(tuple, needed))
+
+
+def beyond(wanted: Matrix, known: Matrix) -> list[list[bool]]:
+    """What is wanted and not known."""
+    pairs = zip(wanted, known, strict=True)
+    return [[a and not b for a, b in zip(*rows, strict=True)] for rows in pairs]
 
 
 def in_mode(messages: Messages, mode: Mode) -> list[dict[str, Any]]:

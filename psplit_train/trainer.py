@@ -10,9 +10,7 @@ groups fit in a micro-batch and each response is used once; otherwise from a pas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +27,24 @@ from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
 from psplit_train.baselines import kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
+from psplit_train.drawn import Drawn, cut
 from psplit_train.generation import decode, warper
 from psplit_train.meters import TrainingMeters
-from psplit_train.rewards import Graded, Reward
-from psplit_train.scoring import Scores, can_share, holds_positions, score
+from psplit_train.ordering import EpochSampler
+from psplit_train.rewards import Reward
+from psplit_train.scoring import Scores, can_share, holds_positions, score, spread
 from psplit_train.seams import refuse, refuse_dropout
-from psplit_train.sharing import Messages, Split, in_mode
+from psplit_train.sharing import Matrix, Split, beyond, in_mode
 from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
 
 __all__ = ["PolicySplitTrainer", "StepEnd"]
 
 
 Batch = dict[str, torch.Tensor]
+_BY_ROWS = ("grpo", "dr_grpo")
+"""Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
 """Is given a step and its metrics; says whether training has to stop."""
-
-
-@dataclass
-class _Drawn:
-    """Of the responses of a generation: prompts by query and mode, texts, grades, rewards.
-
-    `rendered` and `encoded` are of each prompt, by its messages: many rows have the same.
-    """
-
-    rendered: dict[Any, str] = field(default_factory=dict)
-    encoded: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    prompts: list[list[tuple[int, ...]]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    graded: Sequence[Graded] = ()
-    rewards: torch.Tensor | None = None
 
 
 class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -92,7 +79,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self._keep_rollouts, self._keep_every = keep_rollouts, keep_every
         self._finish_checkpoint = finish_checkpoint
         self._staging: Path | None = None
-        self._meters, self._drawn = TrainingMeters(split), _Drawn()
+        self._meters, self._drawn = TrainingMeters(split), Drawn(template)
         self._forwarded: Scores | None = None
         self._cuts: list[Batch] | None = None
         super().__init__(
@@ -125,8 +112,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     @property
     def _aligned(self) -> bool:
         """Whether each response is used for one update, by the weights that drew it."""
-        window = self.args.steps_per_generation * self.num_iterations
-        return bool(self.args.gradient_accumulation_steps % window == 0)
+        return bool(self.args.gradient_accumulation_steps % self._window == 0)
+
+    @property
+    def _window(self) -> int:
+        """Micro-batches that are trained on the responses of one generation."""
+        return int(self.args.steps_per_generation * self.num_iterations)
 
     # Sampling
 
@@ -140,13 +131,13 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             {**row, "prompt": in_mode(row["prompt"], mode)}
             for row, mode in zip(inputs, modes, strict=True)
         ]
-        self._drawn, self._etas = _Drawn(), list(self.etas)
+        self._drawn, self._etas = Drawn(self.template), list(self.etas)
         with self._meters.timed("seconds/rollouts"):
             found = super()._generate_and_score_completions(asked)
         queries = (first + torch.arange(rows, device=samplers.device)) // group - first // group
         starts = {query: row for row, query in reversed(list(enumerate(queries.tolist())))}
         self._drawn.prompts = [
-            [self._encoded(in_mode(inputs[row]["prompt"], mode)) for mode in self.split.modes]
+            [self._drawn.encode(in_mode(inputs[row]["prompt"], mode)) for mode in self.split.modes]
             for _, row in sorted(starts.items())
         ]
         batch = self._batch(found, samplers, queries)
@@ -190,6 +181,10 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
                 return batch
             needed = self.split.scored(self.method) if self._needs_scores else self.split.takes
             scores = self._scored_ahead(batch, needed)
+            known = beyond(needed, self.split.takes)  # what the update does not see
+            if any(map(any, known)):
+                mask, samplers = batch["mask"], batch["samplers"]
+                self._meters.divergences(scores.log_probs, samplers, mask, known)
             if self._needs_scores:
                 weights = self._weighed_together(batch, scores)
                 batch["advantages"] = weights.advantages.transpose(0, 1)
@@ -205,19 +200,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The very tokens that evaluation would send."""
-        return [list(self._encoded(prompt)) for prompt in prompts], None, {}
-
-    def _rendered(self, messages: Messages) -> str:
-        key, known = str(messages), self._drawn.rendered
-        if key not in known:
-            known[key] = self.template.render(list(messages))
-        return known[key]
-
-    def _encoded(self, messages: Messages) -> tuple[int, ...]:
-        text, known = self._rendered(messages), self._drawn.encoded
-        if text not in known:
-            known[text] = self.template.encode(text)
-        return known[text]
+        return [list(self._drawn.encode(prompt)) for prompt in prompts], None, {}
 
     def _generate_single_turn(
         self,
@@ -270,10 +253,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
         """Responses are read as evaluation reads them: no thought, no text after a stop."""
-        self._drawn.texts = [
-            self._text(prompt, ids)
-            for prompt, ids in zip(prompts, completion_ids_list, strict=True)
-        ]
+        self._drawn.read(prompts, completion_ids_list, self.eos_token_ids)
         read = [[{"role": "assistant", "content": text}] for text in self._drawn.texts]
         with self._meters.timed("seconds/rewards"):
             rewards: torch.Tensor = super()._calculate_rewards(
@@ -283,15 +263,11 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self._drawn.rewards = rewards[:, 0]
         return rewards
 
-    def _text(self, prompt: Any, ids: Sequence[int]) -> str:
-        finish = "stop" if ids and ids[-1] in self.eos_token_ids else "length"
-        return self.template.reply(self._rendered(prompt), ids, finish, ()).text
-
     def _rewards_by_mode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Rewards (M, R) of all processes, and numbers of right answers (R,), -1 for others."""
         plain = self._drawn.rewards
         assert plain is not None
-        numbers = [_number(graded) for graded in self._drawn.graded]
+        numbers = [graded.number for graded in self._drawn.graded]
         answers = self.accelerator.gather(torch.tensor(numbers, device=plain.device))
         rare = rarity_rewards(plain, answers, self.num_generations)
         explores = [explores and self.method.rarity for explores in self.split.explores]
@@ -299,27 +275,19 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # Training
 
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler(super()._get_train_sampler(dataset), lambda: int(self.state.epoch))
+
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """The micro-batch of this step, of responses that are drawn once a window."""
         if not self.model.training:
             raise UsageError("evaluation during training: give `evaluate:` in the config instead")
         micro_batches = self.args.steps_per_generation
-        if self._step % (micro_batches * self.num_iterations) == 0 or self._cuts is None:
+        if self._step % self._window == 0 or self._cuts is None:
             batch = self._generate_and_score_completions(generation_batch)
-            self._cuts = self._cut(batch, micro_batches)
+            size = self.args.per_device_train_batch_size
+            self._cuts = cut(batch, size, self.num_generations)
         return dict(self._cuts[self._step % micro_batches])
-
-    def _cut(self, batch: Batch, parts: int) -> list[Batch]:
-        """Micro-batches of shuffled rows; whole groups stay together where they fit in one."""
-        rows, size = len(batch["samplers"]), self.args.per_device_train_batch_size
-        block = self.num_generations if size % self.num_generations == 0 else 1
-        order = torch.randperm(rows // block)[:, None] * block + torch.arange(block)
-        order = order.flatten().to(batch["samplers"].device)
-        places = [order[start : start + size] for start in range(0, parts * size, size)]
-        return [
-            {name: values[rows] if values.ndim else values for name, values in batch.items()}
-            for rows in places
-        ]
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """TRL's loss over every (mode, response) that is trained, with this method's weights."""
@@ -328,8 +296,12 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         weights = self._weights(inputs, scores)
         old = inputs.get("old_log_probs")
         old = scores.log_probs.detach() if old is None else old.transpose(0, 1)
-        self._forwarded = Scores(scores.log_probs[taken], scores.entropies[taken])
-        loss: torch.Tensor = super()._compute_loss(model, self._flat(inputs, taken, weights, old))
+        flat = self._flat(inputs, taken, weights, old)
+        self._forwarded = Scores(*(self._pairs(values, taken) for values in scores))
+        loss: torch.Tensor = super()._compute_loss(model, flat)
+        if self.loss_type in _BY_ROWS:  # the same whatever rows a micro-batch has
+            rows = self.split.pairs_a_row * len(inputs["samplers"])
+            loss = loss * len(flat["completion_ids"]) / rows
         self._meter_update(inputs, scores, weights.advantages, old)
         return loss + self._further_terms(inputs, scores, weights, old)
 
@@ -349,7 +321,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         modes = len(taken)
 
         def rows(values: torch.Tensor) -> torch.Tensor:
-            return values.expand(modes, *values.shape)[taken]
+            return self._pairs(values.expand(modes, *values.shape), taken)
 
         completions = rows(inputs["completions"])
         flat = {
@@ -357,15 +329,26 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             "prompt_mask": completions[:, :0],
             "completion_ids": completions,
             "completion_mask": rows(inputs["mask"]).long(),
-            "advantages": weights.advantages[taken],
-            "old_per_token_logps": old[taken],
+            "advantages": self._pairs(weights.advantages, taken),
+            "old_per_token_logps": self._pairs(old, taken),
             "num_items_in_batch": inputs["num_items_in_batch"],
         }
         if "importance_sampling_ratio" in inputs:
             flat["importance_sampling_ratio"] = rows(inputs["importance_sampling_ratio"])
         if "reference_log_probs" in inputs:
-            flat["ref_per_token_logps"] = inputs["reference_log_probs"].transpose(0, 1)[taken]
+            reference = inputs["reference_log_probs"].transpose(0, 1)
+            flat["ref_per_token_logps"] = self._pairs(reference, taken)
         return flat
+
+    def _pairs(self, values: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+        """Values (M, rows, ...) of trained pairs, (pairs, ...). Where processes may have different
+        numbers of them these are all pairs, 0 for those that are not trained: TRL gathers
+        statistics of rows."""
+        if self.accelerator.num_processes == 1 or not self.split.uneven:
+            return values[taken]
+        return values.masked_fill(~taken.view(*taken.shape, *[1] * (values.ndim - 2)), 0).flatten(
+            0, 1
+        )
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **settings: Any) -> Any:
         """In the loss: what this trainer's own forward found. While sampling only what TRL makes
@@ -416,17 +399,19 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _scored(self, model: Any, inputs: Batch) -> Scores:
         """What is trained, with gradients; what only weights need, without: (M, rows, T)."""
         scores = self._under_modes(model, inputs, self.split.takes)
-        needed = zip(self.split.scored(self.method), self.split.takes, strict=True)
-        further = [
-            [a and not b for a, b in zip(wanted, taken, strict=True)] for wanted, taken in needed
-        ]
-        if not self._needs_scores or "advantages" in inputs or not any(map(any, further)):
+        further = beyond(self._scored_in_update(inputs), self.split.takes)
+        if not any(map(any, further)):
             return scores
         with torch.no_grad():
             others = self._under_modes(model, inputs, further)
         return Scores(*(torch.where(a.isnan(), b, a) for a, b in zip(scores, others, strict=True)))
 
-    def _under_modes(self, model: Any, inputs: Batch, matrix: Sequence[Sequence[bool]]) -> Scores:
+    def _scored_in_update(self, inputs: Batch) -> Matrix:
+        """Whose responses the update scores under mode m, [m][s]."""
+        ahead = "advantages" in inputs or not self._needs_scores
+        return self.split.takes if ahead else self.split.scored(self.method)
+
+    def _under_modes(self, model: Any, inputs: Batch, matrix: Matrix) -> Scores:
         """Scores (M, rows, T) of rows of mode s under mode m where matrix[m][s]; NaN elsewhere.
 
         Where prompts are shared, modes are rows of one forward pass; else each has a pass, so that
@@ -438,13 +423,13 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         passes = [wanted] if self._share else [[mode] for mode in wanted]
         found = [self._pass(model, inputs, pairs, modes) for modes in passes]
         every = all(map(all, matrix))
-        return Scores(*(_spread(torch.cat(one), pairs, every) for one in zip(*found, strict=True)))
+        return Scores(*(spread(torch.cat(one), pairs, every) for one in zip(*found, strict=True)))
 
     def _pass(self, model: Any, inputs: Batch, pairs: torch.Tensor, modes: Sequence[int]) -> Scores:
         """Scores (n, T) of the n (mode, row) pairs of these modes, in one forward pass."""
         places = [(modes[m], row) for m, row in pairs[modes].nonzero().tolist()]
         count = len(places)
-        if not places and self.accelerator.num_processes > 1:
+        if not places:  # a micro-batch of other modes' rows
             places = [(modes[0], 0)]
         queries = inputs["queries"].tolist()
         asked = [(queries[row], mode) for mode, row in places]
@@ -461,9 +446,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         return Scores(*(values[:count].float() for values in found))
 
-    def _scored_ahead(
-        self, batch: Batch, matrix: Sequence[Sequence[bool]], model: Any = None
-    ) -> Scores:
+    def _scored_ahead(self, batch: Batch, matrix: Matrix, model: Any = None) -> Scores:
         """Scores of all responses of a generation, a micro-batch at a time, without gradients."""
         size = self.args.per_device_train_batch_size
         checkpointing = self.args.gradient_checkpointing_kwargs
@@ -501,7 +484,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             scores.entropies.detach(),
         )
         generator = torch.Generator(device=inputs["mask"].device)
-        generator.manual_seed(self.args.seed + 1_000_003 * self.state.global_step + self._step)
+        place = self._step % self._window  # a resumed run counts its steps anew
+        generator.manual_seed(self.args.seed + 1_000_003 * self.state.global_step + place)
         with torch.no_grad():
             weights = weigh(self.method, self.split, self._etas, rollouts, generator)
         if weights.size is not None and weights.clamped is not None:
@@ -525,10 +509,11 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _gathered(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of all processes, their last axis as long as the longest."""
+        sent = values.byte() if values.dtype == torch.bool else values  # padding makes bool int64
         if values.ndim > 1:
-            values = self.accelerator.pad_across_processes(values, dim=values.ndim - 1)
-        gathered: torch.Tensor = self.accelerator.gather(values)
-        return gathered
+            sent = self.accelerator.pad_across_processes(sent, dim=values.ndim - 1)
+        gathered: torch.Tensor = self.accelerator.gather(sent)
+        return gathered.to(values.dtype)
 
     # What is logged
 
@@ -537,7 +522,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         self, inputs: Batch, scores: Scores, advantages: torch.Tensor, old: torch.Tensor
     ) -> None:
         samplers, mask = inputs["samplers"], inputs["mask"]
-        self._meters.policies(scores.log_probs, scores.entropies, samplers, mask)
+        self._meters.policies(scores.entropies, samplers, mask)
+        known = self._scored_in_update(inputs)
+        self._meters.divergences(scores.log_probs, samplers, mask, known)
         ratio = torch.exp(scores.log_probs - old)
         low, high = ratio < 1 - self.epsilon_low, ratio > 1 + self.epsilon_high
         clipped = (low & (advantages < 0)) | (high & (advantages > 0))
@@ -557,25 +544,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """Hand the responses of all processes to whoever keeps them."""
         if self._keep_rollouts is None or self.state.global_step % self._keep_every:
             return
-        lengths = found["completion_mask"].sum(1).tolist()
-        rows = [
-            {
-                "mode": self.split.names[number],
-                "question": row.get("question", row["prompt"][-1]["content"]),
-                "text": text,
-                "tokens": length,
-                "correct": graded.correct,
-                "answer": graded.key,
-            }
-            for row, number, text, length, graded in zip(
-                asked,
-                samplers.tolist(),
-                self._drawn.texts,
-                lengths,
-                self._drawn.graded,
-                strict=True,
-            )
-        ]
+        modes = [self.split.names[number] for number in samplers.tolist()]
+        rows = self._drawn.rows(asked, modes, found["completion_mask"].sum(1).tolist())
         everyone = gather_object(rows)
         if self.accelerator.is_main_process:
             self._keep_rollouts(self.state.global_step + 1, everyone)
@@ -615,21 +585,3 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
         if self._step_end(state.global_step, metrics):
             control.should_training_stop = True
         return control
-
-
-def _spread(values: torch.Tensor, pairs: torch.Tensor, every: bool) -> torch.Tensor:
-    """Rows (n, T) at the n places where `pairs` (M, rows) is true; NaN elsewhere."""
-    shape = (*pairs.shape, values.shape[1])
-    if every:
-        return values.view(shape)
-    nothing = torch.full(shape, math.nan, device=values.device)
-    return nothing.masked_scatter(pairs[..., None], values)
-
-
-def _number(graded: Graded) -> int:
-    """A right answer as a whole number, the same on every process; -1 for others."""
-    import hashlib
-
-    if not graded.correct or graded.key is None:
-        return -1
-    return int.from_bytes(hashlib.sha256(graded.key.encode()).digest()[:7])

@@ -102,8 +102,9 @@ def arguments(folder, *, queries=4, group=8, parts=1, steps=1, iterations=1, **m
     return GRPOConfig(str(folder), **settings | more)
 
 
-def trainer(folder, method=None, modes=("normal", "high"), start=0, kind=None, **more):
-    """A trainer of `modes` (or of mappings of mode settings) by the method of these settings."""
+def trainer(folder, method=None, modes=("normal", "high"), start=0, kind=None, count=10, **more):
+    """A trainer of `modes` (or of mappings of mode settings) by the method of these settings, on
+    `count` × `count` questions."""
     method = MethodSettings(**(method or {}))
     named = [
         ModeSettings(**mode)
@@ -112,9 +113,11 @@ def trainer(folder, method=None, modes=("normal", "high"), start=0, kind=None, *
         for mode in modes
     ]
     named = named if method.splits else named[:1]
-    wanted = ("share_prefixes", "step_end", "peft_config")
+    wanted = ("share_prefixes", "step_end", "peft_config", "keep_rollouts", "finish_checkpoint")
     own = {name: more.pop(name) for name in wanted if name in more}
-    model(start).save_pretrained(folder / "start")
+    model(start).save_pretrained(folder / "start")  # by the first process alone
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
     made = (kind or PolicySplitTrainer)(
         model=LlamaForCausalLM.from_pretrained(folder / "start"),
         args=arguments(folder, **more),
@@ -122,7 +125,7 @@ def trainer(folder, method=None, modes=("normal", "high"), start=0, kind=None, *
         split=split_of(named, method),
         method=method,
         template=ChatTemplate(tokenizer(), "tiny"),
-        train_dataset=Dataset.from_list(questions()),
+        train_dataset=Dataset.from_list(questions(count)),
         **own,
     )
     made.remove_callback(PrinterCallback)
