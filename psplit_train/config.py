@@ -220,7 +220,8 @@ class MethodSettings(_Section):
     """all_same: a bonus only in groups whose rewards are all equal."""
     sharing: Literal["on", "off", "to_normal", "from_normal"] = "on"
     """Who trains on whose responses: all on all; each on its own; or the first mode on all and
-    others on their own (to_normal); or others on the first mode's, and it on its own."""
+    others on their own (to_normal); or others on their own and the first mode's, and it on its
+    own (from_normal)."""
     positive_only: bool = False
     """Shared rows count only where their advantage is above 0."""
     truncated_weights: Annotated[float, Field(gt=0)] | None = None

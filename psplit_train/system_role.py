@@ -162,6 +162,8 @@ def _user_turn(tokenizer: Any, template: str) -> tuple[str, str, str]:
     start = start.removeprefix(beginning)
     asking = _render(tokenizer, template, _FIRST, True).partition(_QUESTION)[2]
     later = _render(tokenizer, template, _LATER, False).partition(_QUESTION)[0]
+    if later.endswith(beginning + start):  # every turn begins so, as ChatML's where that is <bos>
+        beginning, start = "", beginning + start
     if not (asking.startswith(end) and later.endswith(start)):
         raise TemplateError(
             "chat template: it takes no system message, and its turns differ with their place, so "

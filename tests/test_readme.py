@@ -20,6 +20,8 @@ from pages import DOCS, PAGES, ROOT, commands, section
 from psplit_eval.catalog import Catalog
 from psplit_eval.cli import main
 from psplit_eval.suites import suite_named
+from psplit_train.config import DataSettings
+from psplit_train.data import read_data, write_held_out
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
@@ -33,6 +35,7 @@ def test_there_are_commands_to_check():
     assert {SMOLLM2_READS, DIVERGES} <= set(COMMANDS)
 
 
+HELD_OUT = "runs/train/demo/held_out"
 GATED = {0, 1, 3}
 """What a gate on a few random answers may say."""
 SUMS = """
@@ -134,6 +137,8 @@ def write_files(folder, adapter):
     lines(folder / "labelled.jsonl", labels)
     pairs = [{"prompt": f"Greet {i}.", "better": f"Dear {i}!", "worse": "Sir."} for i in range(6)]
     lines(folder / "my_pairs.jsonl", pairs)
+    held_out = read_data(DataSettings(task="sums", held_out=8), say=str)
+    write_held_out(folder / HELD_OUT, held_out, "held_out")
 
 
 def lines(path, rows):
@@ -170,7 +175,8 @@ def with_local_rows(words):
     value = dict(pairwise(words))
     suite, tasks = value.get("--suite"), value.get("--tasks")
     named = [*(suite_named(suite).tasks if suite else ()), *(tasks.split(",") if tasks else ())]
-    found = {s.name for n in named for s in Catalog([Path("my_tasks")]).members(n)} & set(ROWS)
+    known = Catalog([Path("my_tasks"), Path(HELD_OUT)])
+    found = {s.name for n in named for s in known.members(n)} & set(ROWS)
     given = {word.partition("=")[0] for word in words}
     return [word for name in sorted(found - given) for word in ("--data", f"{name}={file(name)}")]
 
@@ -188,7 +194,10 @@ def servers():
         yield {**urls, "http://gpu2:8000/v1": two.url}
 
 
-FOLDERS = ("path/to/checkpoint", "path/to/base", "owner/name", "CKPT", "smollm2-135m")
+FOLDERS = (
+    *("path/to/checkpoint", "path/to/base", "runs/train/demo/final"),
+    *("owner/name", "CKPT", "smollm2-135m"),
+)
 """What stands for a checkpoint."""
 
 

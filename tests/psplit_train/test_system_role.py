@@ -145,6 +145,16 @@ def test_a_template_that_drops_is_taught_in_its_own_style():
     assert said(made, asked) == "<|system|>\nBe bold.<|end|>\n" + said(DROPPING, TALK)
 
 
+def test_turns_that_begin_with_the_mark_of_the_beginning_keep_it():
+    """SmolLM2's tokenizer has `<|im_start|>` as bos_token: it is a turn's, not the talk's alone."""
+    made = tokenizer(DROPPING.replace("<|user|>", "<|im_start|>user"))
+    made.bos_token = "<|im_start|>"
+    template = with_system_role(made)
+    messages = [{"role": "system", "content": BOLD}, *HI]
+    text = made.apply_chat_template(messages, chat_template=template, tokenize=False)
+    assert text == "<|im_start|>system\nBe bold.<|end|>\n<|im_start|>user\nHi<|end|>\n"
+
+
 def test_a_prompt_of_one_character_is_seen_to_be_dropped():
     """The evaluator's check alone would find it in the question, or a mark."""
     with pytest.raises(TemplateError, match="drops its system prompt"):
