@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
     config = read_config(options.config, options.sets)
     out = options.out or Path("runs/train") / options.config.stem
     processes = _processes(options)
-    notes = check_config(config, processes, _sharded(options))
+    notes = check_config(config, processes)
     screen = Terminal()
     for note in notes:
         screen.say(f"note: {note}")

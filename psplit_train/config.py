@@ -97,7 +97,7 @@ class ModelSettings(_Section):
     chat_template: Path | None = None
     """A Jinja file in place of the tokenizer's own template; it has to take a system message."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What is computed in; weights and optimiser are float32."""
+    """What is computed in. Weights that are trained, and their optimiser, are float32."""
     attention: str | None = None
     """transformers' `attn_implementation`; None: its default."""
     lora: LoraSettings | None = None

@@ -83,10 +83,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. P: parameters, T: trained ones, b: bytes of a weight, e: bytes of an
-    activation (4; of bfloat16 2).
+    """Bytes of one process. P: parameters, T: trained ones, b: bytes of a weight (4; beside
+    LoRA e), e: bytes of an activation (4; of bfloat16 2).
 
-    - weights P·b (T in float32 and split, if sharded), gradients T·b, AdamW 2·T·b;
+    - weights P·b, gradients T·4, AdamW 2·T·4, all split if sharded;
     - reference: P·e more where beta is above 0 and there is no LoRA;
     - gathered, if sharded: two layers and the embedding, whole, in e bytes;
     - activations: tokens of a micro-batch, in all modes that take them, times layers times
@@ -175,8 +175,7 @@ def estimate(config: Config, facts: Facts) -> Estimate:
         prompt_tokens=prompts,
         assumed=not facts.prompt_tokens,
         memory=_memory(config, facts, mean),
-        checkpoint_bytes=shape.parameters * _weight_bytes(config, facts)
-        + 2 * shape.trained * _trained_bytes(config, facts),
+        checkpoint_bytes=shape.parameters * _weight_bytes(config) + 2 * shape.trained * _FLOAT,
     )
 
 
@@ -216,7 +215,7 @@ def _needs_before(config: Config, whole: bool) -> bool:
 def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
     shape, train = facts.shape, config.train
     parts = facts.processes if facts.sharded else 1
-    trained = shape.trained * _trained_bytes(config, facts)
+    trained = shape.trained * _FLOAT
     own = micro_batch(config, facts.processes)
     rows = own * _takers(config)
     tokens = rows * (train.max_new_tokens + prompt / _together(config, facts))
@@ -224,7 +223,7 @@ def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
     drawn = update_share(config, facts.processes) * (train.max_new_tokens + prompt)
     hf = config.engine.name == "hf"
     return Memory(
-        weights=shape.parameters * _weight_bytes(config, facts) / parts,
+        weights=shape.parameters * _weight_bytes(config) / parts,
         gradients=trained / parts,
         optimiser=2 * trained / parts,
         reference=shape.parameters * size / parts if train.beta and not config.model.lora else 0.0,
@@ -239,13 +238,9 @@ def _activation_bytes(config: Config) -> int:
     return _HALF if config.model.dtype == "bfloat16" else _FLOAT
 
 
-def _trained_bytes(config: Config, facts: Facts) -> int:
-    """Sharded weights that are trained are held in float32, whatever they are computed in."""
-    return _FLOAT if facts.sharded or config.model.lora else _activation_bytes(config)
-
-
-def _weight_bytes(config: Config, facts: Facts) -> int:
-    return _activation_bytes(config) if config.model.lora else _trained_bytes(config, facts)
+def _weight_bytes(config: Config) -> int:
+    """Weights that are trained are held in float32, whatever they are computed in."""
+    return _activation_bytes(config) if config.model.lora else _FLOAT
 
 
 def _gathered(shape: Shape, size: int) -> float:

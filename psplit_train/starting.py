@@ -156,7 +156,8 @@ def trainer_for(
     given = (
         {} if config.model.attention is None else {"attn_implementation": config.model.attention}
     )
-    model = AutoModelForCausalLM.from_pretrained(start.folder, dtype="float32", **given)
+    dtype = config.model.dtype if config.model.lora else "float32"  # computed in by autocast
+    model = AutoModelForCausalLM.from_pretrained(start.folder, dtype=dtype, **given)
     verifier = Verifier(start.data.answer_format, time_limit=config.reward.time_limit)
     reward = Reward(config.reward, verifier, _ends(model, start.template))
     made = PolicySplitTrainer(

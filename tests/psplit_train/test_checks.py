@@ -80,7 +80,6 @@ def test_processes_share_evenly():
         ({"stability": {"controller": {"target_bits": 1}}, "modes": ["a", "b"]}, "none is trained"),
         ({"stability": {"controller": {"target_bits": 1}}, "method": "grpo"}, "none is trained"),
         ({"stability": {"stop": True}}, "set checkpoints.every"),
-        ({"model": {"checkpoint": "x", "dtype": "bfloat16"}}, "lost in rounding"),
     ],
 )
 def test_what_is_pointless_is_said(sections, said):
@@ -104,10 +103,6 @@ def test_what_is_pointless_is_said(sections, said):
 )
 def test_what_has_a_point_is_not_said(sections):
     assert check_config(config(**sections)) == []
-
-
-def test_sharded_weights_are_kept_in_float32():
-    assert check_config(config(model={"checkpoint": "x", "dtype": "bfloat16"}), 1, True) == []
 
 
 @pytest.mark.parametrize(
