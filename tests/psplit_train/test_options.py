@@ -110,7 +110,7 @@ def test_a_run_with_adapters_is_published_with_its_base(tmp_path):
     """psplit-eval opens the folder beside its base."""
     from transformers import AutoModelForCausalLM
 
-    from psplit_eval.adapters import adapter_rank
+    from psplit_eval.adapters import adapter_rank, merge_adapter
     from psplit_eval.modes import checkpoint_modes
 
     model = {**RUN["model"], "lora": {"rank": 4, "alpha": 8}}
@@ -119,11 +119,12 @@ def test_a_run_with_adapters_is_published_with_its_base(tmp_path):
     assert adapter_rank(final) == 4
     assert list(checkpoint_modes(final)) == ["normal", "high"]
     base = json.loads((final / "adapter_config.json").read_text())["base_model_name_or_path"]
-    network = AutoModelForCausalLM.from_pretrained(base)
     ids = torch.tensor([[3, 4, 5]])
-    plain = network(ids).logits
-    adapted = PeftModel.from_pretrained(network, final)(ids).logits
-    assert adapted.shape == plain.shape
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    merged = merge_adapter(AutoModelForCausalLM.from_pretrained(base), final)
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), final)
+    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits)
+    assert not torch.equal(merged(ids).logits, plain(ids).logits)
 
 
 def test_reporters_get_every_name_of_the_log(tmp_path):
