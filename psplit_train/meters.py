@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from psplit_train.sharing import Split
 
-__all__ = ["Meters", "TrainingMeters"]
+__all__ = ["Meters", "TrainingMeters", "gathered"]
 
 _BITS = math.log(2)
 
@@ -148,3 +149,12 @@ class TrainingMeters(Meters):
     def _pairs(self) -> list[tuple[int, int]]:
         ways = [(m, r) for m, r in enumerate(self._split.references) if m != r]
         return ways + [(r, m) for m, r in ways]
+
+
+def gathered(accelerator: Any, values: torch.Tensor) -> torch.Tensor:
+    """Rows (R, ...) of all processes, their last axis as long as the longest one's: 0 beyond."""
+    sent = values.byte() if values.dtype == torch.bool else values  # padding makes bool int64
+    if values.ndim > 1:
+        sent = accelerator.pad_across_processes(sent, dim=values.ndim - 1)
+    rows: torch.Tensor = accelerator.gather(sent)
+    return rows.to(values.dtype)

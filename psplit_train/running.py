@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from psplit_eval.errors import InfrastructureError, RunMismatchError
+from psplit_eval.errors import InfrastructureError, RunMismatchError, UsageError
 from psplit_eval.files import disk_errors, write_json, write_text
 from psplit_eval.modes import Mode
 from psplit_train.cards import Facts, Measured, model_card
@@ -30,6 +30,7 @@ from psplit_train.checkpoints import (
 from psplit_train.config import Config
 from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluations
 from psplit_train.loading import differences, read_config, write_config
+from psplit_train.seams import steps_of_responses
 from psplit_train.stability import EntropyController, Monitor
 from psplit_train.starting import Start, prepare, trainer_for
 
@@ -154,6 +155,12 @@ class _Session:
         self._cut_log(done)
         if self._is_over(done):
             return
+        if done % (window := steps_of_responses(self.trainer.args)):
+            raise UsageError(
+                f"train.steps {self.config.train.steps}: the run ended with step {done}, and cannot "
+                f"go on exactly but from a multiple of {window}, the steps that train on the same "
+                "responses; train anew, in another --out"
+            )
         with self.screen.steps(self.config.train.steps, done) as self._watch:
             self.trainer.train(resume_from_checkpoint=str(begun) if begun else None)
 

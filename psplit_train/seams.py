@@ -12,7 +12,7 @@ from psplit_train.sharing import Split
 if TYPE_CHECKING:
     from trl import GRPOConfig
 
-__all__ = ["SEAMS", "refuse", "refuse_dropout"]
+__all__ = ["SEAMS", "refuse", "refuse_dropout", "steps_of_responses"]
 
 SEAMS: Mapping[str, tuple[str, ...]] = {
     "_generate_and_score_completions": ("self", "inputs"),
@@ -80,14 +80,19 @@ def _refuse_saving(args: GRPOConfig) -> None:
 
     if args.save_strategy == SaveStrategy.NO or args.save_steps >= args.max_steps:
         return
-    micro_batches = args.steps_per_generation * args.num_iterations
-    window = math.lcm(micro_batches, args.gradient_accumulation_steps)
-    steps = window // args.gradient_accumulation_steps
+    steps = steps_of_responses(args)
     if args.save_strategy != SaveStrategy.STEPS or args.save_steps % steps:
         raise UsageError(
             f"save_steps {args.save_steps} (checkpoints.every): expected a multiple of {steps}, "
             "the steps that train on the same responses, as resuming between them is not exact"
         )
+
+
+def steps_of_responses(args: GRPOConfig) -> int:
+    """Steps after which all responses that were drawn are used up, and training can go on."""
+    micro_batches = args.steps_per_generation * args.num_iterations
+    window = math.lcm(micro_batches, args.gradient_accumulation_steps)
+    return window // args.gradient_accumulation_steps
 
 
 def refuse_dropout(model: Any) -> None:

@@ -29,13 +29,13 @@ from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
 from psplit_train.drawn import Drawn, cut
 from psplit_train.generation import decode, warper
-from psplit_train.meters import TrainingMeters
+from psplit_train.meters import TrainingMeters, gathered
 from psplit_train.ordering import EpochSampler
 from psplit_train.rewards import Reward
 from psplit_train.scoring import Scores, can_share, holds_positions, score, spread
 from psplit_train.seams import refuse, refuse_dropout
 from psplit_train.sharing import Matrix, Split, beyond, in_mode
-from psplit_train.weighing import Weights, needs_groups, needs_scores, weigh
+from psplit_train.weighing import Weights, needs_entropies, needs_groups, needs_scores, weigh
 
 __all__ = ["PolicySplitTrainer", "StepEnd"]
 
@@ -180,7 +180,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             if self._aligned and (self.one_pass or not self._needs_scores):
                 return batch
             needed = self.split.scored(self.method) if self._needs_scores else self.split.takes
-            scores = self._scored_ahead(batch, needed)
+            scores = self._scored_before(batch, found, needed)
             known = beyond(needed, self.split.takes)  # what the update does not see
             if any(map(any, known)):
                 mask, samplers = batch["mask"], batch["samplers"]
@@ -420,6 +420,11 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """
         pairs = torch.tensor(matrix, device=inputs["mask"].device)[:, inputs["samplers"]]
         wanted = [mode for mode, some in enumerate(matrix) if any(some)]
+        if not wanted:
+            nothing = torch.full((*pairs.shape, inputs["mask"].shape[1]), torch.nan).to(
+                pairs.device
+            )
+            return Scores(nothing, nothing)
         passes = [wanted] if self._share else [[mode] for mode in wanted]
         found = [self._pass(model, inputs, pairs, modes) for modes in passes]
         every = all(map(all, matrix))
@@ -457,6 +462,17 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
                 part = {name: values[rows] for name, values in batch.items() if values.ndim}
                 parts.append(self._under_modes(model or self.model, part, matrix))
         return Scores(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
+
+    def _scored_before(self, batch: Batch, found: Batch, needed: Matrix) -> Scores:
+        """Scores before the update. Where log-probabilities are enough, a mode's own responses have
+        those that TRL found to correct vLLM's."""
+        if not self._corrects or needs_entropies(self.method):
+            return self._scored_ahead(batch, needed)
+        own = [[a == b for b in range(len(needed))] for a in range(len(needed))]
+        scores = self._scored_ahead(batch, beyond(needed, own))
+        rows = torch.arange(len(batch["samplers"]), device=batch["samplers"].device)
+        scores.log_probs[batch["samplers"], rows] = found["old_per_token_logps"]
+        return scores
 
     def _reference_log_probs(self, batch: Batch) -> torch.Tensor:
         """Of the weights at the start, under every mode that takes a row: (rows, M, T)."""
@@ -498,22 +514,17 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         if rows % self.num_generations == 0 or not needs_groups(self.method, self._etas):
             return self._weighed(batch, scores)
         names = ("samplers", "base", "even", "mask")
-        together = {name: self._gathered(batch[name]) for name in names}
+        together = {name: gathered(self.accelerator, batch[name]) for name in names}
         everything = Scores(
-            *(self._gathered(values.transpose(0, 1)).transpose(0, 1) for values in scores)
+            *(
+                gathered(self.accelerator, values.transpose(0, 1)).transpose(0, 1)
+                for values in scores
+            )
         )
         weights = self._weighed(together, everything)
         first = self.accelerator.process_index * rows
         width = batch["mask"].shape[1]
         return Weights(weights.advantages[:, first : first + rows, :width])
-
-    def _gathered(self, values: torch.Tensor) -> torch.Tensor:
-        """Rows of all processes, their last axis as long as the longest."""
-        sent = values.byte() if values.dtype == torch.bool else values  # padding makes bool int64
-        if values.ndim > 1:
-            sent = self.accelerator.pad_across_processes(sent, dim=values.ndim - 1)
-        gathered: torch.Tensor = self.accelerator.gather(sent)
-        return gathered.to(values.dtype)
 
     # What is logged
 

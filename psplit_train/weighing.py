@@ -18,10 +18,12 @@ from psplit_train.baselines import (
 from psplit_train.config import MethodSettings
 from psplit_train.sharing import Split
 
-__all__ = ["Weights", "needs_groups", "needs_scores", "weigh"]
+__all__ = ["Weights", "needs_entropies", "needs_groups", "needs_scores", "weigh"]
 
 _PLAIN = ("grpo", "clip_higher", "entropy_regularisation")
 """Methods whose advantages are GRPO's; they differ in the loss."""
+
+_OF_ENTROPIES = ("forking_tokens", "entropy_driven", "entropy_advantage")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,13 @@ def needs_scores(method: MethodSettings, etas: Sequence[float]) -> bool:
     if method.splits:
         return any(etas) or method.truncated_weights is not None
     return method.name not in _PLAIN
+
+
+def needs_entropies(method: MethodSettings) -> bool:
+    """Whether entropies of the whole vocabulary enter the weights."""
+    if method.splits:
+        return method.estimate == "entropy"
+    return method.name in _OF_ENTROPIES
 
 
 def needs_groups(method: MethodSettings, etas: Sequence[float]) -> bool:

@@ -74,6 +74,29 @@ class FirstCharacter:
         return [float(one) for one in right]
 
 
+class Watched(PolicySplitTrainer):
+    """Keeps what TRL's loss is given, and its micro-batches."""
+
+    def __init__(self, **settings):
+        self.flat, self.batches = [], []
+        super().__init__(**settings)
+
+    def _flat(self, inputs, taken, weights, old):
+        flat = super()._flat(inputs, taken, weights, old)
+        self.flat.append(flat)
+        self.batches.append((inputs, taken))
+        return flat
+
+
+def plain_scores(network, prompt, completion):
+    """log-probability and entropy of each token, by transformers' plain logits, float32."""
+    with torch.no_grad():
+        logits = network(torch.tensor([[*prompt, *completion]])).logits[0]
+    log_probs = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+    own = log_probs.gather(1, torch.tensor(completion)[:, None])[:, 0]
+    return own, -(log_probs.exp() * log_probs).sum(-1)
+
+
 def questions(count=10):
     texts = [f"{a}+{b}=" for a in range(count) for b in range(count)]
     return [{"prompt": [{"role": "user", "content": text}], "question": text} for text in texts]

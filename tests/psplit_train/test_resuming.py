@@ -188,6 +188,18 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(tmp_path, iterations):
     assert sorted(p.name for p in broken.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
+def test_a_run_that_ended_amid_the_use_of_responses_is_not_made_longer(tmp_path):
+    from psplit_train.running import run as run_config
+
+    def of(steps):
+        train = {**RUN["train"], "iterations": 2, "steps": steps}
+        return Config.model_validate({**RUN, "train": train, "checkpoints": {}})
+
+    run_config(of(3), tmp_path, Quiet())
+    with pytest.raises(UsageError, match="train.steps 4: the run ended with step 3, and cannot"):
+        run_config(of(4), tmp_path, Quiet())
+
+
 def state_of(out):
     return json.loads((out / "checkpoint-12" / "psplit_state.json").read_text())
 

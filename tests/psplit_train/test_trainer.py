@@ -8,8 +8,10 @@ from datasets import Dataset
 from split_reference import policy_split_advantages
 from training_cases import (
     FirstCharacter,
+    Watched,
     arguments,
     model,
+    plain_scores,
     questions,
     tokenizer,
     trainer,
@@ -18,32 +20,8 @@ from training_cases import (
 from trl import GRPOTrainer
 
 from psplit_eval.errors import UsageError
-from psplit_train.trainer import PolicySplitTrainer
 
 STRONG = {"eta": 0.5, "kappa": 0.0}
-
-
-class Watched(PolicySplitTrainer):
-    """Keeps what TRL's loss is given, and its micro-batches."""
-
-    def __init__(self, **settings):
-        self.flat, self.batches = [], []
-        super().__init__(**settings)
-
-    def _flat(self, inputs, taken, weights, old):
-        flat = super()._flat(inputs, taken, weights, old)
-        self.flat.append(flat)
-        self.batches.append((inputs, taken))
-        return flat
-
-
-def plain_scores(network, prompt, completion):
-    """log-probability and entropy of each token, by transformers' plain logits, float32."""
-    with torch.no_grad():
-        logits = network(torch.tensor([[*prompt, *completion]])).logits[0]
-    log_probs = logits.log_softmax(-1)[len(prompt) - 1 : -1]
-    own = log_probs.gather(1, torch.tensor(completion)[:, None])[:, 0]
-    return own, -(log_probs.exp() * log_probs).sum(-1)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 8], ids=["one_pass", "groups", "scored_ahead"])
@@ -190,11 +168,17 @@ def test_grpo_as_a_method_is_trls_grpo_step_for_step(tmp_path):
 
 
 @pytest.mark.parametrize("share", [True, False], ids=["shared", "padded"])
-def test_micro_batches_change_nothing_but_rounding(tmp_path, share):
-    """One update of one batch of responses, cut in one, two and eight parts."""
+@pytest.mark.parametrize(
+    ("method", "loss"),
+    [(STRONG, "dapo"), ({"sharing": "off", **STRONG}, "dapo"), ({"sharing": "to_normal"}, "grpo")],
+    ids=["on", "off", "one_way"],
+)
+def test_micro_batches_change_nothing_but_rounding(tmp_path, share, method, loss):
+    """One update of one batch of responses, cut in one, two and sixteen parts; some of those have
+    rows of one mode only."""
     found = []
-    for parts in (1, 2, 8):
-        made = trainer(tmp_path, STRONG, parts=parts, share_prefixes=share)
+    for parts in (1, 2, 16):
+        made = trainer(tmp_path, method, parts=parts, share_prefixes=share, loss_type=loss)
         made.train()
         found.append(weights(made))
     for other in found[1:]:
