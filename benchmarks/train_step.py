@@ -63,9 +63,10 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(4, 16, 32, rounds=5, steps=6, width=32, layers=2, heads=4, letters=0),
-    "small": Size(4, 16, 32, rounds=4, steps=4, width=384, layers=4, heads=6, letters=4000),
-    "smollm2-135m": Size(2, 8, 16, rounds=2, steps=2),
+    "tiny": Size(4, 16, 32, rounds=5, steps=6, width=32, layers=2, heads=4),
+    "tiny, few rollouts": Size(2, 8, 16, rounds=5, steps=8, width=32, layers=2, heads=4),
+    "small": Size(4, 16, 32, rounds=2, steps=3, width=384, layers=4, heads=6, letters=4000),
+    "smollm2-135m": Size(2, 4, 8, rounds=2, steps=2),
 }
 
 
@@ -99,10 +100,14 @@ def keep(new: list[dict[str, Any]]) -> None:
     """Put a cell's rows in the place of those that were known."""
     cells = {(row["model"], str(row["system_tokens"])) for row in new}
     known = [row for row in rows() if (row["model"], row["system_tokens"]) not in cells]
-    order = {(name, way): i for i, (name, way) in enumerate((n, w) for n in SIZES for w in WAYS)}
+    names = list(SIZES)
     known = sorted(
         [*known, *new],
-        key=lambda row: (int(row["system_tokens"]), order[row["model"], row["way"]]),
+        key=lambda row: (
+            names.index(row["model"]),
+            int(row["system_tokens"]),
+            WAYS.index(row["way"]),
+        ),
     )
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -111,11 +116,11 @@ def keep(new: list[dict[str, Any]]) -> None:
 
 
 def cell(name: str, tokens: int) -> list[dict[str, Any]]:
-    found = alone(name, tokens, "time")
+    found: list[dict[str, Any]] = alone(name, tokens, "time")
     for row in found:
         row |= alone(name, tokens, row["way"])
         print(row, flush=True)
-    return list(found)
+    return found
 
 
 def alone(name: str, tokens: int, work: str) -> Any:
@@ -197,22 +202,27 @@ def watched(kind: Any, clock: Clock) -> Any:
 
 def timed(name: str, system: int) -> list[dict[str, Any]]:
     """The best step of every way; trainers take turns."""
-    steps: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    size = SIZES[name]
+    size, ways = SIZES[name], ways_of(name, system)
+    steps: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         known: dict[str, dict[str, Any]] = {}
         for _ in range(size.rounds):
-            for way in WAYS:
+            for way in ways:
                 found, known[way] = run(name, system, way, Path(folder), size.steps)
                 steps[way] += found[1:]  # the first one makes the optimizer's state
-    best = {way: min(steps[way], key=lambda step: float(step["step_seconds"])) for way in WAYS}
+    best = {way: min(steps[way], key=lambda step: float(step["step_seconds"])) for way in ways}
     load = round(os.getloadavg()[1], 1)
     return [
         known[way]
         | {"steps": len(steps[way]), "load": load}
         | {key: round(value, 5) for key, value in best[way].items()}
-        for way in WAYS
+        for way in ways
     ]
+
+
+def ways_of(name: str, system: int) -> tuple[str, ...]:
+    """Prompts of their own for every row matter where they are long."""
+    return WAYS if system > 1 and SIZES[name].width else WAYS[:2]
 
 
 def memory(name: str, system: int, way: str) -> dict[str, Any]:
@@ -324,7 +334,7 @@ def loaded(name: str, folder: Path) -> tuple[Any, Any]:
             context=512,
             characters="0123456789+=h " + letters,
         )
-        source = make_tiny(settings, folder / name)
+        source = make_tiny(settings, folder / "model")
     else:
         source = resolve_checkpoint(name).folder
     tokenizer = AutoTokenizer.from_pretrained(source)

@@ -11,16 +11,47 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
+from trl.models.utils import unwrap_model_for_generation
 
 from psplit_eval.batch import Batch
 
-__all__ = ["decode", "warper"]
+__all__ = ["decode", "rollouts", "settings_are_known", "warper"]
 
 Ids = Sequence[int]
 Warper = Callable[[torch.Tensor], torch.Tensor]
 
 _LEAVE = 8
 """Rows leave when an eighth of all that there are has ended: the others are moved each time."""
+
+
+def settings_are_known(trainer: Any) -> bool:
+    """Whether a GRPOTrainer draws in process, from whole weights, by nothing but temperature,
+    top-k, top-p and min-p."""
+    whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    return (
+        trainer.accelerator.distributed_type in whole
+        and not (trainer.use_vllm or trainer.use_transformers_continuous_batching)
+        and not (trainer.args.generation_kwargs or trainer.args.cache_implementation)
+        and trainer.repetition_penalty == 1
+    )
+
+
+def rollouts(trainer: Any, prompts: Sequence[Ids]) -> list[list[int]]:
+    """A response to each prompt by such a trainer's model, as its own settings say."""
+    with unwrap_model_for_generation(
+        trainer.model_wrapped,
+        trainer.accelerator,
+        gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
+    ) as model:
+        return decode(
+            model,
+            prompts,
+            trainer.max_completion_length,
+            trainer.eos_token_ids,
+            trainer.processing_class.pad_token_id,
+            warper(trainer.temperature, trainer.top_k, trainer.top_p, trainer.min_p),
+        )
 
 
 def warper(temperature: float, top_k: int, top_p: float, min_p: float | None) -> Warper:

@@ -29,8 +29,8 @@ class Meters:
         if where is None:
             where = torch.ones_like(values, dtype=torch.bool)
         total = torch.where(where, values, 0.0).sum()
-        pair = torch.stack([total, where.sum().double()]).cpu()
-        self._sums[name] = self._sums.get(name, torch.zeros(2, dtype=torch.float64)) + pair
+        pair = torch.stack([total, where.sum().double()])
+        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -49,7 +49,8 @@ class Meters:
         from accelerate.utils import gather_object
 
         merged: dict[str, torch.Tensor] = {}
-        for sums in gather_object([self._sums]):
+        own = {name: pair.cpu() for name, pair in self._sums.items()}
+        for sums in gather_object([own]):
             for name, pair in sums.items():
                 merged[name] = merged.get(name, 0.0) + pair
         self._sums = {}

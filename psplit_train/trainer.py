@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from psplit_eval.errors import UsageError
@@ -28,7 +28,7 @@ from psplit_train.baselines import kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
 from psplit_train.drawn import Drawn, cut
-from psplit_train.generation import decode, warper
+from psplit_train.generation import rollouts, settings_are_known
 from psplit_train.meters import TrainingMeters, gathered
 from psplit_train.ordering import EpochSampler
 from psplit_train.rewards import Reward
@@ -98,7 +98,7 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         base = self.accelerator.unwrap_model(self.model)
         cached = not args.activation_checkpointing and can_share(base)
         self._share = share_prefixes and cached
-        self._shares_rollouts = share_prefixes and holds_positions(base)
+        self._share_rollouts = share_prefixes and holds_positions(base)
         self.add_callback(_AfterStep(self, step_end))
 
     @property
@@ -212,8 +212,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     ) -> Any:
         """A run of equal prompts is as long as one mode's share of a query: a vLLM server is sent
         every `num_generations`-th prompt only. In process each prompt is run once."""
-        if self._decodes:
-            return self._decoded(prompt_ids), None
+        if self._share_rollouts and settings_are_known(self):
+            return rollouts(self, prompt_ids), None
         return super()._generate_single_turn(
             prompt_ids,
             images,
@@ -221,33 +221,6 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             num_generations // len(self.split.modes),
             has_tool_images,
         )
-
-    @property
-    def _decodes(self) -> bool:
-        """Whether rollouts are drawn by `generation.decode`: in process, by whole weights, with
-        settings that it knows."""
-        whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-        return (
-            self._shares_rollouts
-            and self.accelerator.distributed_type in whole
-            and not (self.use_vllm or self.use_transformers_continuous_batching)
-            and not (self.args.generation_kwargs or self.args.cache_implementation)
-            and self.repetition_penalty == 1
-        )
-
-    def _decoded(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        wrapped, checkpointing = self.model_wrapped, self.args.gradient_checkpointing_kwargs
-        with unwrap_model_for_generation(
-            wrapped, self.accelerator, gradient_checkpointing_kwargs=checkpointing
-        ) as model:
-            return decode(
-                model,
-                prompts,
-                self.max_completion_length,
-                self.eos_token_ids,
-                self._tokenizer.pad_token_id,
-                warper(self.temperature, self.top_k, self.top_p, self.min_p),
-            )
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any

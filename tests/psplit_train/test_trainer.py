@@ -149,6 +149,40 @@ def test_no_bonus_and_no_sharing_is_trls_grpo_step_for_step(tmp_path):
     assert (weights(made) - weights_at_start()).abs().max() > 1e-3
 
 
+def test_rollouts_are_those_of_trls_own_generation(tmp_path):
+    """Drawn with each prompt run once, and by TRL: the same tokens from the same seed."""
+    drawn = []
+    for share in (True, False):
+        made = trainer(tmp_path, {}, modes=("normal", "long"), share_prefixes=share, top_k=9)
+        made.train()
+        drawn.append(made._drawn.texts)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 16
+
+
+def test_settings_of_generation_that_only_transformers_knows_are_heeded(tmp_path):
+    made = trainer(tmp_path, {}, generation_kwargs={"suppress_tokens": list(range(5, 15))})
+    made.train()
+    assert not any(set(text) & set("0123456789") for text in made._drawn.texts)
+
+
+def test_a_step_runs_no_position_twice(tmp_path):
+    """Under every mode each response, and each query's prompt once: padded to the longest."""
+    made = trainer(tmp_path, {}, modes=("normal", "long"), parts=2, kind=Watched)
+    seen = []
+    made.model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(
+            (torch.is_grad_enabled(), *kwargs["input_ids"].shape)
+        ),
+        with_kwargs=True,
+    )
+    made.train()
+    prompts = max(len(prompt) for query in made._drawn.prompts for prompt in query)
+    widths = [int(inputs["mask"].any(0).sum()) for inputs, _ in made.batches]
+    passes = [((True, 4, prompts - 1), (True, 32, width)) for width in widths]
+    assert [shape for shape in seen if shape[0]] == [one for both in passes for one in both]
+
+
 def weights_at_start():
     return torch.cat([p.detach().flatten() for p in model().parameters()])
 
