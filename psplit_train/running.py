@@ -157,7 +157,7 @@ class _Session:
             return
         if done % (window := steps_of_responses(self.trainer.args)):
             raise UsageError(
-                f"train.steps {self.config.train.steps}: the run ended with step {done}, and cannot "
+                f"train.steps {self.config.train.steps}: the run ended with step {done}, and can't "
                 f"go on exactly but from a multiple of {window}, the steps that train on the same "
                 "responses; train anew, in another --out"
             )
