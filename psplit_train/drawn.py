@@ -82,7 +82,7 @@ def cut(batch: Mapping[str, torch.Tensor], size: int, group: int) -> list[dict[s
     order = order.flatten().to(batch["samplers"].device)
     return [
         {name: values[part] if values.ndim else values for name, values in batch.items()}
-        for part in order.split(size)
+        for part in (order[start : start + size] for start in range(0, rows, size))
     ]
 
 

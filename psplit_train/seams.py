@@ -92,7 +92,7 @@ def steps_of_responses(args: GRPOConfig) -> int:
     """Steps after which all responses that were drawn are used up, and training can go on."""
     micro_batches = args.steps_per_generation * args.num_iterations
     window = math.lcm(micro_batches, args.gradient_accumulation_steps)
-    return window // args.gradient_accumulation_steps
+    return int(window // args.gradient_accumulation_steps)
 
 
 def refuse_dropout(model: Any) -> None:

@@ -41,6 +41,8 @@ __all__ = ["PolicySplitTrainer", "StepEnd"]
 
 
 Batch = dict[str, torch.Tensor]
+_WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Launches in which each process has all weights."""
 _BY_ROWS = ("grpo", "dr_grpo")
 """Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
@@ -97,8 +99,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         base = self.accelerator.unwrap_model(self.model)
         cached = not args.activation_checkpointing and can_share(base)
-        self._share = share_prefixes and cached
-        self._shares_rollouts = share_prefixes and holds_positions(base)
+        # sharded weights are gathered for what a layer returns, not for what it leaves in a cache
+        share = share_prefixes and self.accelerator.distributed_type in _WHOLE
+        self._share, self._shares_rollouts = share and cached, share and holds_positions(base)
         self.add_callback(_AfterStep(self, step_end))
 
     @property
@@ -226,10 +229,8 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
     def _decodes(self) -> bool:
         """Whether rollouts are drawn by `generation.decode`: in process, by whole weights, with
         settings that it knows."""
-        whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
         return (
             self._shares_rollouts
-            and self.accelerator.distributed_type in whole
             and not (self.use_vllm or self.use_transformers_continuous_batching)
             and not (self.args.generation_kwargs or self.args.cache_implementation)
             and self.repetition_penalty == 1

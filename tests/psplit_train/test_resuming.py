@@ -196,7 +196,7 @@ def test_a_run_that_ended_amid_the_use_of_responses_is_not_made_longer(tmp_path)
         return Config.model_validate({**RUN, "train": train, "checkpoints": {}})
 
     run_config(of(3), tmp_path, Quiet())
-    with pytest.raises(UsageError, match="train.steps 4: the run ended with step 3, and cannot"):
+    with pytest.raises(UsageError, match=r"train.steps 4: the run ended with step 3, and cannot"):
         run_config(of(4), tmp_path, Quiet())
 
 
