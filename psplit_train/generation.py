@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from trl.models.utils import unwrap_model_for_generation
 
 from psplit_eval.batch import Batch
@@ -26,14 +25,13 @@ _LEAVE = 8
 
 
 def settings_are_known(trainer: Any) -> bool:
-    """Whether a GRPOTrainer draws in process, from whole weights, by nothing but temperature,
-    top-k, top-p and min-p."""
-    whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    return (
-        trainer.accelerator.distributed_type in whole
-        and not (trainer.use_vllm or trainer.use_transformers_continuous_batching)
-        and not (trainer.args.generation_kwargs or trainer.args.cache_implementation)
-        and trainer.repetition_penalty == 1
+    """Whether a trainer of TRL's draws in process, with settings that `rollouts` knows."""
+    return not (
+        trainer.use_vllm
+        or trainer.use_transformers_continuous_batching
+        or trainer.args.generation_kwargs
+        or trainer.args.cache_implementation
+        or trainer.repetition_penalty != 1
     )
 
 

@@ -157,9 +157,9 @@ class _Session:
             return
         if done % (window := steps_of_responses(self.trainer.args)):
             raise UsageError(
-                f"train.steps {self.config.train.steps}: the run ended with step {done}, and can't "
-                f"go on exactly but from a multiple of {window}, the steps that train on the same "
-                "responses; train anew, in another --out"
+                f"train.steps {self.config.train.steps}: the run ended with step {done}, and "
+                f"cannot go on exactly but from a multiple of {window}, the steps that train on "
+                "the same responses; train anew, in another --out"
             )
         with self.screen.steps(self.config.train.steps, done) as self._watch:
             self.trainer.train(resume_from_checkpoint=str(begun) if begun else None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
@@ -41,6 +41,8 @@ __all__ = ["PolicySplitTrainer", "StepEnd"]
 
 
 Batch = dict[str, torch.Tensor]
+_WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Launches in which each process has all weights."""
 _BY_ROWS = ("grpo", "dr_grpo")
 """Losses that TRL divides by the number of rows that it is given."""
 StepEnd = Callable[[int, Mapping[str, float]], bool]
@@ -97,8 +99,9 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         base = self.accelerator.unwrap_model(self.model)
         cached = not args.activation_checkpointing and can_share(base)
-        self._share = share_prefixes and cached
-        self._share_rollouts = share_prefixes and holds_positions(base)
+        # sharded weights are gathered for what a layer returns, not for what it leaves in a cache
+        share = share_prefixes and self.accelerator.distributed_type in _WHOLE
+        self._share, self._share_rollouts = share and cached, share and holds_positions(base)
         self.add_callback(_AfterStep(self, step_end))
 
     @property

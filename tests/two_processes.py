@@ -15,7 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from training_cases import trainer, weights
+from torch.distributed.fsdp import fully_shard
+from training_cases import trainer
 
 from psplit_train.trainer import PolicySplitTrainer
 
@@ -59,6 +60,13 @@ CASES = {
         "group": 12,
     },
     "lora": {"method": STRONG, "lora": True, "beta": 0.5, **CUT},
+    "sharded": {"method": STRONG, "sharded": True, "share_prefixes": False, **CUT},
+    "sharded_to_normal": {
+        "method": {"sharing": "to_normal", **STRONG},
+        "sharded": True,
+        "share_prefixes": False,
+        **ALONE,
+    },
     "padded": {"method": STRONG, "share_prefixes": False, **CUT},
 }
 
@@ -87,6 +95,18 @@ class Fixed(PolicySplitTrainer):
         return super()._flat(inputs, taken, weights, old)
 
 
+class Sharded(Fixed):
+    """Its weights are split over the processes by PyTorch's FSDP2, which accelerate leaves to GPUs:
+    every forward pass gathers them, and hangs where another process makes none."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        for layer in self.model.model.layers:
+            fully_shard(layer)
+        fully_shard(self.model)
+        self.accelerator.prepare_model = lambda model, **_: model
+
+
 def _made(step, row, prompt):
     """One to eight tokens, each one of the vocabulary; most end."""
     seed = hashlib.sha256(repr((step, row, list(prompt))).encode()).digest()
@@ -100,6 +120,7 @@ def train(name, folder):
     case = dict(CASES[name])
     processes = int(os.environ.get("WORLD_SIZE", 1))
     size = case.get("queries", 4) * case.get("group", 8) // case.get("parts", 1) // processes
+    sharded = case.pop("sharded", False) and processes > 1
     if case.pop("lora", False):
         from peft import LoraConfig
 
@@ -108,7 +129,7 @@ def train(name, folder):
         )
     made = trainer(
         folder,
-        kind=Fixed,
+        kind=Sharded if sharded else Fixed,
         steps=2 * case.get("iterations", 1),
         per_device_train_batch_size=size,
         optim="sgd",
@@ -126,6 +147,13 @@ def train(name, folder):
         "before": before,
         "weights": weights(made),
     }
+
+
+def weights(trained):
+    """Whole, wherever their parts are."""
+    parts = (value.detach() for value in trained.model.parameters())
+    whole = (part.full_tensor() if hasattr(part, "full_tensor") else part for part in parts)
+    return torch.cat([value.flatten().clone() for value in whole])
 
 
 def main():

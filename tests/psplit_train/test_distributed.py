@@ -1,7 +1,9 @@
 """Two processes train as one does on the same responses."""
 
+import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,16 +25,19 @@ def launched(tmp_path_factory):
     def folder(name):
         names = [case for case in CASES if (case in QUICK) == (name in QUICK)]
         if name not in done:
-            done.update(dict.fromkeys(names, launch(tmp_path_factory.mktemp("launched"), names)))
+            out = tmp_path_factory.mktemp("launched")
+            launched_together(WORKER, out, *names)
+            done.update(dict.fromkeys(names, out))
         return done[name] / name
 
     return folder
 
 
-def launch(out, names):
+def launched_together(*command):
+    """Two processes of a command of Python's, to their end."""
     paths = [str(WORKER.parent.parent), str(WORKER.parent), os.environ.get("PYTHONPATH", "")]
     found = subprocess.run(
-        [*LAUNCHER, str(WORKER), str(out), *names],
+        [*LAUNCHER, *map(str, command)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -40,7 +45,6 @@ def launch(out, names):
         check=False,
     )
     assert found.returncode == 0, found.stderr[-4000:]
-    return out
 
 
 def unordered(given):
@@ -80,3 +84,36 @@ def same_log(found, expected, whole):
             assert found[name] is None or math.isnan(found[name]), name
         else:
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+RUN = {
+    "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "characters": "0123456789+*"}},
+    "data": {"task": "sums", "instruction": ""},
+    "modes": ["normal", {"name": "high", "system_prompt": "*", "role": "high"}],
+    "method": "policy_split_stable",
+    "train": {"steps": 4, "queries": 3, "rollouts": 4, "max_new_tokens": 6, "learning_rate": 1e-3},
+    "checkpoints": {"every": 2, "keep": 3},
+}
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_exactly(tmp_path):
+    """From the checkpoint of step 2, each process with its own random numbers."""
+    config, whole, broken = (tmp_path / name for name in ("run.json", "whole", "broken"))
+    config.write_text(json.dumps(RUN))
+    launched_together("-m", "psplit_train", "run", config, "--out", whole)
+    shutil.copytree(whole, broken)
+    for name in ("checkpoint-4", "final"):
+        shutil.rmtree(broken / name)
+    launched_together("-m", "psplit_train", "run", config, "--out", broken)
+    first, end = (
+        (folder / "model.safetensors").read_bytes() for folder in (whole / "start", whole / "final")
+    )
+    assert (broken / "final" / "model.safetensors").read_bytes() == end != first
+    for one, other in zip(*(logged(out) for out in (whole, broken)), strict=True):
+        same_log(one, other, whole=True)
+    assert [line["step"] for line in logged(broken)] == [1, 2, 3, 4]
+
+
+def logged(out):
+    return [json.loads(line) for line in (out / "training_log.jsonl").read_text().splitlines()]
