@@ -28,6 +28,8 @@ __all__ = [
     "estimate",
     "estimate_text",
     "model_shape",
+    "open_configuration",
+    "open_tokenizer",
     "prompt_tokens",
 ]
 
@@ -83,10 +85,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. P: parameters, T: trained ones, b: bytes of a weight, e: bytes of an
-    activation (4; of bfloat16 2).
+    """Bytes of one process. P: parameters, T: trained ones, e: bytes of an activation (4; of
+    bfloat16 2). Weights are float32, whatever they are computed in.
 
-    - weights P·b (T in float32 and split, if sharded), gradients T·b, AdamW 2·T·b;
+    - weights 4·P (split, if sharded), gradients 4·T, AdamW 8·T;
     - reference: P·e more where beta is above 0 and there is no LoRA;
     - gathered, if sharded: two layers and the embedding, whole, in e bytes;
     - activations: tokens of a micro-batch, in all modes that take them, times layers times
@@ -175,8 +177,7 @@ def estimate(config: Config, facts: Facts) -> Estimate:
         prompt_tokens=prompts,
         assumed=not facts.prompt_tokens,
         memory=_memory(config, facts, mean),
-        checkpoint_bytes=shape.parameters * _weight_bytes(config, facts)
-        + 2 * shape.trained * _trained_bytes(config, facts),
+        checkpoint_bytes=3.0 * shape.trained * _FLOAT,  # of LoRA the adapters alone
     )
 
 
@@ -216,7 +217,7 @@ def _needs_before(config: Config, whole: bool) -> bool:
 def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
     shape, train = facts.shape, config.train
     parts = facts.processes if facts.sharded else 1
-    trained = shape.trained * _trained_bytes(config, facts)
+    trained = shape.trained * _FLOAT
     own = micro_batch(config, facts.processes)
     rows = own * _takers(config)
     tokens = rows * (train.max_new_tokens + prompt / _together(config, facts))
@@ -224,7 +225,7 @@ def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
     drawn = update_share(config, facts.processes) * (train.max_new_tokens + prompt)
     hf = config.engine.name == "hf"
     return Memory(
-        weights=shape.parameters * _weight_bytes(config, facts) / parts,
+        weights=shape.parameters * _FLOAT / parts,
         gradients=trained / parts,
         optimiser=2 * trained / parts,
         reference=shape.parameters * size / parts if train.beta and not config.model.lora else 0.0,
@@ -237,15 +238,6 @@ def _memory(config: Config, facts: Facts, prompt: float) -> Memory:
 
 def _activation_bytes(config: Config) -> int:
     return _HALF if config.model.dtype == "bfloat16" else _FLOAT
-
-
-def _trained_bytes(config: Config, facts: Facts) -> int:
-    """Sharded weights that are trained are held in float32, whatever they are computed in."""
-    return _FLOAT if facts.sharded or config.model.lora else _activation_bytes(config)
-
-
-def _weight_bytes(config: Config, facts: Facts) -> int:
-    return _activation_bytes(config) if config.model.lora else _trained_bytes(config, facts)
 
 
 def _gathered(shape: Shape, size: int) -> float:
@@ -307,7 +299,7 @@ def model_shape(config: Config) -> Shape:
     Raises CheckpointError where there is none, and InfrastructureError where a hub is silent.
     """
     settings = config.model.tiny
-    known = _tiny(settings) if settings else _of_checkpoint(config.model.checkpoint or "")
+    known = _tiny(settings) if settings else open_configuration(config.model.checkpoint or "")
     return _shape(known, config.model.lora)
 
 
@@ -324,14 +316,22 @@ def _tiny(settings: TinySettings) -> Any:
     )
 
 
-def _of_checkpoint(name: str) -> Any:
+def open_configuration(name: str) -> Any:
+    """Of a checkpoint, without its weights. Raises CheckpointError where there is none, and
+    InfrastructureError where a hub is silent."""
     from transformers import AutoConfig
 
     return _opened(AutoConfig.from_pretrained, name)
 
 
+def open_tokenizer(name: str) -> Any:
+    """Of a checkpoint, without its weights; raises as `open_configuration`."""
+    from transformers import AutoTokenizer
+
+    return _opened(AutoTokenizer.from_pretrained, name)
+
+
 def _opened(opener: Callable[..., Any], name: str) -> Any:
-    """A checkpoint's configuration or tokenizer."""
     found = resolve_checkpoint(name).folder if name in BUILTIN_CHECKPOINTS else name
     try:
         return opener(found)
@@ -366,10 +366,7 @@ def prompt_tokens(config: Config, questions: Sequence[str]) -> dict[str, float]:
 def _counter(config: Config) -> Callable[[Mode, str], int]:
     if config.model.tiny:
         return _tiny_tokens
-    from transformers import AutoTokenizer
-
-    name = config.model.checkpoint or ""
-    tokenizer = _opened(AutoTokenizer.from_pretrained, name)
+    tokenizer = open_tokenizer(config.model.checkpoint or "")
     template = config.model.chat_template
     thinking = config.model.enable_thinking
     more = {} if thinking is None else {"enable_thinking": thinking}

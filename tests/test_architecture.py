@@ -159,6 +159,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("cards", "data", "meters", "rewards", "seams", "weighing"),
     ("evaluate", "grpo", "trainer", "warmup"),
+    ("rehearsal",),
     ("starting",),
     ("running",),
     ("sweep",),

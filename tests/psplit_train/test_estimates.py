@@ -108,8 +108,8 @@ def test_weights_gradients_and_optimiser_of_a_process():
     plain = of().memory
     assert (plain.weights, plain.gradients, plain.optimiser) == (4000, 4000, 8000)
     half = of(model={"checkpoint": "x", "dtype": "bfloat16"}).memory
-    assert (half.weights, half.gradients, half.optimiser) == (2000, 2000, 4000)
-    # Split over four, in float32 whatever the passes are in.
+    assert (half.weights, half.gradients, half.optimiser) == (4000, 4000, 8000)
+    # Float32 whatever the passes are in; split over four.
     split = of(4, True, model={"checkpoint": "x", "dtype": "bfloat16"}).memory
     assert (split.weights, split.gradients, split.optimiser) == (1000, 1000, 2000)
     assert split.gathered > 0
@@ -117,7 +117,7 @@ def test_weights_gradients_and_optimiser_of_a_process():
         model={"checkpoint": "x", "dtype": "bfloat16", "lora": {}},
         shape=dataclasses.replace(SHAPE, trained=100),
     ).memory
-    assert (lora.weights, lora.gradients, lora.optimiser) == (2000, 400, 800)
+    assert (lora.weights, lora.gradients, lora.optimiser) == (4000, 400, 800)
     assert of(train={"beta": 0.1}).memory.reference == 4000
     assert of(train={"beta": 0.1}, model={"tiny": {}, "lora": {}}).memory.reference == 0
 
