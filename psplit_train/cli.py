@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -33,6 +34,8 @@ _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 _CONFIG = "config.yaml"
 _EXAMPLES = 3
+_PAUSE_IN_FILES = 30.0
+"""Seconds between two states of a bar that nobody watches: each is kept in the file."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,9 +52,12 @@ class Terminal:
         self._shown = _is_first()
 
     def say(self, text: str) -> None:
-        """One line."""
+        """One line, above the bar where there is one."""
         if self._shown:
-            print(f"psplit-train: {text}", file=sys.stderr, flush=True)
+            from tqdm import tqdm
+
+            with tqdm.external_write_mode(file=sys.stderr):
+                print(f"psplit-train: {text}", file=sys.stderr, flush=True)
 
     @contextmanager
     def steps(self, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
@@ -59,8 +65,15 @@ class Terminal:
         from tqdm import tqdm
 
         form = "{l_bar}{bar}| {n}/{total} steps, {elapsed}, {remaining} left{postfix}"
+        pause = 0.1 if sys.stderr.isatty() else _PAUSE_IN_FILES
         with tqdm(
-            total=total, initial=done, desc="training", bar_format=form, disable=not self._shown
+            total=total,
+            initial=done,
+            desc="training",
+            bar_format=form,
+            mininterval=pause,
+            maxinterval=math.inf,
+            disable=not self._shown,
         ) as bar:
 
             def watch(steps: int, note: str = "") -> None:
@@ -213,7 +226,10 @@ def _begin(out: Path, options: argparse.Namespace) -> None:
         )
     if not (out / _CONFIG).is_file():
         raise UsageError(f"--overwrite: {out} is no training run; delete it yourself")
-    shutil.rmtree(out)
+    from psplit_eval.manifest import locked
+
+    with locked(out):  # not while another process trains there
+        shutil.rmtree(out)
 
 
 def _dry_run(
@@ -223,7 +239,8 @@ def _dry_run(
     from psplit_train.estimates import estimate, estimate_text
     from psplit_train.loading import config_dict, config_text
 
-    found = estimate(config, _facts(options, config, processes, Terminal().say))
+    tokens = _prompt_tokens(config, processes, Terminal().say)
+    found = estimate(config, _facts(options, config, processes, tokens))
     if options.json:
         content = {"out": str(out), "settings": config_dict(config), "notes": list(notes)}
         print(json.dumps({**content, "estimate": found.to_dict()}, indent=1))
@@ -233,7 +250,9 @@ def _dry_run(
     return 0
 
 
-def _facts(options: argparse.Namespace, config: Config, processes: int, say: Say) -> Facts:
+def _facts(
+    options: argparse.Namespace, config: Config, processes: int, tokens: Mapping[str, float]
+) -> Facts:
     import torch
 
     from psplit_train.estimates import Facts, model_shape
@@ -241,20 +260,21 @@ def _facts(options: argparse.Namespace, config: Config, processes: int, say: Say
     here = options.processes is None and not options.sharded
     return Facts(
         model_shape(config),
-        prompt_tokens=_prompt_tokens(config, say),
+        prompt_tokens=tokens,
         processes=processes,
         sharded=_sharded(options),
         on_cpu=here and not torch.cuda.is_available(),
     )
 
 
-def _prompt_tokens(config: Config, say: Say) -> Mapping[str, float]:
-    """Counted, unless data or tokenizer are out of reach, as on a machine without a network."""
-    from psplit_train.data import read_data
+def _prompt_tokens(config: Config, processes: int, say: Say) -> Mapping[str, float]:
+    """All is checked that needs no weights, and prompts are counted; unless data or tokenizer are
+    out of reach, as on a machine without a network."""
     from psplit_train.estimates import prompt_tokens
+    from psplit_train.rehearsal import rehearse
 
     try:
-        data = read_data(config.data, say)
+        data = rehearse(config, processes, say)
         asked = config.train.queries * config.train.steps // config.train.iterations
         say(
             f"{len(data.train)} prompts to train on, {len(data.held_out)} held out; "
@@ -262,7 +282,7 @@ def _prompt_tokens(config: Config, say: Say) -> Mapping[str, float]:
         )
         return prompt_tokens(config, [prompt.question for prompt in data.train])
     except InfrastructureError as error:
-        say(f"note: prompts are not counted: {error}")
+        say(f"note: prompts are not checked and counted: {error}")
         return {}
 
 
@@ -270,22 +290,34 @@ def _sweep(options: argparse.Namespace) -> int:
     from psplit_train.loading import list_values, read_config
 
     sets = list_values(options.sets)
-    for values in product(*sets.values()):  # every cell is checked before the first one begins
-        named = zip(sets, values, strict=True)
-        read_config(options.config, [f"{name}={value}" for name, value in named])
+    configs = [  # every cell is checked before the first one begins
+        read_config(options.config, [f"{n}={v}" for n, v in zip(sets, values, strict=True)])
+        for values in product(*sets.values())
+    ]
     seeds = _seeds(options.seeds)
     out = options.out or Path("runs/sweeps") / options.config.stem
     _prepare()
     from psplit_train.sweep import sweep
     from psplit_train.sweep_report import write_sweep_report
 
-    sweep(options.config, sets, seeds, out, options.jobs, Terminal().say)
+    common = _one_start(configs[0], sets, out)
+    sweep(options.config, sets, seeds, out, options.jobs, Terminal().say, common=common)
     found = write_sweep_report(out)
     if options.json:
         print(json.dumps({"out": str(out), "report": str(found.file), "table": str(found.table)}))
     else:
         print(f"\n{found.text}\n\nreport: {found.file}")
     return found.exit_code
+
+
+def _one_start(config: Config, sets: Mapping[str, Sequence[str]], out: Path) -> list[str]:
+    """Cells have a start in common: one warm-up for all of them. Not where what it is made of is
+    swept, or the config says where it is."""
+    made_of = ("warmup", "model", "data", "modes")
+    swept = any(name.partition(".")[0] in made_of for name in sets)
+    if swept or not config.warmup.steps or config.warmup.folder is not None:
+        return []
+    return [f"warmup.folder={json.dumps(str(out.absolute() / 'start'))}"]
 
 
 def _seeds(text: str) -> list[int]:

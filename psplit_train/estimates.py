@@ -28,6 +28,8 @@ __all__ = [
     "estimate",
     "estimate_text",
     "model_shape",
+    "open_configuration",
+    "open_tokenizer",
     "prompt_tokens",
 ]
 
@@ -175,7 +177,7 @@ def estimate(config: Config, facts: Facts) -> Estimate:
         prompt_tokens=prompts,
         assumed=not facts.prompt_tokens,
         memory=_memory(config, facts, mean),
-        checkpoint_bytes=shape.parameters * _weight_bytes(config) + 2 * shape.trained * _FLOAT,
+        checkpoint_bytes=3.0 * shape.trained * _FLOAT,  # of LoRA the adapters alone
     )
 
 
@@ -302,7 +304,7 @@ def model_shape(config: Config) -> Shape:
     Raises CheckpointError where there is none, and InfrastructureError where a hub is silent.
     """
     settings = config.model.tiny
-    known = _tiny(settings) if settings else _of_checkpoint(config.model.checkpoint or "")
+    known = _tiny(settings) if settings else open_configuration(config.model.checkpoint or "")
     return _shape(known, config.model.lora)
 
 
@@ -319,14 +321,22 @@ def _tiny(settings: TinySettings) -> Any:
     )
 
 
-def _of_checkpoint(name: str) -> Any:
+def open_configuration(name: str) -> Any:
+    """Of a checkpoint, without its weights. Raises CheckpointError where there is none, and
+    InfrastructureError where a hub is silent."""
     from transformers import AutoConfig
 
     return _opened(AutoConfig.from_pretrained, name)
 
 
+def open_tokenizer(name: str) -> Any:
+    """Of a checkpoint, without its weights; raises as `open_configuration`."""
+    from transformers import AutoTokenizer
+
+    return _opened(AutoTokenizer.from_pretrained, name)
+
+
 def _opened(opener: Callable[..., Any], name: str) -> Any:
-    """A checkpoint's configuration or tokenizer."""
     found = resolve_checkpoint(name).folder if name in BUILTIN_CHECKPOINTS else name
     try:
         return opener(found)
@@ -361,10 +371,7 @@ def prompt_tokens(config: Config, questions: Sequence[str]) -> dict[str, float]:
 def _counter(config: Config) -> Callable[[Mode, str], int]:
     if config.model.tiny:
         return _tiny_tokens
-    from transformers import AutoTokenizer
-
-    name = config.model.checkpoint or ""
-    tokenizer = _opened(AutoTokenizer.from_pretrained, name)
+    tokenizer = open_tokenizer(config.model.checkpoint or "")
     template = config.model.chat_template
     thinking = config.model.enable_thinking
     more = {} if thinking is None else {"enable_thinking": thinking}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from psplit_eval.errors import UnknownNameError, UsageError
+from psplit_eval.errors import UsageError
+from psplit_eval.text import one_line
 from psplit_train.checks import micro_batch, update_share
 from psplit_train.config import Config
 
@@ -17,11 +20,13 @@ __all__ = ["grpo_config"]
 def grpo_config(config: Config, out: Path, processes: int = 1) -> Any:
     """TRL's settings for a run in `out`; `train.trl` adds to them.
 
-    Raises UsageError for a setting in `train.trl` that psplit sets itself, UnknownNameError for one
-    that TRL does not have.
+    Raises UsageError for a setting in `train.trl` that psplit sets itself, or that TRL
+    does not have, and for a schedule or a reporter that is none.
     """
     from trl import GRPOConfig
 
+    _check_schedule(config.train.schedule)
+    _check_reporters(config.log.report_to)
     own = {**_batch(config, processes), **_training(config), **_engine(config), **_log(config, out)}
     for name in config.train.trl:
         if name in own:
@@ -30,11 +35,37 @@ def grpo_config(config: Config, out: Path, processes: int = 1) -> Any:
             )
         known = [field.name for field in fields(GRPOConfig)]
         if name not in known:
-            raise UnknownNameError("setting of TRL's GRPOConfig", name, known, listed=())
+            close = get_close_matches(name, known, n=1, cutoff=0.7)
+            hint = f": did you mean {close[0]!r}?" if close else ""
+            raise UsageError(
+                f"train.trl {name!r}: TRL's GRPOConfig has no such setting{hint}; correct the name"
+            )
     try:
         return GRPOConfig(**own, **config.train.trl)
     except (TypeError, ValueError) as error:
         raise UsageError(f"train.trl: {error}") from error
+
+
+def _check_schedule(name: str) -> None:
+    from transformers import SchedulerType
+
+    known = [str(kind.value) for kind in SchedulerType]
+    if name not in known:
+        raise UsageError(
+            f"train.schedule {name!r}: expected one of {', '.join(known)}; correct the name"
+        )
+
+
+def _check_reporters(names: Sequence[str]) -> None:
+    """Trainer would look for them after the warm-up."""
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in names:
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise UsageError(f"log.report_to {name!r}: {one_line(str(error))}") from error
 
 
 def _batch(config: Config, processes: int) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from psplit_eval.errors import InfrastructureError, RunMismatchError, UsageError
 from psplit_eval.files import disk_errors, write_json, write_text
+from psplit_eval.manifest import locked
 from psplit_eval.modes import Mode
 from psplit_train.cards import Facts, Measured, model_card
 from psplit_train.checkpoints import (
@@ -55,16 +56,25 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
     """Train by `config` in the folder `out`, or go on there; returns out/final, the model.
 
     Every process of a launcher calls it. Raises UsageError for what cannot be trained,
-    RunMismatchError where `out` has other settings, InfrastructureError where the machine fails:
-    finished checkpoints are kept then.
+    too where `out` is in use, RunMismatchError where it has other settings, InfrastructureError
+    where the machine fails: finished checkpoints are kept then.
     """
     import torch
     from accelerate import PartialState
 
-    state = PartialState()
-    with state.main_process_first():
+    state = PartialState(cpu=not torch.cuda.is_available())
+    with ExitStack() as held:
         if state.is_main_process:
+            held.enter_context(locked(out))
             _claim(config, out)
+        state.wait_for_everyone()
+        return _run(config, out, screen)
+
+
+def _run(config: Config, out: Path, screen: Screen) -> Path:
+    import torch
+    from accelerate import PartialState
+
     start = prepare(config, out, screen.say)
     session = _Session(config, out, start, screen)
     try:
@@ -74,6 +84,7 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
             f"out of memory ({str(error).splitlines()[0]}); lower train.micro_batch or turn on "
             "train.gradient_checkpointing, then give the command again"
         ) from error
+    state = PartialState()
     if state.is_main_process:
         session.finish()
     state.wait_for_everyone()
@@ -140,8 +151,10 @@ class _Session:
             if settings and explores
         }
         self.trainer.add_callback(_log_file(self.out / _LOG, self.trainer.accelerator))
+        self.trainer.add_callback(_last_checkpoint())
         self._watch: Callable[[int, str], None] = lambda steps, note: None
         self._latest: dict[str, float] = {}
+        self._unsure = ""
 
     @property
     def modes(self) -> list[Mode]:
@@ -153,6 +166,8 @@ class _Session:
         begun = latest(self.out)
         done = self._load(begun) if begun else 0
         self._cut_log(done)
+        if begun and self.trainer.accelerator.is_main_process and self._is_missed(done):
+            self._evaluate(done, begun)
         if self._is_over(done):
             return
         if done % (window := steps_of_responses(self.trainer.args)):
@@ -171,9 +186,8 @@ class _Session:
     def finish(self) -> None:
         """Evaluate what was not, and publish the model."""
         step, folder = self._result()
-        found = self._evaluate(folder) if self.config.evaluate else None
+        found = self._evaluate(step, folder) if self.config.evaluate else None
         if found:
-            self._write_card(folder, step, found.rows)
             self._say_found(found)
         publish(folder, self.out / "final")
         if found:
@@ -183,11 +197,23 @@ class _Session:
         """The checkpoint that evaluation found best, where it is another than the last."""
         assert self.config.evaluate is not None
         metric, first = self.config.evaluate.metric, self.config.modes[0].name
-        step = best(read_evaluations(self.out), metric, first)
-        folder = dict(complete(self.out)).get(step)
+        step = self._best()
+        folder = dict(complete(self.out)).get(-1 if step is None else step)
         if folder and step != final:
             publish(folder, self.out / "best")
             self.screen.say(f"best by {metric} in {first}: step {step}, in {self.out / 'best'}")
+
+    def _best(self) -> int | None:
+        """The step that evaluation found best; None, and a line, where none can be called so."""
+        assert self.config.evaluate is not None
+        try:
+            return best(self._evaluated(), self.config.evaluate.metric, self.config.modes[0].name)
+        except UsageError as error:
+            said = f"no checkpoint is called best: {error}"
+            if said != self._unsure:
+                self.screen.say(said)
+            self._unsure = said
+            return None
 
     def _say_found(self, found: Evaluated) -> None:
         assert self.config.evaluate is not None
@@ -207,10 +233,12 @@ class _Session:
             )
         if not (self.config.stability.stop and self.said):
             return found[-1]
-        state = _read_state(found[-1][1])
-        good = [pair for pair in found if pair[0] <= state["good_until"]]
+        good = [pair for pair in found if pair[0] <= (self.good_until or 0)]
         step, folder = good[-1] if good else found[0]
-        self.screen.say(f"stopped by an alarm: the result is the checkpoint of step {step}")
+        without = "" if good else ", the earliest that is left: the alarm's window reaches it"
+        self.screen.say(
+            f"stopped by an alarm: the result is the checkpoint of step {step}{without}"
+        )
         return step, folder
 
     # Steps
@@ -226,7 +254,7 @@ class _Session:
             if self.good_until is None:
                 self.good_until = alarm.step - self.config.stability.alarms.window
             self.said.append(str(alarm))
-            self.screen.say(f"step {step}: {alarm}")
+            self.screen.say(str(alarm))
         self._watch(1, self._note(metrics))
         return bool(self.config.stability.stop and self.said)
 
@@ -257,10 +285,18 @@ class _Session:
             write_text(folder / _LOG, log.read_text(encoding="utf-8"))
         self._write_card(folder, step)
         done = commit(folder, self.out, step)
+        if self._is_due(step):
+            self._evaluate(step, done)
+        rotate(self.out, self.config.checkpoints.keep, self._protected(step))
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a checkpoint is evaluated on the way; the last one is at the end."""
         every = self.config.evaluate.every if self.config.evaluate else None
-        if every and step % every == 0 and step < self.config.train.steps:
-            self._evaluate(done)
-        rotate(self.out, self.config.checkpoints.keep, self._protected())
+        return bool(every) and step % (every or 1) == 0 and step < self.config.train.steps
+
+    def _is_missed(self, step: int) -> bool:
+        """A kill may have come between a checkpoint and its evaluation."""
+        return self._is_due(step) and all(found.step != step for found in self._evaluated())
 
     def _write_card(self, folder: Path, step: int, evaluated: Sequence[Measured] = ()) -> None:
         data, log = self.start.data, folder / _LOG
@@ -276,15 +312,25 @@ class _Session:
         )
         write_text(folder / "README.md", model_card(self.config, facts))
 
-    def _protected(self) -> set[int]:
-        """Steps whose checkpoints stay: the best one, and the last before an alarm."""
-        found = [step for step, _ in complete(self.out)]
+    def _protected(self, step: int) -> set[int]:
+        """Steps whose checkpoints stay: the best one, and those to go back to from an alarm.
+
+        The next alarm's window begins at `step` + 2 - window or later, so the last checkpoint
+        before that is good whenever it comes; the one after it takes its place in time.
+        """
+        found = [each for each, _ in complete(self.out)]
         kept = set()
-        if self.config.evaluate and (evaluated := read_evaluations(self.out)):
-            kept.add(best(evaluated, self.config.evaluate.metric, self.config.modes[0].name))
-        if self.good_until is not None:
-            kept.update([step for step in found if step <= self.good_until][-1:])
+        if self.config.evaluate and self._evaluated() and (known := self._best()) is not None:
+            kept.add(known)
+        good = self.good_until
+        if good is None:
+            good = step + 1 - self.config.stability.alarms.window
+            kept.update([each for each in found if each > good][:1])
+        kept.update([each for each in found if each <= good][-1:])
         return kept
+
+    def _evaluated(self) -> list[Evaluated]:
+        return read_evaluations(self.out)
 
     def _state(self, step: int) -> dict[str, Any]:
         return {
@@ -310,17 +356,21 @@ class _Session:
         return int(state["step"])
 
     def _cut_log(self, done: int) -> None:
-        """What was logged after the checkpoint comes again."""
-        log = self.out / _LOG
-        if not self.trainer.accelerator.is_main_process or not log.exists():
+        """What came after the checkpoint comes again: lines of the log, and rollouts."""
+        if not self.trainer.accelerator.is_main_process:
             return
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
-        write_text(log, "".join(kept))
+        log = self.out / _LOG
+        if log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            write_text(log, "".join(line for line in lines if _step_of(line) <= done))
+        for path in (self.out / "rollouts").glob("step-*.jsonl"):
+            if int(path.stem.removeprefix("step-")) > done:
+                path.unlink()
 
-    def _evaluate(self, folder: Path) -> Evaluated | None:
+    def _evaluate(self, step: int, folder: Path) -> Evaluated | None:
+        """Measure a checkpoint, and have its card say so."""
         assert self.config.evaluate is not None
-        return evaluate_or_say(
+        found = evaluate_or_say(
             folder,
             self.config.evaluate,
             self.modes,
@@ -330,6 +380,17 @@ class _Session:
             self.screen.say,
             thinking=self.config.model.enable_thinking,
         )
+        if found:
+            self._write_card(folder, step, found.rows)
+        return found
+
+
+def _step_of(line: str) -> float:
+    """Of a line of the log; infinity for one that a power cut left half."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
@@ -354,6 +415,18 @@ def _log_file(path: Path, accelerator: Any) -> Any:
                 file.write(line + "\n")
 
     return LogFile()
+
+
+def _last_checkpoint() -> Any:
+    """A callback that saves where training is stopped, so that it is known to be over."""
+    from transformers import TrainerCallback
+
+    class LastCheckpoint(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            control.should_save |= control.should_training_stop
+            return control
+
+    return LastCheckpoint()
 
 
 def _finite(value: Any) -> Any:

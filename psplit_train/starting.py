@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,13 +16,19 @@ from psplit_eval.files import disk_errors
 from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
 from psplit_train.config import Config
-from psplit_train.data import TrainingData, read_data, to_dataset, write_held_out
+from psplit_train.data import TrainingData, read_data, to_dataset
 from psplit_train.grpo import grpo_config
+from psplit_train.rehearsal import (
+    chat_template,
+    check_evaluations,
+    check_prompts,
+    hold_out,
+    template_file,
+)
 from psplit_train.rewards import Reward, Verifier
 from psplit_train.sharing import split_of
-from psplit_train.system_role import check_modes, with_system_role
 from psplit_train.tasks import TASKS
-from psplit_train.tiny import check_text, make_tiny
+from psplit_train.tiny import make_tiny
 from psplit_train.warmup import warm_up
 
 __all__ = ["Start", "prepare", "trainer_for"]
@@ -38,35 +47,31 @@ class Start:
 
 
 def prepare(config: Config, out: Path, say: Say) -> Start:
-    """Read the data and make the start, on every process; what takes long is done once.
+    """Read the data and make the start. Every process calls it; what one can do, the first does.
 
-    Raises UsageError where a mode's prompt does not reach the model, DataError for data.
+    What can be known to go wrong later is found here (see `rehearsal`). Raises UsageError where a
+    mode's prompt does not reach the model or an evaluation would fail, DataError for data.
     """
     from accelerate import PartialState
 
+    grpo_config(config, out, PartialState().num_processes)  # so that it is refused now
     data = read_data(config.data, say)
-    with PartialState().local_main_process_first():
-        folder = _weights(config, out, data, say)
-    template = _template(config, folder)
-    check_modes(template, [mode.mode() for mode in config.modes])
-    check_text(template.tokenizer, (prompt.question for prompt in data.train), "question")
-    return Start(folder, template, data, _held_out(config, out, data))
+    held_out = out / "held_out" if data.held_out else None
+    if PartialState().is_main_process:
+        if held_out:
+            hold_out(config, data, held_out)
+        check_evaluations(config, held_out)
+    folder = _weights(config, out, data, say)
+    return Start(folder, _template(config, folder), data, held_out)
 
 
 def _weights(config: Config, out: Path, data: TrainingData, say: Say) -> Path:
     """The checkpoint's folder, or that of a new model, after a warm-up where one is asked for."""
-    from filelock import FileLock
-
     place = config.warmup.folder or out
-    with disk_errors(place):
-        place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".start.lock"):
-        if config.model.tiny is not None:
-            start = make_tiny(config.model.tiny, place / "start")
-        else:
-            found = resolve_checkpoint(str(config.model.checkpoint), say).folder
-            assert found is not None  # only a checkpoint on a server has none
-            start = found
+    with _alone(place, say):
+        start, fingerprint = _start(config, place, say)
+        taught = _taught(config, start)
+        check_prompts(config, _template(config, start, taught), data, _context(start))
         if not config.warmup.steps:
             return start
         return warm_up(
@@ -76,10 +81,66 @@ def _weights(config: Config, out: Path, data: TrainingData, say: Say) -> Path:
             [mode.mode() for mode in config.modes],
             place / "warmed",
             say,
-            chat_template=_taught(config, start),
+            chat_template=taught,
             thinking=Thinking(config.model.enable_thinking),
             mixed=config.model.dtype == "bfloat16",
+            of={"weights": fingerprint, "examples": _digest(data)},
         )
+
+
+@contextmanager
+def _alone(place: Path, say: Say) -> Iterator[None]:
+    """One run at a time makes a start in a folder: its first process keeps others out.
+
+    Its processes work together in here, so only one of them may hold the lock.
+    """
+    from accelerate import PartialState
+    from filelock import FileLock, Timeout
+
+    state = PartialState()
+    with disk_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / ".start.lock")
+        if state.is_main_process:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                say(f"another run makes the start in {place}: waiting for it")
+                lock.acquire()
+    try:
+        state.wait_for_everyone()
+        yield
+    finally:
+        lock.release()
+
+
+def _start(config: Config, place: Path, say: Say) -> tuple[Path, str]:
+    """The folder of the weights before any training, and what tells them from others."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if config.model.tiny is not None:
+        with state.main_process_first():
+            folder = make_tiny(config.model.tiny, place / "start")
+        return folder, repr(config.model.tiny)
+    with state.local_main_process_first():
+        found = resolve_checkpoint(str(config.model.checkpoint), say)
+    assert found.folder is not None  # only a checkpoint on a server has none
+    return found.folder, found.fingerprint
+
+
+def _context(folder: Path) -> int | None:
+    """Tokens that a model of this folder has places for; None: it does not say."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.from_pretrained(folder).get_text_config()
+    return getattr(known, "max_position_embeddings", None)
+
+
+def _digest(data: TrainingData) -> str:
+    """SHA-256 (hex) of what a warm-up shows."""
+    shown = [(prompt.question, prompt.solution) for prompt in data.train]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def _examples(config: Config, data: TrainingData) -> Any:
@@ -96,43 +157,18 @@ def _examples(config: Config, data: TrainingData) -> Any:
 
 
 def _taught(config: Config, folder: Path) -> str | None:
-    """The template that a warm-up teaches: the one that was given, or, where the tokenizer's takes
-    no system message, one that does."""
+    """The template in place of the tokenizer's own, if any."""
     from transformers import AutoTokenizer
 
-    given = _override(config)
-    asked = any(mode.mode().system_prompt is not None for mode in config.modes)
-    if given is not None or not asked:
-        return given
-    return with_system_role(AutoTokenizer.from_pretrained(folder))
+    return chat_template(config, AutoTokenizer.from_pretrained(folder))
 
 
-def _override(config: Config) -> str | None:
-    path = config.model.chat_template
-    if path is None:
-        return None
-    with disk_errors(path):
-        return path.read_text(encoding="utf-8")
-
-
-def _template(config: Config, folder: Path) -> ChatTemplate:
+def _template(config: Config, folder: Path, given: str | None = None) -> ChatTemplate:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     thinking = Thinking(config.model.enable_thinking)
-    return ChatTemplate(tokenizer, str(folder), _override(config), thinking)
-
-
-def _held_out(config: Config, out: Path, data: TrainingData) -> Path | None:
-    from accelerate import PartialState
-
-    if not data.held_out:
-        return None
-    folder = out / "held_out"
-    if PartialState().is_main_process:
-        samples = config.evaluate.samples if config.evaluate else 8
-        write_held_out(folder, data, "held_out", config.train.max_new_tokens, samples)
-    return folder
+    return ChatTemplate(tokenizer, str(folder), given or template_file(config), thinking)
 
 
 def trainer_for(

@@ -156,6 +156,7 @@ def sweep(
     jobs: int | None,
     say: Say,
     *,
+    common: Sequence[str] = (),
     command: Sequence[str] = COMMAND,
     devices: Sequence[str] | None = None,
     patience: float = 30.0,
@@ -163,7 +164,8 @@ def sweep(
     """Run what is missing of a sweep, at most `jobs` cells at a time, and return its folder.
 
     `jobs` None: one a GPU, or a core where there is no GPU. A seed is that of the training
-    (train.seed): data, start and warm-up are the same in all cells. `command` is what `run` and
+    (train.seed): data, start and warm-up are the same in all cells. `common`: settings on top of
+    the config's in every cell ("name=value"), that are not told of. `command` is what `run` and
     its arguments are put after; `devices`: the GPUs' names for CUDA_VISIBLE_DEVICES, of which a
     cell has one (None: those that torch sees). A cell that fails is said, with the last line of
     its log, and the others go on: `read_sweep` tells which. Ctrl-C and SIGTERM stop the cells in
@@ -183,7 +185,7 @@ def sweep(
             say(f"{len(wanted) - len(left)} of {len(wanted)} cells are finished already")
         slots = _slots(jobs, len(left), devices) if left else []
         with _stoppable():
-            _Runner(record, config_path, command, slots, patience, say).run(left)
+            _Runner(record, config_path, common, command, slots, patience, say).run(left)
     return out
 
 
@@ -346,6 +348,7 @@ class _Runner:
         self,
         record: _Record,
         config: Path,
+        common: Sequence[str],
         command: Sequence[str],
         slots: Sequence[Mapping[str, str]],
         patience: float,
@@ -354,6 +357,7 @@ class _Runner:
         self._record = record
         self._sweep = record.sweep
         self._config = config
+        self._common = common
         self._command = command
         self._slots = list(slots)
         self._patience = patience
@@ -377,7 +381,7 @@ class _Runner:
 
     def _start(self, cell: Cell, slot: Mapping[str, str]) -> None:
         place, log = self._sweep.place(cell), self._sweep.log(cell)
-        settings = [part for text in cell.sets for part in ("--set", text)]
+        settings = [part for text in (*self._common, *cell.sets) for part in ("--set", text)]
         words = [*self._command, "run", str(self._config), *settings, "--out", str(place)]
         with disk_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from psplit_eval.errors import DataError, RunMismatchError, UsageError
 from psplit_eval.files import new_folder, write_json
 from psplit_train.config import TinySettings
 
-__all__ = ["TINY_TEMPLATE", "check_text", "make_tiny"]
+__all__ = ["TINY_TEMPLATE", "check_text", "make_tiny", "tiny_tokenizer"]
 
 _PAD, _END, _UNKNOWN = "<pad>", "<eos>", "<unk>"
 _ROLES = ("<system>", "<user>", "<assistant>")
@@ -46,7 +46,7 @@ def make_tiny(settings: TinySettings, folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         _check_same(folder, wanted)
         return folder
-    tokenizer = _tokenizer(settings)
+    tokenizer = tiny_tokenizer(settings)
     model = _model(settings, tokenizer)
     with new_folder(folder) as partial:
         model.save_pretrained(partial)
@@ -111,7 +111,9 @@ def _check_same(folder: Path, wanted: dict[str, Any]) -> None:
         )
 
 
-def _tokenizer(settings: TinySettings) -> Any:
+def tiny_tokenizer(settings: TinySettings) -> Any:
+    """With a token for each character and `TINY_TEMPLATE`. Raises UsageError as `make_tiny`."""
+    _check_shape(settings)
     from tokenizers import Regex, Tokenizer
     from tokenizers.decoders import Fuse
     from tokenizers.models import WordLevel

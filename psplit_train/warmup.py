@@ -69,6 +69,7 @@ def warm_up(
     thinking: Thinking | None = None,
     mixed: bool = False,
     micro_batch: int | None = None,
+    of: Mapping[str, str] | None = None,
 ) -> Path:
     """Train the checkpoint in `folder` on `examples`, write it into `out`, and return `out`.
 
@@ -76,7 +77,8 @@ def warm_up(
     processes: those that a callable draws, or a list's, again and again in random order. The
     learning rate rises over the first tenth and falls to 0 along a cosine. Weights are float32;
     `mixed`: computed with in bfloat16. `micro_batch`: examples that a process computes at once
-    (None: all of its batch). `chat_template` replaces the tokenizer's, in `out`, too.
+    (None: all of its batch). `chat_template` replaces the tokenizer's, in `out`, too. `of` names
+    the weights and the examples: a finished warm-up of others is refused, too.
 
     `out` is written whole or not at all, and holds `psplit_warmup.json` (what was asked for, the
     system prompt that the template adds by itself, seconds) and `warmup_log.jsonl` ("step", "loss"
@@ -88,7 +90,7 @@ def warm_up(
     """
     if not settings.steps:
         return folder
-    wanted = _wanted(folder, settings, modes, chat_template, thinking)
+    wanted = _wanted(settings, modes, chat_template, thinking, mixed) | dict(of or {})
     if out.is_dir() and any(out.iterdir()):
         _check_same(out, wanted)
         say(f"warm-up: done before, in {out}")
@@ -194,18 +196,18 @@ def _after(prompt: Sequence[int], whole: Sequence[int], alone: Sequence[int]) ->
 
 
 def _wanted(
-    folder: Path,
     settings: WarmupSettings,
     modes: Sequence[Mode],
     chat_template: str | None,
     thinking: Thinking | None,
+    mixed: bool,
 ) -> dict[str, Any]:
     return {
         "format": 1,
-        "checkpoint": folder.resolve().name,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"folder"}),
         "modes": [mode.to_dict() for mode in modes],
         "chat_template": chat_template,
+        "mixed": mixed,
         **(thinking or Thinking()).describe(),
     }
 
@@ -351,6 +353,7 @@ def _arguments(
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         save_strategy="no",
+        ddp_find_unused_parameters=False,
         report_to=[],
         disable_tqdm=True,
         use_cpu=torch.accelerator.current_accelerator(check_available=True) is None,

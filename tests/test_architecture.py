@@ -162,6 +162,7 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("cards", "data", "meters", "rewards", "seams", "weighing"),
     ("drawn",),
     ("evaluate", "grpo", "trainer", "warmup"),
+    ("rehearsal",),
     ("starting",),
     ("running",),
     ("sweep",),

@@ -98,7 +98,7 @@ def test_what_is_pointless_is_said(sections, said):
         {"method": {"sharing": "to_normal", "positive_only": True}},
         {"stability": {"controller": {"target_bits": 1}}},
         {"stability": {"stop": True}, "checkpoints": {"every": 5}},
-        {"model": {"checkpoint": "x", "dtype": "bfloat16", "lora": {}}},
+        {"model": {"checkpoint": "x", "dtype": "bfloat16"}},  # weights stay float32
     ],
 )
 def test_what_has_a_point_is_not_said(sections):

@@ -11,7 +11,12 @@ import pytest
 from psplit_eval import __version__
 from psplit_train.cli import Terminal, command_parser, main
 
-CONFIG = "model: {tiny: {}}\ndata: {task: sums, instruction: ''}\n"
+CONFIG = """
+model: {tiny: {}}
+data: {task: sums, instruction: ''}
+modes: [normal, {name: high, system_prompt: be bold, role: high}]
+train: {max_new_tokens: 32}
+"""
 
 
 @pytest.fixture
