@@ -32,7 +32,7 @@ from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluat
 from psplit_train.loading import differences, read_config, write_config
 from psplit_train.seams import steps_of_responses
 from psplit_train.stability import EntropyController, Monitor
-from psplit_train.starting import Start, prepare, trainer_for
+from psplit_train.starting import Start, launch, prepare, trainer_for
 
 __all__ = ["Screen", "run"]
 
@@ -59,9 +59,8 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
     finished checkpoints are kept then.
     """
     import torch
-    from accelerate import PartialState
 
-    state = PartialState()
+    state = launch()
     with state.main_process_first():
         if state.is_main_process:
             _claim(config, out)

@@ -22,7 +22,7 @@ from psplit_train.tasks import TASKS
 from psplit_train.tiny import check_text, make_tiny
 from psplit_train.warmup import warm_up
 
-__all__ = ["Start", "prepare", "trainer_for"]
+__all__ = ["Start", "launch", "prepare", "trainer_for"]
 
 Say = Callable[[str], None]
 
@@ -37,15 +37,22 @@ class Start:
     held_out: Path | None
 
 
+def launch() -> Any:
+    """accelerate's PartialState: which process this is, of how many. Without a GPU it takes itself
+    for the only one, unless it is told that CPUs are meant."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def prepare(config: Config, out: Path, say: Say) -> Start:
     """Read the data and make the start, on every process; what takes long is done once.
 
     Raises UsageError where a mode's prompt does not reach the model, DataError for data.
     """
-    from accelerate import PartialState
-
     data = read_data(config.data, say)
-    with PartialState().local_main_process_first():
+    with launch().local_main_process_first():
         folder = _weights(config, out, data, say)
     template = _template(config, folder)
     check_modes(template, [mode.mode() for mode in config.modes])
@@ -124,12 +131,10 @@ def _template(config: Config, folder: Path) -> ChatTemplate:
 
 
 def _held_out(config: Config, out: Path, data: TrainingData) -> Path | None:
-    from accelerate import PartialState
-
     if not data.held_out:
         return None
     folder = out / "held_out"
-    if PartialState().is_main_process:
+    if launch().is_main_process:
         samples = config.evaluate.samples if config.evaluate else 8
         write_held_out(folder, data, "held_out", config.train.max_new_tokens, samples)
     return folder
@@ -145,14 +150,13 @@ def trainer_for(
     finish_checkpoint: Callable[..., None],
 ) -> Any:
     """The trainer of a run; what it is given is called as `PolicySplitTrainer` says."""
-    from accelerate import PartialState
     from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback
     from transformers.utils.logging import disable_progress_bar
 
     from psplit_train.trainer import PolicySplitTrainer
 
     disable_progress_bar()  # of loading and of every checkpoint
-    arguments = grpo_config(config, out, PartialState().num_processes)
+    arguments = grpo_config(config, out, launch().num_processes)
     given = (
         {} if config.model.attention is None else {"attn_implementation": config.model.attention}
     )
