@@ -158,7 +158,7 @@ def _limited(
     limit = plain.abs() / method.kappa
     if method.clip_form == "code":
         return whole.clamp(-limit, limit)
-    return weights * bonus.clamp(-limit, limit)
+    return torch.where(weights != 0, weights * bonus.clamp(-limit, limit), 0.0)
 
 
 def _off_policy(

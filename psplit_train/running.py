@@ -33,7 +33,7 @@ from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluat
 from psplit_train.loading import differences, read_config, write_config
 from psplit_train.seams import steps_of_responses
 from psplit_train.stability import EntropyController, Monitor
-from psplit_train.starting import Start, prepare, trainer_for
+from psplit_train.starting import Start, launch, prepare, trainer_for
 
 __all__ = ["Screen", "run"]
 
@@ -59,10 +59,7 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
     too where `out` is in use, RunMismatchError where it has other settings, InfrastructureError
     where the machine fails: finished checkpoints are kept then.
     """
-    import torch
-    from accelerate import PartialState
-
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = launch()
     with ExitStack() as held:
         if state.is_main_process:
             held.enter_context(locked(out))
@@ -73,7 +70,6 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
 
 def _run(config: Config, out: Path, screen: Screen) -> Path:
     import torch
-    from accelerate import PartialState
 
     start = prepare(config, out, screen.say)
     session = _Session(config, out, start, screen)
@@ -84,7 +80,7 @@ def _run(config: Config, out: Path, screen: Screen) -> Path:
             f"out of memory ({str(error).splitlines()[0]}); lower train.micro_batch or turn on "
             "train.gradient_checkpointing, then give the command again"
         ) from error
-    state = PartialState()
+    state = launch()
     if state.is_main_process:
         session.finish()
     state.wait_for_everyone()

@@ -31,7 +31,7 @@ from psplit_train.tasks import TASKS
 from psplit_train.tiny import make_tiny
 from psplit_train.warmup import warm_up
 
-__all__ = ["Start", "prepare", "trainer_for"]
+__all__ = ["Start", "launch", "prepare", "trainer_for"]
 
 Say = Callable[[str], None]
 
@@ -46,18 +46,26 @@ class Start:
     held_out: Path | None
 
 
+def launch() -> Any:
+    """accelerate's PartialState: which process this is, of how many. Without a GPU it takes itself
+    for the only one, unless it is told that CPUs are meant."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def prepare(config: Config, out: Path, say: Say) -> Start:
     """Read the data and make the start. Every process calls it; what one can do, the first does.
 
     What can be known to go wrong later is found here (see `rehearsal`). Raises UsageError where a
     mode's prompt does not reach the model or an evaluation would fail, DataError for data.
     """
-    from accelerate import PartialState
-
-    grpo_config(config, out, PartialState().num_processes)  # so that it is refused now
+    state = launch()
+    grpo_config(config, out, state.num_processes)  # so that it is refused now
     data = read_data(config.data, say)
     held_out = out / "held_out" if data.held_out else None
-    if PartialState().is_main_process:
+    if state.is_main_process:
         if held_out:
             hold_out(config, data, held_out)
         check_evaluations(config, held_out)
@@ -94,10 +102,9 @@ def _alone(place: Path, say: Say) -> Iterator[None]:
 
     Its processes work together in here, so only one of them may hold the lock.
     """
-    from accelerate import PartialState
     from filelock import FileLock, Timeout
 
-    state = PartialState()
+    state = launch()
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place / ".start.lock")
@@ -116,9 +123,7 @@ def _alone(place: Path, say: Say) -> Iterator[None]:
 
 def _start(config: Config, place: Path, say: Say) -> tuple[Path, str]:
     """The folder of the weights before any training, and what tells them from others."""
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = launch()
     if config.model.tiny is not None:
         with state.main_process_first():
             folder = make_tiny(config.model.tiny, place / "start")
@@ -181,14 +186,13 @@ def trainer_for(
     finish_checkpoint: Callable[..., None],
 ) -> Any:
     """The trainer of a run; what it is given is called as `PolicySplitTrainer` says."""
-    from accelerate import PartialState
     from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback
     from transformers.utils.logging import disable_progress_bar
 
     from psplit_train.trainer import PolicySplitTrainer
 
     disable_progress_bar()  # of loading and of every checkpoint
-    arguments = grpo_config(config, out, PartialState().num_processes)
+    arguments = grpo_config(config, out, launch().num_processes)
     given = (
         {} if config.model.attention is None else {"attn_implementation": config.model.attention}
     )

@@ -179,3 +179,25 @@ def test_a_rare_right_answer_earns_more():
     assert rarity_rewards(rewards, answers, 6).tolist() == expected.tolist()
     apart = rarity_rewards(rewards, answers, 1)
     assert apart.tolist() == rewards.tolist()
+
+
+def test_a_mode_without_a_bonus_needs_no_scores_of_its_reference():
+    """In the paper's form 0 · clip(B) is 0 where B is not known."""
+    unknown = torch.full((2, 2, 1), torch.nan)
+    log_probs = unknown.clone()
+    log_probs[0] = -1.0
+    taken = torch.ones(2, 2, dtype=torch.bool)
+    rollouts = Rollouts(
+        group=2,
+        samplers=torch.tensor([0, 1]),
+        taken=taken,
+        advantages=torch.tensor([[1.0, -1.0], [0.5, -0.5]]),
+        even=torch.zeros(2, 2, dtype=torch.bool),
+        mask=torch.ones(2, 1, dtype=torch.bool),
+        log_probs=log_probs,
+        entropies=unknown,
+    )
+    method = MethodSettings(clip_form="paper", alpha=1.0)
+    found = policy_split(rollouts, torch.tensor([0.1, 0.0]), torch.tensor([0, 0]), method)
+    assert torch.equal(found.advantages[1, :, 0], rollouts.advantages[1])
+    assert not found.advantages.isnan().any()

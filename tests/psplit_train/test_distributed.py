@@ -93,6 +93,7 @@ RUN = {
     "method": "policy_split_stable",
     "train": {"steps": 4, "queries": 3, "rollouts": 4, "max_new_tokens": 6, "learning_rate": 1e-3},
     "checkpoints": {"every": 2, "keep": 3},
+    "log": {"rollouts_every": 1},
 }
 
 
@@ -113,6 +114,8 @@ def test_a_run_of_two_processes_goes_on_exactly(tmp_path):
     for one, other in zip(*(logged(out) for out in (whole, broken)), strict=True):
         same_log(one, other, whole=True)
     assert [line["step"] for line in logged(broken)] == [1, 2, 3, 4]
+    for rows in (whole / "rollouts").iterdir():  # 3 queries of 4, over both processes
+        assert len(rows.read_text().splitlines()) == 12
 
 
 def logged(out):
