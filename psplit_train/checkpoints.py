@@ -5,16 +5,18 @@ What is not finished lies in hidden folders, so whatever is called checkpoint-N 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 from psplit_eval.adapters import adapter_rank
-from psplit_eval.errors import CheckpointError
+from psplit_eval.errors import CheckpointError, InfrastructureError
 from psplit_eval.files import disk_errors, write_json
 from psplit_eval.modes import Mode
 
@@ -22,6 +24,7 @@ __all__ = [
     "adapter_base",
     "commit",
     "complete",
+    "full_disk",
     "latest",
     "publish",
     "rotate",
@@ -41,7 +44,41 @@ _STATE = (
     *("entropy_ctrl_state.json", "psplit_state*", ".*"),
 )
 """What only going on needs: of Trainer, TRL, DeepSpeed, FSDP and psplit."""
+_FULL = re.compile(
+    rf"os error ({errno.ENOSPC}|{errno.EDQUOT})\b"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d"
+)
+"""What safetensors and torch say where a file cannot be written to its end."""
 _MODEL_FOLDERS = ("additional_chat_templates",)
+
+
+@contextmanager
+def full_disk(place: Path) -> Iterator[None]:
+    """Raise InfrastructureError where libraries in the block find no more room to write `place`.
+
+    Each has an error of its own for that, and the disk's is behind it or nowhere.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not any(map(_is_full, _causes(error))):
+            raise
+        raise InfrastructureError(
+            f"{place}: no space left on the disk; free some, then give the command again: what was "
+            "done is kept"
+        ) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return bool(_FULL.search(str(error)))
 
 
 def staged(out: Path, step: int) -> Path:

@@ -402,7 +402,7 @@ class CheckpointSettings(_Section):
     every: Positive | None = None
     """Steps; a multiple of train.iterations. None: only at the end."""
     keep: Positive = 2
-    """So many of the newest; the best by evaluation and the last before an alarm stay, too."""
+    """So many of the newest; the best by evaluation stays, and what an alarm may go back to."""
 
 
 class EvaluateSettings(_Section):
@@ -419,7 +419,7 @@ class EvaluateSettings(_Section):
     limit: Positive | None = None
     """Docs a task; None: all."""
     modes: tuple[str, ...] = ()
-    """Some of the config's modes; none given: all that are trained."""
+    """Some of the config's modes; none given: all, trained or not."""
     placebo: bool = False
     """Whether modes are held against each other and against placebos, too (diverge)."""
     metric: str = "accuracy_avg"

@@ -168,6 +168,7 @@ def _text(settings: DataSettings, number: int, row: _Row, field: str) -> str:
     """A text or a number, as text without spaces at its ends."""
     value = row.get(field)
     known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    known = known and value == value  # NaN, as pandas writes what is missing
     if not known or not str(value).strip():
         shown = f"{field} is {shortened(repr(value), 40)}" if field in row else f"no {field}"
         raise DataError(

@@ -22,6 +22,7 @@ from psplit_train.cards import Facts, Measured, model_card
 from psplit_train.checkpoints import (
     commit,
     complete,
+    full_disk,
     latest,
     publish,
     rotate,
@@ -65,6 +66,7 @@ def run(config: Config, out: Path, screen: Screen) -> Path:
             held.enter_context(locked(out))
             _claim(config, out)
         state.wait_for_everyone()
+        held.enter_context(full_disk(out))
         return _run(config, out, screen)
 
 
@@ -185,6 +187,8 @@ class _Session:
         found = self._evaluate(step, folder) if self.config.evaluate else None
         if found:
             self._say_found(found)
+        elif self.said:  # its card may be older than the alarm
+            self._write_card(folder, step)
         publish(folder, self.out / "final")
         if found:
             self._publish_best(step)

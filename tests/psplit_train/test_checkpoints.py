@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from psplit_train.checkpoints import (
     adapter_base,
     commit,
     complete,
+    full_disk,
     latest,
     publish,
     rotate,
@@ -284,3 +286,19 @@ def test_a_disk_that_fails_is_said_in_one_line(tmp_path):
     with pytest.raises(InfrastructureError) as raised:
         staged(tmp_path / "out", 1)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="a disk that is full")
+def test_a_full_disk_is_one_line_whoever_finds_it(tmp_path):
+    import torch
+
+    for write in (
+        lambda: torch.save(torch.zeros(100_000), "/dev/full"),
+        lambda: Path("/dev/full").write_text("x" * 100_000),
+    ):
+        full = pytest.raises(InfrastructureError, match="no space left")
+        with full as error, full_disk(tmp_path):
+            write()
+        assert "\n" not in str(error.value)
+    with pytest.raises(RuntimeError, match="shape"), full_disk(tmp_path):
+        raise RuntimeError("shape of the tensors")

@@ -177,6 +177,7 @@ def test_what_an_evaluation_set_holds_is_dropped(tmp_path, real_rows):
         ({"answer": "1"}, r"row 2: no question, expected a text.*it has answer: name"),
         ({"question": "", "answer": "1"}, "row 2: question is ''"),
         ({"question": "x", "answer": None}, "row 2: answer is None"),
+        ({"question": "x", "answer": float("nan")}, "row 2: answer is nan"),
         ({"question": "x", "answer": True}, "row 2: answer is True"),
         ({"question": ["x"], "answer": "1"}, r"row 2: question is \['x'\]"),
     ],

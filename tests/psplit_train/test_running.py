@@ -128,10 +128,11 @@ def steps(folder):
 
 def test_a_training_that_an_alarm_ended_between_checkpoints_stays_ended(tmp_path):
     sets = ["stability.stop=true", "stability.alarms.window=3", "stability.alarms.dead_share=0"]
-    _, screen = trained(tmp_path, *sets, "train.steps=8", "checkpoints.keep=5")
+    final, screen = trained(tmp_path, *sets, "train.steps=8", "checkpoints.keep=5")
     assert screen.made == 3
     assert steps(tmp_path) == [2, 3]
     assert any("step 2, the earliest that is left" in line for line in screen.said)
+    assert "dead: the share of groups" in (final / "README.md").read_text()
     assert sum("dead" in line for line in screen.said) == 1
     _, later = trained(tmp_path, *sets, "train.steps=8", "checkpoints.keep=5")
     assert later.made == 0
