@@ -243,7 +243,13 @@ def located(words, model, servers):
         yield str(model) if word in FOLDERS else word
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def tried(command):
+    """The suite of seven creative tasks takes the longest."""
+    slow = command.startswith("psplit-eval run") and "--suite creative" in command
+    return pytest.param(command, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("command", [tried(command) for command in COMMANDS])
 def test_a_command_of_the_pages_runs(
     command, workplace, tiny, servers, tmp_path, monkeypatch, request
 ):

@@ -84,11 +84,20 @@ def located(words, model):
     """With a model and rows that are there in the place of those of the hub."""
     if not any(word.startswith("configs/paper/") for word in words):
         return words
-    sets = (f"model.checkpoint={model}", "data.file=my_rows.jsonl", "data.answer_field=answer")
+    sets = (
+        *(f"model.checkpoint={model}", "data.file=my_rows.jsonl", "data.answer_field=answer"),
+        "train.queries=16",  # of which there are 20
+    )
     return [*words, *(word for one in sets for word in ("--set", one))]
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command != DEMO])
+def tried(command):
+    """A sweep trains several models."""
+    slow = command.startswith("psplit-train sweep")
+    return pytest.param(command, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("command", [tried(one) for one in COMMANDS if one != DEMO])
 def test_a_command_of_the_pages_runs(command, here, tiny):
     """Two steps of a few short responses, in place of what a page's command would take."""
     assert main(smaller(located(shlex.split(command)[1:], tiny))) == 0

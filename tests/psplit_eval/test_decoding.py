@@ -128,6 +128,7 @@ def test_a_random_number_that_is_zero_gives_no_token_without_weight():
         assert race(weights, zero).tolist() == [700]
 
 
+@pytest.mark.slow
 def test_rounding_changes_a_draw_as_rarely_as_can_be():
     """Changes of 1e-6 move a total probability of about 1e-6; 10000 draws should all stay."""
     values = logits(2000, 20000)

@@ -151,6 +151,7 @@ def test_one_more_mode_than_the_command_names_is_scored(tiny, tmp_path, calls):
     assert answers(run)["split", "high"]["evidence"].startswith("KL")
 
 
+@pytest.mark.slow
 def test_a_mode_can_be_tried_without_samples_and_stays(tiny, run):
     assert diverge(run, "--modes", "low", "--mode", "mine=Be bold.") == 0
     found = {each["mode"]: each for each in read(run)["splits"]}
@@ -192,6 +193,7 @@ def test_a_mode_that_is_tried_with_another_prompt_is_another_mode(run):
     assert found[0] == pytest.approx(found[2], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_of_a_placebo_that_was_left_out_are_not_taken_for_anothers(run):
     """Fewer placebos, with other texts under the names that are left, and then as many again."""
     for placebos in (

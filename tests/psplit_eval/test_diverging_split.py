@@ -12,6 +12,7 @@ from psplit_eval.store import Store
 # What the answer is
 
 
+@pytest.mark.slow
 def test_untrained_smollm2_is_not_split(smollm2, tmp_path):
     run = sampled(
         "smollm2-135m", tmp_path / "run", "--modes", "normal,high", docs=7, samples=2, tokens=12

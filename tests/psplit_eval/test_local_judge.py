@@ -124,6 +124,7 @@ def test_scores_are_those_of_the_models_own_probabilities(kind, small):
     assert small.most_tokens(asked) == small.expected_tokens(asked)
 
 
+@pytest.mark.slow
 def test_scores_of_smollm2_are_those_of_its_probabilities(smollm2):
     judge = LocalJudge("hf:smollm2-135m", smollm2, HFBackend(smollm2, device="cpu"))
     asked = question(judge, "I miss you so.", rubric(9, 11, ("warmth",), about=""))

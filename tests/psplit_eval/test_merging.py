@@ -291,6 +291,7 @@ def test_a_shard_that_is_none_is_a_usage_error(tiny, tmp_path, capsys, text):
     assert "expected I/N" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_shard_goes_on_and_a_killed_merge_is_repeated(shards, tiny, whole, tmp_path):
     """Killed for real: the shard while it draws, the merge while it copies."""
     copied = shutil.copytree(shards[2], tmp_path / "three")

@@ -330,6 +330,7 @@ COMMAND += ["--reference", "none"]
 SHORT = ["--samples", "2", "--set", "max_tokens=6"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_engine_dies_goes_on_where_it_stopped(
     vllm, tiny, tmp_path, monkeypatch, capsys
 ):

@@ -17,7 +17,10 @@ warmup: {steps: 2, batch: 8}
 
 @pytest.mark.parametrize(
     ("swept", "folders"),
-    [("eta=0.1,0.2", {"sweep/start"}), ("warmup.batch=4,8", {"sweep/cells/batch=4-seed-0"})],
+    [
+        ("eta=0.1,0.2", {"sweep/start"}),
+        pytest.param("warmup.batch=4,8", {"sweep/cells/batch=4-seed-0"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_warm_up_is_done_once_for_all_cells(tmp_path, monkeypatch, capsys, swept, folders):
     monkeypatch.chdir(tmp_path)

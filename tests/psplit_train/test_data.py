@@ -215,6 +215,7 @@ def test_rows_of_the_hub_are_those_of_a_file(tmp_path, numbered):
         read(hub=str(tmp_path / "set"), split="none")
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_one_line(tmp_path):
     code = (
         "from psplit_train.config import DataSettings\nfrom psplit_train.data import read_data\n"

@@ -87,6 +87,7 @@ def samples(run):
         return store.execute("SELECT mode, task, COUNT(*) FROM samples GROUP BY 1, 2").fetchall()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_asked_the_held_out_prompts_and_goes_on_where_it_was(
     tiny, adapter, held_out, tmp_path, monkeypatch
 ):

@@ -61,7 +61,9 @@ def test_adapters_that_start_at_nothing_train_as_the_weights_say(tmp_path):
         assert found[0][name] == pytest.approx(found[1][name], abs=1e-6), name
 
 
-@pytest.mark.parametrize("peft", [None, lora], ids=["whole", "lora"])
+@pytest.mark.parametrize(
+    "peft", [pytest.param(None, id="whole"), pytest.param(lora, id="lora", marks=pytest.mark.slow)]
+)
 def test_gradient_checkpointing_changes_nothing(tmp_path, peft):
     found = []
     for saving in (False, True):
@@ -73,7 +75,10 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, peft):
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["shared", "padded"])
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(True, id="shared"), pytest.param(False, id="padded", marks=pytest.mark.slow)],
+)
 def test_bfloat16_trains_float32_weights(tmp_path, share):
     """Log-probabilities are rounded to about 1 %; a ratio is not exactly 1 any more."""
     settings = {"share_prefixes": share, "steps": 2, "parts": 2}

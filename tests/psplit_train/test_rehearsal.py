@@ -36,7 +36,12 @@ def test_a_config_that_can_be_trained_passes_and_leaves_nothing(tmp_path):
         ("train.trl.bta=1", UsageError, "did you mean 'beta'"),
         ("log.report_to=[tensorbord]", UsageError, "log.report_to 'tensorbord'"),
         ("model.chat_template=nowhere.jinja", DataError, "nowhere.jinja"),
-        ("evaluate={tasks: [nowhere]}", UnknownNameError, "unknown task 'nowhere'"),
+        pytest.param(
+            "evaluate={tasks: [nowhere]}",
+            UnknownNameError,
+            "unknown task 'nowhere'",
+            marks=pytest.mark.slow,
+        ),
         ("evaluate={modes: [loud]}", UnknownNameError, "unknown mode 'loud'"),
         ("evaluate={options: {nope: 1}}", UsageError, "--nope"),
     ],

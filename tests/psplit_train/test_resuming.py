@@ -54,11 +54,11 @@ def logged(made):
     ("case", "at"),
     [
         ({"method": STRONG}, 3),
-        ({"method": STRONG, "count": 3}, 3),
+        pytest.param({"method": STRONG, "count": 3}, 3, marks=pytest.mark.slow),
         ({"method": STRONG, "count": 3}, 4),
         ({"method": STRONG, "iterations": 2, "parts": 2, "count": 3}, 4),
         ({"method": CLIP_COV, "parts": 2}, 3),
-        ({"method": CLIP_COV, "parts": 2, "iterations": 2}, 2),
+        pytest.param({"method": CLIP_COV, "parts": 2, "iterations": 2}, 2, marks=pytest.mark.slow),
     ],
     ids=["plain", "in_an_epoch", "at_its_end", "reused", "random_method", "random_reused"],
 )

@@ -57,6 +57,7 @@ def test_weights_are_float32_whatever_they_are_computed_in(tmp_path):
     assert {weight.dtype for weight in made.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_start_and_one_run(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]

@@ -201,7 +201,10 @@ def test_grpo_as_a_method_is_trls_grpo_step_for_step(tmp_path):
     torch.testing.assert_close(weights(made), weights(theirs), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["shared", "padded"])
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(True, id="shared"), pytest.param(False, id="padded", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     ("method", "loss"),
     [(STRONG, "dapo"), ({"sharing": "off", **STRONG}, "dapo"), ({"sharing": "to_normal"}, "grpo")],

@@ -263,6 +263,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_batch(base, tmp_path):
     """The same weights as one process has, up to rounding: each takes half of every batch."""
     import torch
