@@ -86,7 +86,7 @@ def located(words, model):
         return words
     sets = (
         *(f"model.checkpoint={model}", "data.file=my_rows.jsonl", "data.answer_field=answer"),
-        "train.queries=16",  # of which there are 20
+        *("train.queries=16", "train.max_new_tokens=64"),  # of what these have room for
     )
     return [*words, *(word for one in sets for word in ("--set", one))]
 
