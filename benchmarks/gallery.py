@@ -1,8 +1,9 @@
 """The pictures in figures/ and the page that shows them: `python benchmarks/gallery.py RUN`.
 
-RUN is the finished quick run of the README; `make figures` makes it, too. Two more folders are made
-of committed numbers: figures/creative of the leaderboards of two runs (docs/validity.md), and
-figures/judges of what a judge said of a quick run (benchmarks/results/judgements_quick.json).
+RUN is the finished quick run of the README; `make figures` makes it, too. More folders are made of
+committed numbers: figures/creative of the leaderboards of two runs (docs/validity.md),
+figures/judges of what a judge said of a quick run (benchmarks/results/judgements_quick.json), and
+figures/training of the log of a training (figures/training/training_log.jsonl).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from psplit_eval.preferences import AtEqualLength, Strengths, WinRate
 from psplit_eval.stats import Estimate
 from psplit_eval.store import Store
 from psplit_eval.stored import stored_arms
+from psplit_eval.training_curves import LOG_NAMES, draw_training, read_training_log
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "figures"
@@ -43,8 +45,8 @@ KEPT = ("leaderboard.csv", "comparison.json", "divergence.json")
 HEAD = """# Figures
 
 All pictures that psplit draws, of real runs of SmolLM2-135M-Instruct, which was never trained in
-modes: so no mode should be better than another. Each is there as PNG and SVG, and its numbers as
-CSV. All of this page is made by
+modes: so no mode should be better than another; and the curves of a tiny model's training. Each is
+there as PNG and SVG, and its numbers as CSV. All of this page is made by
 
     make figures
 
@@ -54,7 +56,6 @@ a finished quick run by
     python benchmarks/gallery.py runs/quick
 
 `psplit-eval run` and `psplit-eval report RUN` draw the same pictures of any run, into `RUN/plots`.
-Training curves are not shown here: no model that was trained in modes is part of psplit yet.
 """
 SECTIONS = {
     "quick": "The quick run: both built-in modes, float32 on a CPU, scored under each other's "
@@ -66,6 +67,9 @@ SECTIONS = {
     "creative": "The suite `creative` at two temperatures: how the runs were made is in "
     "[docs/validity.md](../docs/validity.md#what-is-known-to-be-true-temperature), their "
     "leaderboards are `t1.0.csv` and `t1.5.csv`.",
+    "training": "A tiny model from nothing, trained by `psplit-train run configs/demo.yaml` "
+    "(`make train-demo`); the curves are of its log, [training_log.jsonl]"
+    "(training/training_log.jsonl). [docs/stability.md](../docs/stability.md) says what they show.",
 }
 
 
@@ -82,6 +86,7 @@ def main(run: Path) -> None:
         Section("quick", quick(run, FIGURES / "quick")),
         Section("judges", judges(FIGURES / "judges")),
         Section("creative", creative(FIGURES / "creative", FIGURES / "creative")),
+        Section("training", training(FIGURES / "training", FIGURES / "training")),
     ]
     write_text(FIGURES / "README.md", page(sections))
 
@@ -118,6 +123,11 @@ def creative(boards: Path, folder: Path) -> list[Plot]:
     folder.mkdir(parents=True, exist_ok=True)
     plot = draw_frontier(points, folder, diversity="dispersion_beyond_prompt")
     return [plot] if plot else []
+
+
+def training(log: Path, folder: Path) -> list[Plot]:
+    """The curves of a training in two modes, from its log."""
+    return draw_training(read_training_log(log / LOG_NAMES[0]), ("normal", "high"), folder)
 
 
 def _of_board(row: Mapping[str, str]) -> Estimate:

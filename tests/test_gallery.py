@@ -56,6 +56,7 @@ def test_pictures_of_committed_numbers_are_those_that_are_made_of_them(gallery, 
     made = {
         "judges": gallery.judges(tmp_path / "judges"),
         "creative": gallery.creative(FIGURES / "creative", tmp_path / "creative"),
+        "training": gallery.training(FIGURES / "training", tmp_path / "training"),
     }
     for folder, plots in made.items():
         assert plots
