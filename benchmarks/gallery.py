@@ -68,8 +68,9 @@ SECTIONS = {
     "[docs/validity.md](../docs/validity.md#what-is-known-to-be-true-temperature), their "
     "leaderboards are `t1.0.csv` and `t1.5.csv`.",
     "training": "A tiny model from nothing, trained by `psplit-train run configs/demo.yaml` "
-    "(`make train-demo`); the curves are of its log, [training_log.jsonl]"
-    "(training/training_log.jsonl). [docs/stability.md](../docs/stability.md) says what they show.",
+    "(`make train-demo`); the curves are of the main keys of its log, "
+    "[training_log.jsonl](training/training_log.jsonl). "
+    "[docs/stability.md](../docs/stability.md) says what they show.",
 }
 
 
@@ -127,6 +128,7 @@ def creative(boards: Path, folder: Path) -> list[Plot]:
 
 def training(log: Path, folder: Path) -> list[Plot]:
     """The curves of a training in two modes, from its log."""
+    folder.mkdir(parents=True, exist_ok=True)
     return draw_training(read_training_log(log / LOG_NAMES[0]), ("normal", "high"), folder)
 
 
