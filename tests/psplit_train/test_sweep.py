@@ -218,12 +218,13 @@ def test_a_request_to_stop_reaches_the_cells_and_the_sweep_goes_on_later(number,
 def test_a_cell_that_ignores_ctrl_c_is_ended_all_the_same(config):
     config.write_text("steps: 4\nseconds: 60\nshy: method.eta=0.1\n")
     out = config.parent / "sweep"
+    others = set(psutil.Process().children())  # of tests before
     pids = []
 
     def interrupt(text):
         if text.endswith("begun"):
             until(lambda: (out / "cells" / "eta=0.1-seed-0" / "starts.jsonl").is_file())
-            pids.extend(child.pid for child in psutil.Process().children())
+            pids.extend(child.pid for child in set(psutil.Process().children()) - others)
             time.sleep(0.3)
             raise KeyboardInterrupt
 
