@@ -37,6 +37,7 @@ def test_a_tag_stands_for_its_tasks(folder):
     assert names(Catalog([folder]).members("numbers")) == ["one", "three", "two"]
 
 
+@pytest.mark.slow
 def test_a_group_keeps_its_order_and_says_more_of_its_members(folder):
     catalog = group(
         folder,

@@ -263,6 +263,7 @@ def test_a_killed_run_that_goes_on_equals_one_that_was_never_killed(tiny, tmp_pa
     assert samples(killed) == samples(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_group_stands_for_its_tasks_and_is_reported_as_one(tiny, tmp_path):
     rows = [{"problem": f"{i} + 1?", "answer": str(i + 1)} for i in range(6)]
     data = []
@@ -341,6 +342,7 @@ def test_a_listing_survives_files_that_are_not_there(tmp_path, capsys):
     assert listed["groups"]["odd"] == ["inside"]
 
 
+@pytest.mark.slow
 def test_many_tasks_make_no_endless_folder_name(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"psplit_sums_in_a_variant_with_a_long_name_{i}" for i in range(5)]

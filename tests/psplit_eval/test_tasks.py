@@ -40,6 +40,7 @@ def test_the_premises_are_32_of_several_genres():
     assert len({row["genre"] for row in premises}) >= 5
 
 
+@pytest.mark.slow
 def test_plain_lm_eval_gives_the_same_accuracy(smollm2, tmp_path):
     import lm_eval
     from lm_eval.models.huggingface import HFLM
