@@ -96,7 +96,7 @@ def test_a_check_that_takes_too_long_is_a_failure(checker):
 def test_math_verify_itself_is_stopped():
     """sympy works at this integral for long; the limit that counts is the verifier's."""
     hard = r"\boxed{\int_0^1 \frac{\sin(x^x) e^{\cos(x^3)}}{\ln(2+x^{x})} dx}"
-    gc.disable()  # an alarm amid hypothesis's callback of the collector would be lost until the next
+    gc.disable()  # an alarm amid hypothesis's callback of the collector would be lost
     try:
         start = time.monotonic()
         found = Verifier(AnswerFormat(), time_limit=0.3).grade(hard, r"\frac{\pi^3}{7}", False)
