@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from psplit_eval import __version__
 from psplit_eval.cli_audit import add_audit_options, audit_json, audit_options, audit_text
@@ -50,6 +50,7 @@ from psplit_eval.cli_stored import (
     add_view_options,
     allowed_differences,
 )
+from psplit_eval.commandline import OneLineParser, exit_code
 from psplit_eval.errors import InfrastructureError, PsplitError, UsageError
 
 if TYPE_CHECKING:
@@ -59,48 +60,30 @@ __all__ = ["command_parser", "main"]
 
 Command = Callable[[argparse.Namespace, Sequence[str]], int]
 
-_INTERRUPTED = 130
-_PIPE_CLOSED = 141
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 pass, 2 usage, 4 infrastructure)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+
+    def work() -> int:
         options = command_parser().parse_args(given)
-        code = int(options.command(options, given))
-        sys.stdout.flush()
-        return code
-    except PsplitError as error:
-        print("psplit-eval:", " ".join(str(error).split()), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # who reads, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
-    except KeyboardInterrupt:
-        print(
-            "\npsplit-eval: interrupted; what was done is kept: give the same command again to "
-            "go on",
-            file=sys.stderr,
-        )
-        return _INTERRUPTED
+        return int(options.command(options, given))
+
+    return exit_code(
+        "psplit-eval",
+        work,
+        "what was done is kept: give the same command again to go on",
+    )
 
 
 def command_parser() -> argparse.ArgumentParser:
     """All commands and their options; docs/reference/commands.md is made of it."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="psplit-eval",
         description="Measure a chat checkpoint in its modes: accuracy, diversity, what differs.",
     )
     parser.add_argument("--version", action="version", version=f"psplit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
     known: tuple[tuple[str, str, Command | None, Callable[[argparse.ArgumentParser], None]], ...]
     known = (
         ("run", "sample, score, compare and report", _run, add_run_options),
@@ -131,7 +114,7 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=_Parser)
+    actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=OneLineParser)
     listing = actions.add_parser("list", help="every run below a folder, newest first")
     listing.set_defaults(command=_runs_list)
     describing = actions.add_parser("describe", help="what a run is and how far it got")

@@ -14,7 +14,15 @@ from typing import Any
 
 from psplit_eval.errors import InfrastructureError
 
-__all__ = ["defined", "disk_errors", "new_folder", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "defined",
+    "disk_errors",
+    "new_folder",
+    "sync",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -73,14 +81,14 @@ def new_folder(place: Path) -> Iterator[Path]:
         try:
             yield partial
             for path in [*partial.rglob("*"), partial]:
-                _sync(path)
+                sync(path)
             os.replace(partial, place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
-    """Have the disk hold it: a power cut must not leave the name without the content."""
+def sync(path: Path) -> None:
+    """Have the disk hold a file or folder: no power cut leaves a name without its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

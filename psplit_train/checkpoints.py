@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from psplit_eval.adapters import adapter_rank
 from psplit_eval.errors import CheckpointError, InfrastructureError
-from psplit_eval.files import disk_errors, write_json
+from psplit_eval.files import disk_errors, sync, write_json
 from psplit_eval.modes import Mode
 
 __all__ = [
@@ -230,14 +229,14 @@ def _model_files(checkpoint: Path) -> Iterator[Path]:
 def _put(made: Path, place: Path) -> None:
     """Name a folder `place`; what has that name is moved aside until the new one has it."""
     for path in made.rglob("*"):
-        _sync(path)
-    _sync(made)
+        sync(path)
+    sync(made)
     aside = place.with_name(_REPLACED + place.name)
     if place.exists():
         shutil.rmtree(aside, ignore_errors=True)
         place.rename(aside)
     made.rename(place)
-    _sync(place.parent)
+    sync(place.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -248,12 +247,3 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
         shutil.rmtree(aside)
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold what was written."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

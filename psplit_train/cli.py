@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from psplit_eval import __version__
-from psplit_eval.errors import InfrastructureError, PsplitError, UsageError
+from psplit_eval.commandline import OneLineParser, exit_code
+from psplit_eval.errors import InfrastructureError, UsageError
 
 if TYPE_CHECKING:
     from psplit_train.config import Config
@@ -30,19 +31,10 @@ __all__ = ["Terminal", "command_parser", "main"]
 Command = Callable[[argparse.Namespace], int]
 Say = Callable[[str], None]
 
-_INTERRUPTED = 130
-_PIPE_CLOSED = 141
 _CONFIG = "config.yaml"
 _EXAMPLES = 3
 _PAUSE_IN_FILES = 30.0
 """Seconds between two states of a bar that nobody watches: each is kept in the file."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 class Terminal:
@@ -87,34 +79,27 @@ class Terminal:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 usage, 4 infrastructure, 130 Ctrl-C)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
+
+    def work() -> int:
         options = command_parser().parse_args(given)
-        code = int(options.command(options))
-        sys.stdout.flush()
-        return code
-    except PsplitError as error:
-        print("psplit-train:", " ".join(str(error).split()), file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # who reads, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
-    except KeyboardInterrupt:
-        print(
-            "\npsplit-train: interrupted; the checkpoints are kept: give the same command again "
-            "(without --fresh) to go on from the last one",
-            file=sys.stderr,
-        )
-        return _INTERRUPTED
+        return int(options.command(options))
+
+    return exit_code(
+        "psplit-train",
+        work,
+        "the checkpoints are kept: give the same command again (without --fresh) to go on from "
+        "the last one",
+    )
 
 
 def command_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = _Parser(
+    parser = OneLineParser(
         prog="psplit-train",
         description="Train a chat checkpoint to hold two modes, or more, in one set of weights.",
     )
     parser.add_argument("--version", action="version", version=f"psplit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
     known: tuple[tuple[str, str, Command, Callable[[argparse.ArgumentParser], None]], ...] = (
         ("run", "train as a config file says, or go on with it", _run, _add_run_options),
         ("sweep", "a grid of settings and seeds", _sweep, _add_sweep_options),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psplit_eval.templates import ChatTemplate
 from psplit_train.rewards import Graded
-from psplit_train.sharing import Messages
+from psplit_train.system_role import Messages
 
 if TYPE_CHECKING:
     import torch

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from psplit_eval.batch import padded
 from psplit_eval.kvcache import is_plain
 
 __all__ = ["Scores", "can_share", "holds_positions", "score", "spread"]
 
-Ids = Sequence[int]
+Ids = tuple[int, ...]
 
 
 class Scores(NamedTuple):
@@ -83,7 +84,7 @@ def _beside(
     mask: torch.Tensor,
 ) -> Scores:
     """Every row with a prompt of its own."""
-    ids, known = _left_padded(prompts, completions.device)
+    ids, known = padded(prompts, 0, completions.device)
     return _scored(model, ids[places], known[places], completions, mask, {})
 
 
@@ -98,7 +99,7 @@ def _after_shared(
     from transformers.cache_utils import DynamicCache
 
     cache = DynamicCache()
-    ids, known = _left_padded([prompt[:-1] for prompt in prompts], completions.device)
+    ids, known = padded([prompt[:-1] for prompt in prompts], 0, completions.device)
     model(
         input_ids=ids,
         attention_mask=known,
@@ -140,13 +141,6 @@ def _scored(
     unknown = found.entropy is None  # TRL gives reference models a head of log-probabilities only
     entropies = torch.full_like(log_probs, torch.nan) if unknown else found.entropy[:, -count:]
     return Scores(log_probs, entropies)
-
-
-def _left_padded(prompts: Sequence[Ids], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-    known = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    return ids, known
 
 
 def _positions(attention: torch.Tensor) -> torch.Tensor:

@@ -17,9 +17,8 @@ from psplit_train.config import MethodSettings, ModeSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Matrix", "Messages", "Split", "beyond", "in_mode", "split_of"]
+__all__ = ["Matrix", "Split", "beyond", "split_of"]
 
-Messages = Sequence[dict[str, Any]]
 Matrix = Sequence[Sequence[bool]]
 """[m][s]: of responses of mode s under mode m."""
 
@@ -83,13 +82,6 @@ def beyond(wanted: Matrix, known: Matrix) -> list[list[bool]]:
     """What is wanted and not known."""
     pairs = zip(wanted, known, strict=True)
     return [[a and not b for a, b in zip(*rows, strict=True)] for rows in pairs]
-
-
-def in_mode(messages: Messages, mode: Mode) -> list[dict[str, Any]]:
-    """A prompt as this mode asks it: its system prompt, where it has one, in the system role."""
-    if mode.system_prompt is None:
-        return list(messages)
-    return [{"role": "system", "content": mode.system_prompt}, *messages]
 
 
 def split_of(modes: Sequence[ModeSettings], method: MethodSettings) -> Split:

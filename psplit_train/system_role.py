@@ -19,7 +19,14 @@ from psplit_eval.errors import TemplateError
 from psplit_eval.modes import Mode, holds_system_prompt
 from psplit_eval.templates import ChatTemplate
 
-__all__ = ["check_modes", "default_system_prompt", "messages_of", "with_system_role"]
+__all__ = [
+    "Messages",
+    "check_modes",
+    "default_system_prompt",
+    "in_mode",
+    "messages_of",
+    "with_system_role",
+]
 
 _SYSTEM, _QUESTION, _ANSWER = "zqsystemqz", "zqquestionqz", "zqanswerqz"
 """Texts that no template has of its own."""
@@ -42,12 +49,19 @@ _WITH_SYSTEM = """\
 """
 
 
-def messages_of(mode: Mode, question: str) -> list[dict[str, str]]:
-    """What is asked in a mode: its system prompt, if it has one, as a message before the user's."""
-    user = {"role": "user", "content": question}
+Messages = Sequence[dict[str, Any]]
+
+
+def in_mode(messages: Messages, mode: Mode) -> list[dict[str, Any]]:
+    """A prompt as this mode asks it: its system prompt, where it has one, in the system role."""
     if mode.system_prompt is None:
-        return [user]
-    return [{"role": "system", "content": mode.system_prompt}, user]
+        return list(messages)
+    return [{"role": "system", "content": mode.system_prompt}, *messages]
+
+
+def messages_of(mode: Mode, question: str) -> list[dict[str, Any]]:
+    """What is asked in a mode, of a question alone."""
+    return in_mode([{"role": "user", "content": question}], mode)
 
 
 def check_modes(template: ChatTemplate, modes: Sequence[Mode]) -> None:

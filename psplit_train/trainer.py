@@ -34,7 +34,8 @@ from psplit_train.ordering import EpochSampler
 from psplit_train.rewards import Reward
 from psplit_train.scoring import Scores, can_share, holds_positions, score, spread
 from psplit_train.seams import refuse, refuse_dropout
-from psplit_train.sharing import Matrix, Split, beyond, in_mode
+from psplit_train.sharing import Matrix, Split, beyond
+from psplit_train.system_role import in_mode
 from psplit_train.weighing import Weights, needs_entropies, needs_groups, needs_scores, weigh
 
 __all__ = ["PolicySplitTrainer", "StepEnd"]

@@ -14,6 +14,7 @@ LAYERS = (
     ("errors",),
     (
         "checkers",
+        "commandline",
         "database",
         "diversity",
         "files",

@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-torch = pytest.importorskip("torch")
-
-from psplit_train.baselines import (  # noqa: E402
+from psplit_train.baselines import (
     LEAST_RELATIVE_ENTROPY,
     clip_cov,
     covariances,

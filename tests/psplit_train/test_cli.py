@@ -163,10 +163,6 @@ def test_a_full_disk_is_exit_code_4(config, capsys, monkeypatch):
 class TestWithTheTasks:
     """What needs the generated tasks and the data of a run."""
 
-    @pytest.fixture(autouse=True)
-    def _tasks(self):
-        pytest.importorskip("psplit_train.data")
-
     def test_a_dry_run_prints_settings_and_estimates(self, config, capsys):
         words = ["run", str(config), "--dry-run", "--set", "eta=0.1"]
         assert main(words) == 0
@@ -205,7 +201,6 @@ class TestWithTheTasks:
 
 
 def test_a_run_is_begun_gone_on_with_and_begun_afresh(config, capsys):
-    pytest.importorskip("psplit_train.running")
     config.write_text(
         "model: {tiny: {layers: 1, width: 16, heads: 2, characters: 0123456789+*}}\n"
         "data: {task: sums, instruction: ''}\n"
