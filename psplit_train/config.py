@@ -267,6 +267,14 @@ class MethodSettings(_Section):
         return self
 
     @property
+    def entropy_weight(self) -> float:
+        """Weight of a differentiable entropy term in the objective: of high modes' own responses,
+        or of a baseline's."""
+        if self.splits:
+            return self.entropy_term
+        return self.entropy_coefficient if self.name == "entropy_regularisation" else 0.0
+
+    @property
     def splits(self) -> bool:
         """Whether several modes are trained."""
         return self.name not in BASELINES

@@ -83,7 +83,6 @@ def _training(config: Config) -> dict[str, Any]:
     import torch
 
     train, method = config.train, config.method
-    regularised = method.name == "entropy_regularisation"
     return {
         "learning_rate": train.learning_rate,
         "lr_scheduler_type": train.schedule,
@@ -92,7 +91,6 @@ def _training(config: Config) -> dict[str, Any]:
         "max_grad_norm": train.max_grad_norm,
         "epsilon": math.inf if method.name == "kl_cov" else train.epsilon,  # its loss has no clip
         "epsilon_high": method.epsilon_high if method.name == "clip_higher" else None,
-        "entropy_coef": method.entropy_coefficient if regularised else 0.0,
         "beta": train.beta,
         "loss_type": train.loss,
         "temperature": train.temperature,

@@ -59,6 +59,7 @@ def refuse(args: GRPOConfig, split: Split, others: Mapping[str, Any]) -> None:
         "multi_objective_aggregation": ("sum_then_normalize",),
         "top_entropy_quantile": (1.0,),
         "off_policy_mask_threshold": (None,),
+        "entropy_coef": (0.0,),
         "use_adaptive_entropy": (False,),
     }
     for name, values in expected.items():

@@ -24,7 +24,7 @@ from trl.trainer.utils import use_adapter
 from psplit_eval.errors import UsageError
 from psplit_eval.templates import ChatTemplate
 from psplit_train.advantages import Rollouts, group_advantages, rarity_rewards
-from psplit_train.baselines import kl_penalty
+from psplit_train.baselines import entropy_regularisation, kl_penalty
 from psplit_train.checkpoints import staged
 from psplit_train.config import MethodSettings
 from psplit_train.drawn import Drawn, cut
@@ -349,27 +349,28 @@ class PolicySplitTrainer(GRPOTrainer):  # type: ignore[misc]
         """What a method adds to the policy loss."""
         mask, samplers = inputs["mask"], inputs["samplers"]
         loss = scores.log_probs.new_zeros(())
-        if self.method.entropy_term and self.method.splits:
-            numbers = torch.arange(len(self.split.modes), device=samplers.device)
+        if coefficient := self.method.entropy_weight:
             explores = torch.tensor(self.split.explores, device=samplers.device)
-            own = ((numbers[:, None] == samplers) & explores[:, None])[..., None] & mask
-            entropy = torch.where(own, scores.entropies, 0.0)
-            loss = loss - self.method.entropy_term * self._token_mean(entropy, own, inputs)
+            whose = explores if self.method.splits else torch.ones_like(explores)
+            modes = torch.arange(len(whose), device=samplers.device)
+            own = ((modes[:, None] == samplers) & whose[:, None])[..., None] & mask
+            tokens = self._tokens(own, inputs)
+            loss = loss - entropy_regularisation(scores.entropies, own, coefficient, tokens)
         if weights.penalised is not None:
             change = torch.where(weights.penalised, scores.log_probs[0] - old[0], 0.0)
             penalty = kl_penalty(change, weights.penalised, self.method.kl_coefficient)
-            loss = loss + self._token_mean(penalty, mask, inputs)
+            loss = loss + penalty.sum() / self._tokens(mask, inputs)
         return loss
 
-    def _token_mean(self, values: torch.Tensor, where: torch.Tensor, inputs: Batch) -> torch.Tensor:
-        """The part of a micro-batch in a step's mean over tokens: over all that are trained for
-        loss dapo, else over its own."""
+    def _tokens(self, where: torch.Tensor, inputs: Batch) -> torch.Tensor:
+        """What a micro-batch's sum over tokens is divided by, to be its part in a step's mean: over
+        all that are trained for loss dapo, else over its own."""
         parts = self.current_gradient_accumulation_steps
         share: torch.Tensor = where.sum().clamp(min=1) * parts
         if self.loss_type == "dapo":
             whole = inputs["num_items_in_batch"].clamp(min=1) / self.accelerator.num_processes
             share = whole * parts / self.args.steps_per_generation
-        return values.sum() / share
+        return share
 
     # Scores
 

@@ -103,7 +103,7 @@ def two_updates(folder, name):
         {"model": {"tiny": {}}, "data": {"task": "sums"}, "modes": ["normal"], "method": method}
     )
     given = grpo_config(config, folder)
-    own = {key: getattr(given, key) for key in ("epsilon", "epsilon_high", "entropy_coef")}
+    own = {key: getattr(given, key) for key in ("epsilon", "epsilon_high")}
     more = {"steps": 2, "iterations": 2, "learning_rate": 5e-3, "max_grad_norm": 0}
     return trainer(folder, method, kind=Snapped, **more, **own)
 
