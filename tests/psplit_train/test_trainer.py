@@ -1,5 +1,6 @@
 """The trainer on a tiny model, against TRL's own and against plain forward passes."""
 
+import dataclasses
 import math
 
 import pytest
@@ -286,3 +287,46 @@ def test_the_log_has_every_measure_of_every_mode(tmp_path):
         assert math.isfinite(logged[name])
     assert 0 <= logged["dead_groups"] <= 1
     assert logged["eta/high"] == 0.03
+
+
+def test_an_entropy_term_is_of_the_high_modes_own_responses(tmp_path):
+    """The loss falls by its weight times the part of their entropy in a step's mean over tokens."""
+    found = []
+    for weight in (0.0, 0.5):
+        made = trainer(tmp_path, {"entropy_term": weight}, kind=Watched)
+        made.train()
+        found.append(made.state.log_history[0])
+        (inputs, _), flat = made.batches[0], made.flat[0]
+    own = (inputs["samplers"] == 1)[:, None] & inputs["mask"]
+    share = float(own.sum() / flat["num_items_in_batch"])
+    entropy = found[0]["entropy_bits/high"] * math.log(2)
+    assert found[0]["loss"] - found[1]["loss"] == pytest.approx(0.5 * entropy * share, rel=1e-4)
+
+
+def test_rarity_is_in_the_high_modes_rewards_alone(tmp_path):
+    """A right answer counts the less, the more often the eight responses to a question gave it."""
+    made = trainer(tmp_path, {"eta": 0.0, "rarity": True}, kind=Watched)
+    made.reward = made.reward_funcs[0] = FirstCharacterAsAnswer()
+    made.train()
+    rewards = torch.tensor([float(one.correct) for one in made._drawn.graded])
+    answers = [one.key if one.correct else None for one in made._drawn.graded]
+    rare = [
+        reward / answers[row // 8 * 8 :][:8].count(answers[row])
+        for row, reward in enumerate(rewards.tolist())
+    ]
+    by_mode = torch.stack([rewards, torch.tensor(rare)]).view(2, 4, 8)
+    spread = by_mode.std(2, keepdim=True) + 1e-4
+    expected = ((by_mode - by_mode.mean(2, keepdim=True)) / spread).flatten(1)
+    assert any(0 < one < 1 for one in rare), "no right answer came twice: it was not tested"
+    given = made.flat[0]["advantages"][:, 0].view(2, -1)
+    assert sorted(given[0].tolist()) == pytest.approx(sorted(expected[0].tolist()), abs=1e-5)
+    assert sorted(given[1].tolist()) == pytest.approx(sorted(expected[1].tolist()), abs=1e-5)
+
+
+class FirstCharacterAsAnswer(FirstCharacter):
+    """Two responses that begin alike give the same answer."""
+
+    def __call__(self, prompts, completions, completion_ids, **columns):
+        earned = super().__call__(prompts, completions, completion_ids, **columns)
+        self.graded = [dataclasses.replace(one, key=one.key[:1]) for one in self.graded]
+        return earned
