@@ -274,10 +274,10 @@ def _prompt_tokens(config: Config, processes: int, say: Say) -> Mapping[str, flo
 def _sweep(options: argparse.Namespace) -> int:
     from psplit_train.loading import list_values, read_config
 
-    sets = list_values(options.sets)
+    given = list_values(options.sets)
     configs = [  # every cell is checked before the first one begins
-        read_config(options.config, [f"{n}={v}" for n, v in zip(sets, values, strict=True)])
-        for values in product(*sets.values())
+        read_config(options.config, [f"{n}={v}" for n, v in zip(given, values, strict=True)])
+        for values in product(*given.values())
     ]
     seeds = _seeds(options.seeds)
     out = options.out or Path("runs/sweeps") / options.config.stem
@@ -285,8 +285,11 @@ def _sweep(options: argparse.Namespace) -> int:
     from psplit_train.sweep import sweep
     from psplit_train.sweep_report import write_sweep_report
 
-    common = _one_start(configs[0], sets, out)
-    sweep(options.config, sets, seeds, out, options.jobs, Terminal().say, common=common)
+    swept = {name: values for name, values in given.items() if len(values) > 1}
+    fixed = [f"{name}={values[0]}" for name, values in given.items() if name not in swept]
+    common = _one_start(configs[0], swept, out)
+    jobs, say = options.jobs, Terminal().say
+    sweep(options.config, swept, seeds, out, jobs, say, fixed=fixed, common=common)
     found = write_sweep_report(out)
     if options.json:
         print(json.dumps({"out": str(out), "report": str(found.file), "table": str(found.table)}))

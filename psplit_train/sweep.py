@@ -83,11 +83,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is known of a sweep. `failures`: cell's name → its exit code and the last words of its
-    log; a cell that is neither finished nor failed was never run to its end."""
+    """What is known of a sweep. `fixed`: what all cells set alike ("name=value"). `failures`: the
+    name of a cell → its exit code and the last words of its log; a cell that is neither finished
+    nor failed was never run to its end."""
 
     folder: Path
     cells: tuple[Cell, ...]
+    fixed: tuple[str, ...] = ()
     failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     def place(self, cell: Cell) -> Path:
@@ -156,6 +158,7 @@ def sweep(
     jobs: int | None,
     say: Say,
     *,
+    fixed: Sequence[str] = (),
     common: Sequence[str] = (),
     command: Sequence[str] = COMMAND,
     devices: Sequence[str] | None = None,
@@ -164,8 +167,9 @@ def sweep(
     """Run what is missing of a sweep, at most `jobs` cells at a time, and return its folder.
 
     `jobs` None: one a GPU, or a core where there is no GPU. A seed is that of the training
-    (train.seed): data, start and warm-up are the same in all cells. `common`: settings on top of
-    the config's in every cell ("name=value"), that are not told of. `command` is what `run` and
+    (train.seed): data, start and warm-up are the same in all cells. `fixed`: settings on top of
+    the config's in every cell ("name=value"), told once; `common`: such as are not told of, as they
+    change no result. `command` is what `run` and
     its arguments are put after; `devices`: the GPUs' names for CUDA_VISIBLE_DEVICES, of which a
     cell has one (None: those that torch sees). A cell that fails is said, with the last line of
     its log, and the others go on: `read_sweep` tells which. Ctrl-C and SIGTERM stop the cells in
@@ -174,18 +178,18 @@ def sweep(
     Raises UsageError, or RunMismatchError where a cell was begun with another config.
     """
     wanted = cells(sets, seeds)
-    content = _fingerprint(config_path)
+    content = _fingerprint(config_path, fixed)
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: expected 1 or more")
     with locked(out):
-        record = _Record.opened(out, config_path, wanted, content)
+        record = _Record.opened(out, config_path, wanted, content, fixed)
         plan = record.sweep
         left = [cell for cell in wanted if not plan.finished(cell)]
         if len(left) < len(wanted):
             say(f"{len(wanted) - len(left)} of {len(wanted)} cells are finished already")
         slots = _slots(jobs, len(left), devices) if left else []
         with _stoppable():
-            _Runner(record, config_path, common, command, slots, patience, say).run(left)
+            _Runner(record, config_path, (*fixed, *common), command, slots, patience, say).run(left)
     return out
 
 
@@ -202,7 +206,7 @@ def read_sweep(folder: Path) -> Sweep:
         for entry in content["cells"]
         if entry["failed"]
     }
-    return Sweep(folder, found, failures)
+    return Sweep(folder, found, tuple(content.get("fixed", ())), failures)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -221,9 +225,10 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _fingerprint(path: Path) -> str:
-    """SHA-256 (hex) of a config's content and of those it is based on; comments do not count."""
-    contents: list[Any] = []
+def _fingerprint(path: Path, fixed: Sequence[str]) -> str:
+    """SHA-256 (hex) of a config's content, of those it is based on, and of what is set on top of
+    them in all cells; comments do not count."""
+    contents: list[Any] = list(fixed)
     seen: set[Path] = set()
     following: Path | None = path
     while following is not None and following.resolve() not in seen:
@@ -257,7 +262,14 @@ class _Record:
         self._content = content
 
     @classmethod
-    def opened(cls, folder: Path, config: Path, wanted: Sequence[Cell], content: str) -> _Record:
+    def opened(
+        cls,
+        folder: Path,
+        config: Path,
+        wanted: Sequence[Cell],
+        content: str,
+        fixed: Sequence[str],
+    ) -> _Record:
         """The record with the wanted cells in it; refuses a cell that was begun otherwise."""
         path = folder / _FILE
         before = read_sweep(folder) if path.is_file() else Sweep(folder, ())
@@ -271,7 +283,8 @@ class _Record:
                 )
             new = {"settings": dict(cell.settings), "seed": cell.seed, "config": content}
             entries[cell.name] = {**new, "failed": None}
-        known = {"format": 1, "config": config.name, "cells": list(entries.values())}
+        known = {"format": 1, "config": config.name, "fixed": list(fixed)}
+        known["cells"] = list(entries.values())
         record = cls(folder, known)
         record._write()
         return record

@@ -145,10 +145,11 @@ def write_sweep_report(folder: Path) -> SweepReport:
     plots = tuple(_plots(swept.folder / "plots", trained, found))
     missing = list(_missing(swept))
     said = tables_text(tables) if found else "No cell is finished yet."
-    text = "\n\n".join([said, *(["\n".join(missing)] if missing else [])])
+    alike = f"In all cells: {', '.join(swept.fixed)}." if swept.fixed else ""
+    text = "\n\n".join(part for part in (said, alike, "\n".join(missing)) if part)
     report = SweepReport(folder, text, found, plots, swept.exit_code)
     write_text(report.table, _csv(found))
-    write_text(report.file, _markdown(tables, missing, plots))
+    write_text(report.file, _markdown(tables, alike, missing, plots))
     return report
 
 
@@ -275,8 +276,10 @@ def _csv(found: Sequence[Outcome]) -> str:
     return csv_text([*header, "seeds", "mean", "sd", "low", "high"], rows)
 
 
-def _markdown(tables: Sequence[Table], missing: Sequence[str], plots: Sequence[Plot]) -> str:
-    parts = ["# Sweep"]
+def _markdown(
+    tables: Sequence[Table], alike: str, missing: Sequence[str], plots: Sequence[Plot]
+) -> str:
+    parts = ["# Sweep", *([markdown_text(alike)] if alike else [])]
     for table in tables:
         if table.rows:
             parts += [f"## {table.title}", table.note, markdown_table(table.header, table.rows)]
