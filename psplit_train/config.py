@@ -62,9 +62,9 @@ class _Section(BaseModel):
 class TinySettings(_Section):
     """A Llama made from nothing, with a token for every character: for laptops and tests."""
 
-    layers: Positive = 2
+    layers: Annotated[int, Field(ge=1, le=100)] = 2
     """Transformer layers."""
-    width: Positive = 64
+    width: Annotated[int, Field(ge=1, le=8192)] = 64
     """Of the hidden states: a multiple of twice the heads."""
     heads: Positive = 4
     """Attention heads."""

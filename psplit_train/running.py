@@ -262,10 +262,10 @@ class _Session:
         self._latest.update(metrics)  # rewards are those of the last generation
         known = self._latest
         parts = [
-            f"{name} {known[f'reward/{name}']:.2f} {known[f'entropy_bits/{name}']:.2f} bits"
+            f"{name}: reward {known[f'reward/{name}']:.2f}, {known[f'entropy_bits/{name}']:.2f} bits"
             for name in self.trainer.split.names
         ]
-        return ", ".join(parts)
+        return "; ".join(parts)
 
     def _keep_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         folder = self.out / "rollouts"
