@@ -261,11 +261,12 @@ class _Session:
     def _note(self, metrics: Mapping[str, float]) -> str:
         self._latest.update(metrics)  # rewards are those of the last generation
         known = self._latest
-        parts = [
-            f"{name}: reward {known[f'reward/{name}']:.2f}, {known[f'entropy_bits/{name}']:.2f} bits"
-            for name in self.trainer.split.names
-        ]
-        return "; ".join(parts)
+
+        def mode(name: str) -> str:
+            reward, bits = known[f"reward/{name}"], known[f"entropy_bits/{name}"]
+            return f"{name}: reward {reward:.2f}, {bits:.2f} bits"
+
+        return "; ".join(map(mode, self.trainer.split.names))
 
     def _keep_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         folder = self.out / "rollouts"
