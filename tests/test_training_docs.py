@@ -1,5 +1,6 @@
 """Pages on training: commands run, configs are read, tables say what trainings write."""
 
+import gzip
 import json
 import re
 import shlex
@@ -45,6 +46,10 @@ def files(tiny, tmp_path_factory):
     (example,) = blocks(HOWTO, "json", "## 1. Data")
     rows = [{**json.loads(example), "question": f"How much is {a} + 4?"} for a in range(20)]
     (folder / "my_rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    solved = [{"question": f"{a} + 4 = ?", "answer": f"Add.\n#### {a + 4}"} for a in range(20)]
+    (folder / "gsm8k").mkdir()  # as the data set's rows are
+    with gzip.open(folder / "gsm8k" / "train.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in solved)
     return folder
 
 
@@ -82,6 +87,8 @@ def smaller(words):
 
 def located(words, model):
     """With a model and rows that are there in the place of those of the hub."""
+    if "configs/smollm2_gsm8k.yaml" in words:
+        return [*words, "--set", f"model.checkpoint={model}", "--set", "train.max_new_tokens=64"]
     if not any(word.startswith("configs/paper/") for word in words):
         return words
     sets = (
