@@ -163,6 +163,7 @@ def sweep(
     command: Sequence[str] = COMMAND,
     devices: Sequence[str] | None = None,
     patience: float = 30.0,
+    done: Callable[[Cell], bool] | None = None,
 ) -> Path:
     """Run what is missing of a sweep, at most `jobs` cells at a time, and return its folder.
 
@@ -171,7 +172,8 @@ def sweep(
     the config's in every cell ("name=value"), told once; `common`: such as are not told of, as they
     change no result. `command` is what `run` and
     its arguments are put after; `devices`: the GPUs' names for CUDA_VISIBLE_DEVICES, of which a
-    cell has one (None: those that torch sees). A cell that fails is said, with the last line of
+    cell has one (None: those that torch sees). `done` tells whether nothing is left to do of a cell
+    (None: its training came to its end). A cell that fails is said, with the last line of
     its log, and the others go on: `read_sweep` tells which. Ctrl-C and SIGTERM stop the cells in
     good order, for which they have `patience` seconds, and raise KeyboardInterrupt.
 
@@ -183,13 +185,17 @@ def sweep(
         raise UsageError(f"--jobs {jobs}: expected 1 or more")
     with locked(out):
         record = _Record.opened(out, config_path, wanted, content, fixed)
-        plan = record.sweep
-        left = [cell for cell in wanted if not plan.finished(cell)]
+        done = done or record.sweep.finished
+        # a seed of every setting before the next seed: one that is stopped has something of all
+        ordered = sorted(wanted, key=lambda cell: seeds.index(cell.seed))
+        left = [cell for cell in ordered if not done(cell)]
         if len(left) < len(wanted):
             say(f"{len(wanted) - len(left)} of {len(wanted)} cells are finished already")
         slots = _slots(jobs, len(left), devices) if left else []
         with _stoppable():
-            _Runner(record, config_path, (*fixed, *common), command, slots, patience, say).run(left)
+            settings = (*fixed, *common)
+            runner = _Runner(record, config_path, settings, command, slots, patience, say, done)
+            runner.run(left)
     return out
 
 
@@ -366,6 +372,7 @@ class _Runner:
         slots: Sequence[Mapping[str, str]],
         patience: float,
         say: Say,
+        done: Callable[[Cell], bool],
     ) -> None:
         self._record = record
         self._sweep = record.sweep
@@ -375,6 +382,7 @@ class _Runner:
         self._slots = list(slots)
         self._patience = patience
         self._say = say
+        self._done = done
         self._running: list[_Running] = []
         self._took: list[float] = []
 
@@ -409,7 +417,7 @@ class _Runner:
     def _ended(self, done: _Running, left: int, jobs: int) -> None:
         cell, code, log = done.cell, done.process.returncode, self._sweep.log(done.cell)
         seconds = time.monotonic() - done.started
-        if code == 0 and self._sweep.finished(cell):
+        if code == 0 and self._done(cell):
             self._took.append(seconds)
             mean = sum(self._took) / len(self._took)
             rest = f", {left} to go, about {_time(mean * -(-left // jobs))}" if left else ""

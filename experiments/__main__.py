@@ -1,0 +1,127 @@
+"""`python -m experiments STUDY.yaml`: train and evaluate what is missing, then write the page.
+
+Records are in `records/` beside the study, and are all that a page is made of; weights and runs are
+in runs/experiments, and are not needed any more once a record is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from experiments.cell import measure_base
+from experiments.page import write_page
+from experiments.records import record_path, write_record
+from experiments.study import BASE, Study, read_study
+from psplit_eval.commandline import OneLineParser, exit_code
+from psplit_eval.modes import Mode
+from psplit_train.config import Config
+from psplit_train.data import read_data
+from psplit_train.loading import read_config
+from psplit_train.sweep import Cell, sweep
+from psplit_train.tasks import TASKS
+from psplit_train.tiny import make_tiny
+from psplit_train.warmup import warm_up
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "experiments"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 where every record is there, else 4."""
+    parser = OneLineParser(prog="python -m experiments", description="Run a study.")
+    parser.add_argument("study", type=Path, help="a YAML file (experiments/*.yaml)")
+    parser.add_argument("--jobs", type=int, help="trainings at a time (as many as cores)")
+    parser.add_argument("--arms", default="", help="only these, separated by commas")
+    parser.add_argument("--report", action="store_true", help="only write the page anew")
+    options = parser.parse_args(arguments)
+    return exit_code("experiments", lambda: _work(options), "give the same command to go on")
+
+
+def _work(options: argparse.Namespace) -> int:
+    study = read_study(options.study)
+    records = options.study.parent / "records" / options.study.stem
+    if not options.report:
+        chosen = [study.arm(name).name for name in options.arms.split(",") if name]
+        _run(study, options.study, records, options.jobs, chosen)
+    page = write_page(study, options.study, records, PAGES)
+    _say(f"page: {page}")
+    return 0 if options.report or not _missing(study, records) else 4
+
+
+def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequence[str]) -> None:
+    out = Path("runs/experiments") / path.stem
+    start = _start(study, out)
+    if not chosen or BASE in chosen:
+        _measure_base(study, start, records, out)
+    arms = {cell.name: arm for arm, cell in study.cells()}
+
+    def done(cell: Cell) -> bool:
+        arm = arms.get(cell.name)
+        return arm is None or record_path(records, arm.name, cell.seed).is_file()
+
+    command = (sys.executable, "-m", "experiments.cell", str(path), str(records))
+    for main in (True, False):
+        group = [a for a in study.trained if a.main is main and (not chosen or a.name in chosen)]
+        if group:
+            seeds = range(max(arm.seeds for arm in group))
+            settings = [arm.settings for arm in group]
+            sweep(
+                study.config, settings, seeds, out, jobs, _say,
+                common=[_checkpoint(start)], command=command, done=done,
+            )  # fmt: skip
+
+
+def _checkpoint(start: Path) -> str:
+    return f"model.checkpoint={json.dumps(str(start.absolute()))}"
+
+
+def _missing(study: Study, records: Path) -> list[str]:
+    return [
+        f"{arm.name}, seed {cell.seed}"
+        for arm, cell in study.cells()
+        if not record_path(records, arm.name, cell.seed).is_file()
+    ]
+
+
+def _start(study: Study, out: Path) -> Path:
+    """A tiny model that has learnt the task under every prompt of the study, all of them alike."""
+    config = read_config(study.config, [])
+    tiny = make_tiny(study.start.model, out / "tiny")
+    task, prompts = TASKS[str(config.data.task)], read_data(config.data, _say).train
+
+    def draw(random: Random) -> tuple[str, str]:
+        prompt = random.choice(prompts)
+        return prompt.question, task.worked({"answer": prompt.answer}, random)
+
+    modes = _prompts(study, config)
+    return warm_up(tiny, study.start.warmup, draw, modes, out / "start", _say)
+
+
+def _prompts(study: Study, config: Config) -> list[Mode]:
+    given = study.prompts
+    placebos = [Mode(f"placebo_{i}", text) for i, text in enumerate(given.placebos, 1)]
+    own = [mode.mode() for mode in config.modes]
+    return [*own, Mode("high_rewritten", given.rewritten), Mode("low", given.low), *placebos]
+
+
+def _measure_base(study: Study, start: Path, records: Path, out: Path) -> None:
+    for seed in range(next((arm.seeds for arm in study.arms if arm.name == BASE), 0)):
+        if not record_path(records, BASE, seed).is_file():
+            given = [_checkpoint(start), f"train.seed={seed}"]
+            config = read_config(study.config, given)
+            place = out / "base" / str(seed)
+            write_record(records, measure_base(study, config, start, place))
+            _say(f"base, seed {seed}: measured")
+
+
+def _say(text: str) -> None:
+    print(f"experiments: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""What the records of a study say: values of arms, differences between them, claims.
+
+Values are (seeds, docs): each the mean over the evaluated checkpoints of one training on one doc.
+Seeds and docs are both samples, so a statement is about a way to train on questions like these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.measuring import HELD_OUT, TRAINED
+from experiments.records import Record
+from experiments.study import BASE, Arm, Study
+from psplit_eval.errors import DataError
+from psplit_eval.spread import Spread
+from psplit_eval.stats import Difference, crossed_difference, holm, mean_estimate
+
+__all__ = [
+    "METRICS",
+    "MODES",
+    "Claim",
+    "Compared",
+    "Trained",
+    "claims",
+    "comparisons",
+    "excess",
+    "summary",
+    "trained_arms",
+]
+
+Values = NDArray[np.float64]
+
+MODES = ("normal", "high")
+METRICS = ("accuracy", "entropy", "unique", "best of 8")
+_STORED = {
+    "accuracy": "accuracy_avg",
+    "unique": "accuracy_unique",
+    "best of 8": "accuracy_pass_at_8",
+}
+LEAST_GAP, LEAST_KL, LEAST_SHARE, LEAST_RATIO = 0.3, 0.1, 0.9, 2.0
+"""What two modes worth the name should have: bits a token of entropy gap and of KL beyond
+placebos, high's share of normal's accuracy, times as many different right answers."""
+
+MOST_LOSS = 0.05
+"""Of accuracy from trained docs to held-out ones, where these are like those."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An arm and its records, which all are of the same docs."""
+
+    arm: Arm
+    records: Sequence[Record]
+
+    def values(self, metric: str, mode: str, task: str = HELD_OUT) -> Values:
+        """(seeds, docs). `entropy`: bits a token of a doc's samples; others as psplit_eval has
+        them, fractions and, of `unique`, a number of answers."""
+        if metric == "entropy":
+            return self._mean("bits", mode, task) / self._mean("tokens", mode, task)
+        return self._mean(_STORED[metric], mode, task)
+
+    def _mean(self, stored: str, mode: str, task: str) -> Values:
+        rows = [
+            np.mean([each.values[task][mode][stored] for each in record.evaluations], axis=0)
+            for record in self.records
+        ]
+        return np.array(rows, dtype=np.float64)
+
+
+def trained_arms(study: Study, records: Sequence[Record]) -> list[Trained]:
+    """Arms that have a record, in the study's order. Raises DataError where docs differ."""
+    found = [
+        Trained(arm, [record for record in records if record.arm == arm.name]) for arm in study.arms
+    ]
+    docs = {str(e.docs) for record in records for e in record.evaluations}
+    if len(docs) > 1:
+        raise DataError("records of different docs; delete those of an earlier config")
+    return [each for each in found if each.records]
+
+
+def summary(trained: Trained, metric: str, mode: str, task: str = HELD_OUT) -> Difference:
+    """Mean of an arm, its interval over seeds and docs: its difference to nothing at all.
+
+    Of the base, of which there is one checkpoint, over docs only.
+    """
+    values = trained.values(metric, mode, task)
+    if trained.arm.name == BASE:
+        values = values.mean(axis=0, keepdims=True)
+        return _over_docs(values[0])
+    return crossed_difference(np.zeros_like(values), values, paired=True)
+
+
+def _over_docs(values: Values) -> Difference:
+    found = mean_estimate(values)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    spread = Spread(found.value, error, len(values) - 1, len(values))
+    return Difference(0.0, found.value, spread, math.nan, found.n, "over docs")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`what` of an arm beside the reference (or its own other mode); p two-sided, and by Holm over
+    the whole main table."""
+
+    arm: str
+    what: str
+    difference: Difference
+    p_adjusted: float = math.nan
+
+
+def comparisons(study: Study, arms: Sequence[Trained]) -> list[Compared]:
+    """The main table's differences; the base is one checkpoint, and no sample of a method."""
+    by_name = {each.arm.name: each for each in arms}
+    reference = by_name.get(study.reference)
+    if reference is None or len(reference.records) < 2:
+        return []
+    plain = {metric: reference.values(metric, "normal") for metric in METRICS}
+    found = []
+    for each in arms:
+        if not each.arm.main or each.arm.name == BASE or len(each.records) < 2:
+            continue
+        gap = crossed_difference(
+            each.values("entropy", "normal"), each.values("entropy", "high"), paired=True
+        )
+        found.append(Compared(each.arm.name, "entropy, high less normal", gap))
+        if each is reference:
+            continue
+        for metric, mode in (("accuracy", "normal"), ("accuracy", "high"), ("unique", "high")):
+            difference = crossed_difference(plain[metric], each.values(metric, mode))
+            what = f"{metric}, {mode} less {study.reference}"
+            found.append(Compared(each.arm.name, what, difference))
+    adjusted = holm([each.difference.p for each in found])
+    return [
+        Compared(each.arm, each.what, each.difference, p)
+        for each, p in zip(found, adjusted, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something wanted: that `value` is above `wanted`. One-sided p that it is not, by Holm over
+    all claims; `low`, `high`: 95 % interval. Of counts there is no p: all seeds or not."""
+
+    words: str
+    value: float
+    low: float
+    high: float
+    wanted: float
+    p: float
+    p_adjusted: float = math.nan
+
+    @property
+    def answer(self) -> str:
+        """yes, no (shown to be below), or inconclusive."""
+        if math.isnan(self.p):
+            return "yes" if self.value >= self.wanted else "no"
+        if self.p_adjusted < 0.05:
+            return "yes"
+        return "no" if self.high < self.wanted else "inconclusive"
+
+
+def claims(study: Study, arms: Sequence[Trained]) -> list[Claim]:
+    """What the study wants of its candidate; empty before two seeds of it and the reference."""
+    by_name = {each.arm.name: each for each in arms}
+    ours, plain = by_name.get(study.candidate), by_name.get(study.reference)
+    if not ours or not plain or min(len(ours.records), len(plain.records)) < 2:
+        return []
+    name = plain.arm.name
+    found = [*_of_values(ours, plain, name, study.margin), _beyond_placebos(ours), _stable(ours)]
+    adjusted = iter(holm([claim.p for claim in found if not math.isnan(claim.p)]))
+    return [claim if math.isnan(claim.p) else _with(claim, next(adjusted)) for claim in found]
+
+
+def _of_values(ours: Trained, plain: Trained, name: str, margin: float) -> list[Claim]:
+    def own(metric: str, mode: str) -> Values:
+        return ours.values(metric, mode)
+
+    ratio = f"unique right answers, high at least {LEAST_RATIO:g} ×"
+    nothing = np.zeros_like(own("unique", "high"))
+    scaled = LEAST_RATIO * plain.values("unique", "normal")
+    return [
+        _claim(
+            f"accuracy, normal less {name}'s: above −{margin:g}",
+            crossed_difference(plain.values("accuracy", "normal"), own("accuracy", "normal")),
+            -margin,
+        ),
+        _claim(
+            f"accuracy, high less {LEAST_SHARE:g} × normal: above 0",
+            crossed_difference(
+                LEAST_SHARE * own("accuracy", "normal"), own("accuracy", "high"), paired=True
+            ),
+            0.0,
+        ),
+        _claim(
+            f"entropy, high less normal: above {LEAST_GAP:g} bits",
+            crossed_difference(own("entropy", "normal"), own("entropy", "high"), paired=True),
+            LEAST_GAP,
+        ),
+        _claim(
+            f"{ratio} {name}'s: difference above 0",
+            crossed_difference(scaled, own("unique", "high")),
+            0.0,
+        ),
+        _claim(
+            f"{ratio} normal's: difference above 0",
+            crossed_difference(
+                nothing, own("unique", "high") - LEAST_RATIO * own("unique", "normal"), paired=True
+            ),
+            0.0,
+        ),
+        *(_generalises(ours, mode) for mode in MODES),
+    ]
+
+
+def _claim(words: str, found: Difference, wanted: float) -> Claim:
+    p = found.spread.p_below(wanted)
+    return Claim(words, found.difference, found.ci_low, found.ci_high, wanted, p)
+
+
+def _over_seeds(words: str, values: Sequence[float], wanted: float) -> Claim:
+    """Of numbers that a training has one of."""
+    array = np.array(values, dtype=np.float64)
+    error = float(array.std(ddof=1)) / math.sqrt(len(array))
+    spread = Spread(float(array.mean()), error, len(array) - 1, len(array))
+    return Claim(words, spread.centre, *spread.limits(), wanted, spread.p_below(wanted))
+
+
+def _generalises(ours: Trained, mode: str) -> Claim:
+    """Docs of the two tasks are others, so their chance is that of each task's own docs."""
+    held, trained = (ours.values("accuracy", mode, task) for task in (HELD_OUT, TRAINED))
+    parts = [summary(ours, "accuracy", mode, task).spread for task in (HELD_OUT, TRAINED)]
+    error = math.hypot(*(part.error for part in parts))
+    spread = Spread(
+        float(held.mean() - trained.mean()), error, min(part.freedom for part in parts), held.size
+    )
+    words = f"accuracy, {mode}, held-out less trained docs: above −{MOST_LOSS:g}"
+    return Claim(words, spread.centre, *spread.limits(), -MOST_LOSS, spread.p_below(-MOST_LOSS))
+
+
+def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
+    """KL (or entropy) of a prompt beyond the placebo that comes nearest, bits a token."""
+    split = next(each for each in record.splits if each["mode"] == mode)
+    found = [e["excess"] for e in split["beyond_placebos"] if e["measure"] == measure]
+    return min(found) if found else math.nan
+
+
+def _beyond_placebos(ours: Trained) -> Claim:
+    return _over_seeds(
+        f"KL of high beyond the nearest placebo: above {LEAST_KL:g} bits",
+        [excess(record) for record in ours.records],
+        LEAST_KL,
+    )
+
+
+def _stable(ours: Trained) -> Claim:
+    calm = fmean(not record.alarms for record in ours.records)
+    return Claim("share of seeds without an alarm: all", calm, math.nan, math.nan, 1.0, math.nan)
+
+
+def _with(claim: Claim, p: float) -> Claim:
+    return Claim(claim.words, claim.value, claim.low, claim.high, claim.wanted, claim.p, p)

@@ -1,0 +1,125 @@
+"""One training of a study, with its evaluations and its record:
+
+    python -m experiments.cell STUDY RECORDS run CONFIG --set NAME=VALUE … --out DIR
+
+From `run` on it is psplit-train's command; a sweep starts it so, a process a training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from experiments.measuring import evaluate, splits, write_tasks
+from experiments.records import Record, write_record
+from experiments.study import BASE, Arm, Study, read_study
+from psplit_eval.errors import UsageError
+from psplit_eval.training_curves import read_training_log
+from psplit_train.cli import main as train
+from psplit_train.config import Config
+from psplit_train.loading import config_dict, read_config
+
+__all__ = ["COMMON", "main", "measure_base"]
+
+COMMON = ("train.seed", "model.checkpoint")
+"""What a sweep sets by itself; the rest is the arm's."""
+_WINDOW = 20
+_LOGGED = ("reward/", "entropy_bits/", "kl_bits/", "unique/", "bonus/", "clamped/", "dead_groups")
+_VERSIONS = ("torch", "transformers", "trl", "psplit")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train, evaluate, write the record; what is there already is not done again."""
+    study_path, records, *training = arguments
+    if code := train(training):
+        return code
+    study = read_study(Path(study_path))
+    given = [training[i + 1] for i, word in enumerate(training) if word == "--set"]
+    config = read_config(Path(training[1]), given)
+    sets: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        sets[name] = value
+    settings = {name: value for name, value in sets.items() if name not in COMMON}
+    out = Path(training[training.index("--out") + 1])
+    record = _record(study, _arm(study, settings), config, out)
+    write_record(Path(records), record)
+    return 0
+
+
+def _arm(study: Study, settings: Mapping[str, str]) -> Arm:
+    for arm in study.trained:
+        if arm.settings == settings:
+            return arm
+    raise UsageError(f"settings {dict(settings)}: expected those of an arm of {study.title!r}")
+
+
+def _record(study: Study, arm: Arm, config: Config, out: Path) -> Record:
+    series = read_training_log(out / "final" / "training_log.jsonl").series
+    logged = {name: points for name, points in series.items() if name.startswith(_LOGGED)}
+    checkpoints = {step: _checkpoint(out, step) for step in study.evaluate.steps}
+    return replace(
+        _measured(study, arm, config, checkpoints, out),
+        log={name: _windows([value for _, value in points]) for name, points in logged.items()},
+        seconds=round(sum(value for _, value in series["step_time"]), 1),
+        alarms=_alarms(out),
+    )
+
+
+def measure_base(study: Study, config: Config, start: Path, out: Path) -> Record:
+    """The start itself: as nothing is trained, the config's seed is that of sampling."""
+    return _measured(study, study.arm(BASE), config, {0: start}, out)
+
+
+def _measured(
+    study: Study, arm: Arm, config: Config, checkpoints: Mapping[int, Path], out: Path
+) -> Record:
+    tasks = write_tasks(config, study, out / "tasks")
+    evaluations = [
+        evaluate(folder, config, study, tasks, out / f"eval-{step}", step)
+        for step, folder in checkpoints.items()
+    ]
+    last = checkpoints[max(checkpoints)]
+    return Record(
+        arm=arm.name,
+        seed=config.train.seed,
+        settings=arm.settings,
+        config=_digest(config),
+        versions={name: importlib.metadata.version(name) for name in _VERSIONS},
+        evaluations=evaluations,
+        splits=splits(last, config, study, tasks, out / "splits"),
+        window=_WINDOW,
+    )
+
+
+def _checkpoint(out: Path, step: int) -> Path:
+    folder = out / f"checkpoint-{step}"
+    return folder if folder.is_dir() else out / "final"
+
+
+def _digest(config: Config) -> str:
+    """Of all settings but where things lie."""
+    content: dict[str, Any] = config_dict(config)
+    content["model"] = {k: v for k, v in content["model"].items() if k != "checkpoint"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _windows(values: Sequence[float]) -> list[float]:
+    parts = [values[i : i + _WINDOW] for i in range(0, len(values), _WINDOW)]
+    return [round(fmean(part), 5) for part in parts]
+
+
+def _alarms(out: Path) -> list[str]:
+    checkpoints = sorted(out.glob("checkpoint-*"), key=lambda folder: int(folder.name[11:]))
+    return list(json.loads((checkpoints[-1] / "psplit_state.json").read_text())["alarms"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

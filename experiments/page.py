@@ -1,0 +1,226 @@
+"""The page of a study, made of its records alone: claims, tables, pictures, settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from experiments.analysis import (
+    METRICS,
+    MODES,
+    Trained,
+    claims,
+    comparisons,
+    excess,
+    summary,
+    trained_arms,
+)
+from experiments.measuring import HELD_OUT, TRAINED
+from experiments.pictures import draw_study
+from experiments.records import read_records
+from experiments.study import BASE, Study
+from psplit_eval.files import write_text
+from psplit_eval.stats import Difference
+from psplit_train.cards import markdown_table
+
+__all__ = ["write_page"]
+
+
+def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
+    """Write `pages`/NAME.md and its pictures. Raises DataError for records that do not fit."""
+    arms = trained_arms(study, read_records(records))
+    page = pages / f"{path.stem}.md"
+    pages.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms)]
+    if arms:
+        parts += list(_results(study, arms, pages / path.stem))
+    write_text(page, "\n\n".join(parts) + "\n")
+    return page
+
+
+def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
+    done = sum(len(each.records) for each in arms)
+    asked = sum(arm.seeds for arm in study.arms)
+    steps = ", ".join(map(str, study.evaluate.steps))
+    return (
+        f"{done} of {asked} records are there. This page is made by "
+        f"`python -m experiments experiments/{path.name}`, which trains what is missing "
+        f"([settings](../../experiments/{study.config.name}), "
+        f"[arms](../../experiments/{path.name})). Evaluated by psplit-eval at steps {steps}, "
+        f"{study.evaluate.samples} samples a question and mode at temperature 1; values are means "
+        "over these checkpoints."
+    )
+
+
+def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:
+    yield from _claims(study, arms)
+    yield "## The main table\n\n" + _table([each for each in arms if each.arm.main])
+    yield _notes()
+    yield from _comparisons(study, arms)
+    others = [each for each in arms if not each.arm.main]
+    if others:
+        yield "## Other methods and ablations\n\n" + _table(others)
+    yield "## Held-out and trained questions\n\n" + _generalisation(arms)
+    yield "## Prompts beyond placebos\n\n" + _prompts(arms)
+    yield "## Pictures"
+    for plot in draw_study(study, arms, folder):
+        yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
+    yield "## Settings of the arms\n\n" + _settings(study, arms)
+
+
+def _notes() -> str:
+    return (
+        "Shares, bits a token, and different right answers among a question's samples; in brackets "
+        "95 % intervals over seeds and questions (two-way clustered; base: over questions). KL in "
+        "bits a token at what the first-named mode says, mean of the last fifth of training, "
+        "between its lowest and highest seed; of arms with one trained mode it is in the table of "
+        "prompts."
+    )
+
+
+def _claims(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
+    found = claims(study, arms)
+    if not found:
+        return
+    rows = [
+        (
+            claim.words,
+            f"{claim.value:+.3f}",
+            f"[{claim.low:+.3f}, {claim.high:+.3f}]" if math.isfinite(claim.low) else "",
+            _p(claim.p_adjusted),
+            claim.answer,
+        )
+        for claim in found
+    ]
+    yield (
+        f"## Wanted of {study.candidate}\n\n"
+        + markdown_table(("claim", "found", "95 % interval", "p, Holm", "answer"), rows)
+        + "\n\nThe claims were written down before the study was run. One-sided p of the opposite, "
+        "corrected over all claims; *no*: the interval lies below; else inconclusive."
+    )
+
+
+def _comparisons(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
+    found = comparisons(study, arms)
+    if found:
+        rows = [(each.arm, each.what, *_difference(each.difference), _p(each.p_adjusted))
+                for each in found]  # fmt: skip
+        yield (
+            "## Differences in the main table\n\n"
+            + markdown_table(("arm", "what", "difference", "95 % interval", "p, Holm"), rows)
+            + f"\n\n*less {study.reference}*: less the normal mode of {study.reference}. Two-sided "
+            "t-tests clustered by seed and question (`stats.crossed_difference`), corrected over "
+            "this table."
+        )
+
+
+def _table(arms: Sequence[Trained]) -> str:
+    header = ("arm", "seeds", "mode", *METRICS, "KL to the other mode", "alarms")
+    return markdown_table(header, (row for each in arms for row in _rows(each)))
+
+
+def _rows(each: Trained) -> Iterator[Sequence[str]]:
+    alarms = sum(bool(record.alarms) for record in each.records)
+    for mode, other in (MODES, MODES[::-1]):
+        yield (
+            each.arm.name if mode == MODES[0] else "",
+            str(len(each.records)) if mode == MODES[0] else "",
+            mode,
+            *(_value(summary(each, metric, mode), metric) for metric in METRICS),
+            _logged(each, f"kl_bits/{mode}_{other}"),
+            (f"in {alarms} of {len(each.records)}" if alarms else "none")
+            if mode == MODES[0] and each.arm.name != BASE
+            else "",
+        )
+
+
+def _value(found: Difference, metric: str) -> str:
+    digits = 1 if metric == "unique" else 3
+    value, low, high = found.value_b, found.ci_low, found.ci_high
+    shown = f"{value:.{digits}f}"
+    return f"{shown} [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else shown
+
+
+def _logged(each: Trained, measure: str) -> str:
+    known = [record.log[measure] for record in each.records if measure in record.log]
+    if not known:
+        return ""
+    return _spread([fmean(values[-max(1, len(values) // 5) :]) for values in known])
+
+
+def _spread(values: Sequence[float]) -> str:
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
+        return ""
+    shown = f"{fmean(known):.3f}"
+    return f"{shown} ({min(known):.3f} to {max(known):.3f})" if len(known) > 1 else shown
+
+
+def _generalisation(arms: Iterable[Trained]) -> str:
+    rows = [
+        (
+            each.arm.name,
+            mode,
+            *(
+                _value(summary(each, metric, mode, task), metric)
+                for metric in ("accuracy", "unique")
+                for task in (TRAINED, HELD_OUT)
+            ),
+        )
+        for each in arms
+        for mode in MODES
+    ]
+    header = ("arm", "mode", *(f"{m}, {t}" for m in ("accuracy", "unique")
+                               for t in ("trained", "held out")))  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _prompts(arms: Iterable[Trained]) -> str:
+    prompts = ("high", "high_rewritten", "low")
+    rows = [
+        (
+            each.arm.name,
+            prompt,
+            *(_spread([excess(r, prompt, m) for r in each.records]) for m in ("kl", "entropy")),
+            _verdicts(each, prompt),
+        )
+        for each in arms
+        for prompt in prompts
+    ]
+    header = ("arm", "prompt", "KL beyond", "entropy beyond", "split, by seed")
+    note = (
+        "By how much KL(normal‖prompt) and the gap of entropy exceed those of the placebo that "
+        "comes nearest, bits a token at the last checkpoint, mean (lowest to highest seed); and "
+        "psplit-eval's answers to *split*."
+    )
+    return f"{note}\n\n{markdown_table(header, rows)}"
+
+
+def _verdicts(each: Trained, prompt: str) -> str:
+    said = [s["verdict"] for r in each.records for s in r.splits if s["mode"] == prompt]
+    return ", ".join(f"{said.count(word)} × {word}" for word in dict.fromkeys(sorted(said)))
+
+
+def _settings(study: Study, arms: Sequence[Trained]) -> str:
+    rows = [
+        (
+            each.arm.name,
+            json.dumps(dict(each.arm.settings)) if each.arm.settings else "",
+            f"{fmean(record.seconds for record in each.records):.0f}",
+        )
+        for each in arms
+    ]
+    return markdown_table(("arm", "on top of the study's config", "seconds a training"), rows)
+
+
+def _difference(found: Difference) -> tuple[str, str]:
+    return f"{found.difference:+.3f}", f"[{found.ci_low:+.3f}, {found.ci_high:+.3f}]"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

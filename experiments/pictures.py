@@ -1,0 +1,228 @@
+"""Pictures of a study, made of its records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from experiments.analysis import METRICS, MODES, Trained, excess, summary
+from experiments.study import Ablation, Study
+from psplit_eval.figures import (
+    Plot,
+    add_legend,
+    bar_lengths,
+    draw_curve,
+    finish_panel,
+    legend_name,
+    legend_room,
+    mode_style,
+    panel_grid,
+    plain,
+    set_heading,
+    write_figure,
+)
+from psplit_eval.stats import Difference, Estimate
+
+__all__ = ["draw_study"]
+
+_CURVES = (
+    ("entropy_bits/normal", "entropy, normal"),
+    ("entropy_bits/high", "entropy, high"),
+    ("kl_bits/normal_high", "KL(normal‖high)"),
+    ("kl_bits/high_normal", "KL(high‖normal)"),
+    ("reward/normal", "right, normal"),
+    ("reward/high", "right, high"),
+    ("unique/normal", "different right answers, normal"),
+    ("unique/high", "different right answers, high"),
+)
+_UNITS = {
+    "accuracy": "share of samples",
+    "entropy": "bits a token",
+    "unique": "of a question's samples",
+    "best of 8": "share of questions",
+}
+_BAND = "its band reaches from the lowest seed to the highest and is no confidence interval"
+
+
+def draw_study(study: Study, arms: Sequence[Trained], folder: Path) -> list[Plot]:
+    """All pictures that the records allow, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    main = [each for each in arms if each.arm.main]
+    plots = [*_curves(main, folder), _values(arms, folder), *_prompts(main, folder)]
+    for ablation in study.ablations:
+        plots += _ablation(ablation, arms, folder)
+    return plots
+
+
+def _estimate(found: Difference) -> Estimate:
+    return Estimate(found.difference, found.ci_low, found.ci_high, found.n)
+
+
+def _seeds(values: Sequence[float]) -> Estimate:
+    """Mean between the lowest and the highest seed."""
+    known = [value for value in values if math.isfinite(value)]
+    low, high = (min(known), max(known)) if len(known) > 1 else (math.nan, math.nan)
+    return Estimate(fmean(known) if known else math.nan, low, high, len(known))
+
+
+def _curves(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
+    logged = [each for each in arms if any(record.log for record in each.records)]
+    if not logged:
+        return
+    names = [each.arm.name for each in logged]
+    room = legend_room(names)
+    figure, axes = panel_grid(len(_CURVES), "", sharey=False, beside=room, size=(2.7, 2.4))
+    rows = []
+    for axis, (measure, title) in zip(axes, _CURVES, strict=True):
+        for each in logged:
+            known = [record.log[measure] for record in each.records if measure in record.log]
+            if not known:
+                continue
+            length, width = min(map(len, known)), each.records[0].window
+            estimates = [_seeds([log[i] for log in known]) for i in range(length)]
+            steps = [width * (i + 0.5) for i in range(length)]
+            style = {**mode_style(names, each.arm.name), "marker": ""}
+            draw_curve(axis, steps, estimates, legend_name(each.arm.name), style)
+            rows += [
+                (measure, each.arm.name, step, e.value, e.ci_low, e.ci_high, e.n)
+                for step, e in zip(steps, estimates, strict=True)
+            ]
+        finish_panel(axis, title)
+        axis.set_xlabel("step", fontsize=9)
+        axis.tick_params(labelsize=9)
+        axis.locator_params(axis="x", nbins=4, integer=True)
+    set_heading(figure, "Training: both modes over steps (bits a token; shares; of 8 responses)")
+    add_legend(figure, axes)
+    caption = (
+        "What the trainings logged of their own batches, means over 20 steps: a line is the mean "
+        f"over an arm's seeds, {_BAND}. GRPO trains one mode with all responses (16 a question, "
+        "of which it has more different ones); what it does not log of the other is not drawn."
+    )
+    alt = "Line plots over steps, a line an arm; the numbers are in the CSV file beside it."
+    header = ("measure", "arm", "step", "mean", "lowest", "highest", "seeds")
+    yield write_figure(folder, "curves", figure, (caption, alt), header, rows)
+
+
+def _values(arms: Sequence[Trained], folder: Path) -> Plot:
+    """A row an arm, both modes, with intervals."""
+    names = [each.arm.name for each in arms]
+    height = 1.0 + 0.3 * len(names)
+    figure, axes = panel_grid(
+        len(METRICS), "", sharey=True, beside=legend_room(names), size=(2.4, height)
+    )
+    rows = []
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
+            found = [_estimate(summary(each, metric, mode)) for each in arms]
+            style = mode_style(MODES, mode) | {"linestyle": "none"}
+            axis.errorbar(
+                [e.value for e in found],
+                [i + offset for i in range(len(found))],
+                xerr=bar_lengths(found),
+                label=mode,
+                markersize=4,
+                capsize=2,
+                **style,
+            )
+            rows += [
+                (metric, name, mode, e.value, e.ci_low, e.ci_high, len(each.records))
+                for name, each, e in zip(names, arms, found, strict=True)
+            ]
+        finish_panel(axis, metric)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.7)
+        axis.set_xlabel(_UNITS[metric], fontsize=9)
+        axis.tick_params(labelsize=9)
+    axes[0].set_yticks(range(len(names)), [plain(name) for name in names])
+    axes[0].invert_yaxis()
+    set_heading(figure, "Held-out questions, both modes of every arm")
+    add_legend(figure, axes)
+    caption = (
+        "Held-out questions; means over checkpoints, seeds and questions, with 95 % intervals over "
+        "seeds and questions (base: over questions)."
+    )
+    alt = "Dot plot of all arms, both modes; the numbers are in the table."
+    header = ("metric", "arm", "mode", "value", "ci_low", "ci_high", "seeds")
+    return write_figure(folder, "arms", figure, (caption, alt), header, rows)
+
+
+def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
+    """How far each prompt goes beyond placebos."""
+    prompts = ("high", "high_rewritten", "low")
+    names = [each.arm.name for each in arms]
+    figure, axes = panel_grid(
+        2, "", sharey=True, beside=legend_room(names), size=(3.2, 1.2 + 0.35 * len(names))
+    )
+    rows = []
+    for axis, measure in zip(axes, ("kl", "entropy"), strict=True):
+        for number, prompt in enumerate(prompts):
+            found = [_seeds([excess(r, prompt, measure) for r in each.records]) for each in arms]
+            axis.errorbar(
+                [e.value for e in found],
+                [i + 0.2 * (number - 1) for i in range(len(found))],
+                xerr=bar_lengths(found),
+                label=prompt,
+                markersize=4,
+                capsize=2,
+                **(mode_style(prompts, prompt) | {"linestyle": "none"}),
+            )
+            rows += [
+                (measure, name, prompt, e.value, e.ci_low, e.ci_high, e.n)
+                for name, e in zip(names, found, strict=True)
+            ]
+        title = {"kl": "KL(normal‖prompt)", "entropy": "entropy, less normal's"}[measure]
+        finish_panel(axis, title)
+        axis.axvline(0, color="#888888", linewidth=0.8)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.7)
+        axis.set_xlabel("bits a token beyond the nearest placebo", fontsize=9)
+        axis.tick_params(labelsize=9)
+    axes[0].set_yticks(range(len(names)), [plain(name) for name in names])
+    axes[0].invert_yaxis()
+    set_heading(figure, "Prompts that were not trained on")
+    add_legend(figure, axes)
+    caption = (
+        "How far each prompt takes a model from its normal mode at what that says of held-out "
+        "questions, beyond the placebo that comes nearest. high is trained on; high_rewritten (its "
+        "characters in another order) and low are known from the start's warm-up only. Dots are "
+        "means over seeds, bars reach from the lowest seed to the highest."
+    )
+    alt = "Dot plot of three prompts and all main arms; the numbers are in the CSV beside it."
+    header = ("measure", "arm", "prompt", "mean", "lowest", "highest", "seeds")
+    yield write_figure(folder, "prompts", figure, (caption, alt), header, rows)
+
+
+def _ablation(ablation: Ablation, arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
+    """Values over a setting that is a number."""
+    chosen = [each for name in ablation.arms for each in arms if each.arm.name == name]
+    try:
+        xs = [float(each.arm.settings[ablation.setting]) for each in chosen]
+    except (KeyError, ValueError):
+        return
+    if len(chosen) < 2:
+        return
+    chosen = [each for _, each in sorted(zip(xs, chosen, strict=True), key=lambda pair: pair[0])]
+    xs = sorted(xs)
+    leaf = ablation.setting.rpartition(".")[2]
+    figure, axes = panel_grid(len(METRICS), "", sharey=False, size=(2.5, 2.5))
+    rows = []
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for mode in MODES:
+            found = [_seeds(list(np.mean(e.values(metric, mode), axis=1))) for e in chosen]
+            draw_curve(axis, xs, found, mode, mode_style(MODES, mode))
+            rows += [
+                (metric, mode, x, e.value, e.ci_low, e.ci_high, e.n)
+                for x, e in zip(xs, found, strict=True)
+            ]
+        finish_panel(axis, metric)
+        axis.set_xlabel(plain(leaf), fontsize=9)
+        axis.set_xticks(xs, [f"{x:g}" for x in xs])
+        axis.tick_params(labelsize=9)
+    set_heading(figure, ablation.title)
+    add_legend(figure, axes)
+    caption = f"Held-out questions over {leaf}: a line is the mean over seeds, {_BAND}."
+    alt = f"Plots over {leaf}; the numbers are in the CSV beside it."
+    header = ("metric", "mode", leaf, "mean", "lowest", "highest", "seeds")
+    yield write_figure(folder, f"by_{leaf}", figure, (caption, alt), header, rows)

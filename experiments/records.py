@@ -1,0 +1,88 @@
+"""Records: all that a study keeps of one training, small enough to be committed.
+
+Numbers are by doc and seed, so whatever is compared later is paired by doc and clustered by seed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from psplit_eval.errors import DataError
+from psplit_eval.files import write_bytes
+
+__all__ = ["Evaluation", "Record", "read_records", "record_path", "write_record"]
+
+Values = Mapping[str, Sequence[float]]
+"""Metric → a value a doc."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of one checkpoint. `docs`: task → the docs' hashes, in the order of all values. `values`:
+    task → mode → metric → a value a doc; `bits` and `tokens` are sums over a doc's samples, whose
+    ratio is the entropy."""
+
+    step: int
+    docs: Mapping[str, Sequence[str]]
+    values: Mapping[str, Mapping[str, Values]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training. `config`: SHA-256 of all its settings. `log`: measure → a mean a window of
+    `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's findings on each other
+    prompt at the last checkpoint, on held-out docs (KL and entropy gap to normal, beyond each
+    placebo). `seconds`: of training."""
+
+    arm: str
+    seed: int
+    settings: Mapping[str, str]
+    config: str
+    versions: Mapping[str, str]
+    evaluations: Sequence[Evaluation]
+    splits: Sequence[Mapping[str, Any]]
+    window: int
+    log: Values = field(default_factory=dict)
+    alarms: Sequence[str] = ()
+    seconds: float = 0.0
+
+    def at(self, step: int) -> Evaluation:
+        """The evaluation of a step."""
+        return next(each for each in self.evaluations if each.step == step)
+
+
+def record_path(folder: Path, arm: str, seed: int) -> Path:
+    """Where the record of a training is."""
+    safe = "".join(letter if letter.isalnum() else "_" for letter in arm.lower())
+    return folder / f"{safe}-{seed}.json.gz"
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Write it whole or not at all; the same record gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = record_path(folder, record.arm, record.seed)
+    text = json.dumps({"format": 1, **asdict(record)}, ensure_ascii=False)
+    write_bytes(path, gzip.compress(text.encode(), mtime=0))
+    return path
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records of a study, by arm and seed. Raises DataError for a file that is none."""
+    records = [_read(path) for path in sorted(folder.glob("*.json.gz"))]
+    return sorted(records, key=lambda record: (record.arm, record.seed))
+
+
+def _read(path: Path) -> Record:
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        if content.pop("format") != 1:
+            raise ValueError("another format")
+        content["evaluations"] = [Evaluation(**each) for each in content["evaluations"]]
+        return Record(**content)
+    except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: no record of a training ({error}); restore it") from error

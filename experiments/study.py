@@ -1,0 +1,142 @@
+"""What a study compares: arms, each a training config with settings on top, and their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from psplit_eval.errors import DataError, UnknownNameError
+from psplit_train.config import TinySettings, WarmupSettings
+from psplit_train.sweep import Cell
+
+__all__ = ["BASE", "Arm", "Study", "read_study"]
+
+BASE = "base"
+"""The arm that is not trained: the start of all others."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Arm(_Section):
+    """One way to train."""
+
+    name: str
+    """In tables and pictures."""
+    seeds: Count = 3
+    """Trainings, of seeds 0 to this less one; of `base`, which is not trained: evaluations."""
+    main: bool = False
+    """Whether it is in the main table, and its p-values in that table's correction."""
+    settings: dict[str, str] = Field(default_factory=dict, alias="set")
+    """On top of the study's config, as `--set` takes them."""
+
+
+class StartSettings(_Section):
+    """The weights that all arms start from: a tiny model after a warm-up under every prompt."""
+
+    model: TinySettings
+    warmup: WarmupSettings
+
+
+class PromptSettings(_Section):
+    """System prompts that the start knows and no arm is trained on."""
+
+    rewritten: str
+    """Stands for the high mode's prompt in other words."""
+    low: str
+    """Stands for a prompt that asks for the opposite."""
+    placebos: tuple[str, ...]
+    """Stand for prompts that ask for nothing."""
+
+
+class EvaluationSettings(_Section):
+    """How a training is measured."""
+
+    steps: tuple[Count, ...]
+    """Checkpoints that are evaluated; a value is the mean over them."""
+    samples: Count = 32
+    """A doc and mode."""
+
+
+class Ablation(_Section):
+    """Arms that differ in one setting, beside each other."""
+
+    title: str
+    setting: str
+    """Of which each arm has a value; a plot is drawn where all are numbers."""
+    arms: tuple[str, ...]
+
+
+class Study(_Section):
+    """A question, and what is trained to answer it."""
+
+    title: str
+    about: str
+    """In Markdown: what is asked, stated before it was run."""
+    config: Path
+    """Of the training, beside the study's file; `model.checkpoint` is the start."""
+    start: StartSettings
+    prompts: PromptSettings
+    evaluate: EvaluationSettings
+    reference: str
+    """The arm that others are compared with."""
+    candidate: str
+    """The arm that the study's claims are about."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """The smallest loss of accuracy that would be minded."""
+    arms: tuple[Arm, ...]
+    ablations: tuple[Ablation, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms {', '.join(names)}: expected each name once")
+        told = (name for ablation in self.ablations for name in ablation.arms)
+        for name in (self.reference, self.candidate, *told):
+            if name not in names:
+                raise ValueError(str(UnknownNameError("arm", name, names)))
+        return self
+
+    def arm(self, name: str) -> Arm:
+        """By its name; raises UnknownNameError."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise UnknownNameError("arm", name, [arm.name for arm in self.arms])
+
+    @property
+    def trained(self) -> tuple[Arm, ...]:
+        """All arms but the base."""
+        return tuple(arm for arm in self.arms if arm.name != BASE)
+
+    def cells(self) -> Iterator[tuple[Arm, Cell]]:
+        """Every training, those of the main table first, seed by seed."""
+        ranked = sorted(self.trained, key=lambda arm: not arm.main)
+        for main in (True, False):
+            group = [arm for arm in ranked if arm.main is main]
+            for seed in range(max((arm.seeds for arm in group), default=0)):
+                yield from ((arm, Cell(arm.settings, seed)) for arm in group if seed < arm.seeds)
+
+
+def read_study(path: Path) -> Study:
+    """From a YAML file; `config` becomes a path from here. Raises DataError in one line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        study = Study.model_validate(content)
+    except OSError as error:
+        raise DataError(f"study {str(path)!r}: {error.strerror}; give an existing file") from error
+    except yaml.YAMLError as error:
+        raise DataError(f"study {str(path)!r}: not YAML; correct it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "study"
+        raise DataError(f"study {str(path)!r}: {where}: {first['msg']}; correct it") from error
+    return study.model_copy(update={"config": path.parent / study.config})
