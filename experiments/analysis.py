@@ -244,10 +244,11 @@ def _generalises(ours: Trained, mode: str) -> Claim:
 
 
 def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
-    """KL (or entropy) of a prompt beyond the placebo that comes nearest, bits a token."""
+    """KL (or entropy) of a prompt beyond the placebo that comes nearest, bits a token; NaN where
+    one of them is undefined."""
     split = next(each for each in record.splits if each["mode"] == mode)
     found = [e["excess"] for e in split["beyond_placebos"] if e["measure"] == measure]
-    return min(found) if found else math.nan
+    return math.nan if None in found or not found else min(found)
 
 
 def _beyond_placebos(ours: Trained) -> Claim:

@@ -48,7 +48,7 @@ class Record:
     splits: Sequence[Mapping[str, Any]]
     window: int
     log: Values = field(default_factory=dict)
-    alarms: Sequence[str] = ()
+    alarms: Sequence[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def at(self, step: int) -> Evaluation:

@@ -13,7 +13,16 @@ from psplit_eval.errors import DataError, UnknownNameError
 from psplit_train.config import TinySettings, WarmupSettings
 from psplit_train.sweep import Cell
 
-__all__ = ["BASE", "Arm", "Study", "read_study"]
+__all__ = [
+    "BASE",
+    "Ablation",
+    "Arm",
+    "EvaluationSettings",
+    "PromptSettings",
+    "StartSettings",
+    "Study",
+    "read_study",
+]
 
 BASE = "base"
 """The arm that is not trained: the start of all others."""

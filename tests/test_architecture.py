@@ -172,6 +172,15 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
+STUDY_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("records", "study"),
+    ("measuring",),
+    ("analysis", "cell"),
+    ("pictures",),
+    ("page",),
+    ("__main__",),
+)
+
 
 def imported(path: Path) -> set[str]:
     names = set()
@@ -192,23 +201,17 @@ def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).glob("*.py"))
 
 
-@pytest.mark.parametrize("path", modules("psplit_eval"), ids=lambda path: path.stem)
+ROWS = {"psplit_eval": LAYERS, "psplit_train": TRAINER_LAYERS, "experiments": STUDY_LAYERS}
+ALL_MODULES = [path for package in ROWS for path in modules(package)]
+
+
+@pytest.mark.parametrize("path", ALL_MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_imports_go_one_way(path):
-    ranks = {name: row for row, names in enumerate(LAYERS) for name in names}
-    if path.stem == "__init__":
-        ranks["__init__"] = -1
-    assert path.stem in ranks, f"{path.stem} has no row in LAYERS"
-    own = {name.split(".")[1] for name in imported(path) if name.startswith("psplit_eval.")}
-    later = sorted(name for name in own & set(ranks) if ranks[name] >= ranks[path.stem])
-    assert not later, f"{path.stem} imports {later}, which stand in the same row or a later one"
-
-
-@pytest.mark.parametrize("path", modules("psplit_train"), ids=lambda path: path.stem)
-def test_imports_of_the_trainer_go_one_way(path):
-    ranks = {name: row for row, names in enumerate(TRAINER_LAYERS) for name in names}
-    ranks["__init__"] = -1
-    assert path.stem in ranks, f"{path.stem} has no row in TRAINER_LAYERS"
-    own = {name.split(".")[1] for name in imported(path) if name.startswith("psplit_train.")}
+    package = path.parent.name
+    ranks = {name: row for row, names in enumerate(ROWS[package]) for name in names}
+    ranks.setdefault("__init__", -1)
+    assert path.stem in ranks, f"{path.stem} has no row in the layers of {package}"
+    own = {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")}
     later = sorted(name for name in own & set(ranks) if ranks[name] >= ranks[path.stem])
     assert not later, f"{path.stem} imports {later}, which stand in the same row or a later one"
 
@@ -219,8 +222,13 @@ def test_the_evaluator_never_imports_the_trainer(path):
 
 
 @pytest.mark.parametrize(
-    "path", [*modules("psplit_eval"), *modules("psplit_train")], ids=lambda p: p.stem
+    "path", [*modules("psplit_eval"), *modules("psplit_train")], ids=lambda path: path.stem
 )
+def test_no_package_imports_a_study(path):
+    assert not [name for name in imported(path) if name.partition(".")[0] == "experiments"]
+
+
+@pytest.mark.parametrize("path", ALL_MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
 def test_all_names_every_public_definition_and_nothing_else(path):
     if path.stem in ("__init__", "__main__"):
         pytest.skip("packages export through their modules")

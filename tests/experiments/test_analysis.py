@@ -1,0 +1,171 @@
+"""Values, differences and claims of arms whose numbers were put there."""
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from experiments.analysis import claims, comparisons, excess, summary, trained_arms
+from experiments.records import Evaluation, Record
+from experiments.study import Study
+from psplit_eval.errors import DataError
+
+DOCS, SEEDS, TOKENS = 40, 5, 60.0
+ARMS = ("base", "GRPO", "split", "other")
+
+
+def study(**changes):
+    content = {
+        "title": "t",
+        "about": "a",
+        "config": "c.yaml",
+        "reference": "GRPO",
+        "candidate": "split",
+        "start": {"model": {}, "warmup": {"steps": 1}},
+        "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
+        "evaluate": {"steps": [1, 2]},
+        "arms": [{"name": name, "main": name != "other"} for name in ARMS],
+    }
+    return Study.model_validate({**content, **changes})
+
+
+def metrics(rng, accuracy, bits, unique):
+    noise = rng.normal(0, 0.02, DOCS)
+    return {
+        "accuracy_avg": list(accuracy + noise),
+        "accuracy_unique": list(unique + 10 * noise),
+        "accuracy_pass_at_8": list(np.ones(DOCS)),
+        "bits": list(TOKENS * (bits + noise)),
+        "tokens": [TOKENS] * DOCS,
+    }
+
+
+def record(arm, seed, normal, high, beyond=0.3, alarms=(), docs="d"):
+    """`normal`, `high`: (accuracy, bits a token, unique) of the mode."""
+    rng = np.random.default_rng([seed, *map(ord, arm)])
+    shift = np.array([rng.normal(0, 0.005), 0, 0])
+    named = {"held_out": [f"{docs}{i}" for i in range(DOCS)]}
+    named["trained"] = [f"t{docs}{i}" for i in range(DOCS)]
+
+    def evaluation(step):
+        modes = {
+            mode: metrics(rng, *(np.array(of) + shift))
+            for mode, of in (("normal", normal), ("high", high))
+        }
+        return Evaluation(step, named, {"held_out": modes, "trained": modes})
+
+    found = [
+        {"measure": "kl", "excess": beyond + 0.1},
+        {"measure": "kl", "excess": beyond + rng.normal(0, 0.01)},
+        {"measure": "entropy", "excess": 0.5},
+    ]
+    splits = [{"mode": "high", "verdict": "yes", "beyond_placebos": found}]
+    evaluations = [evaluation(1), evaluation(2)]
+    return Record(arm, seed, {}, "c", {}, evaluations, splits, 20, alarms=alarms)
+
+
+PLAIN, GOOD = ((0.9, 0.3, 4.0), (0.9, 0.3, 4.0)), ((0.95, 0.2, 4.5), (0.9, 0.8, 12.0))
+
+
+def records(split=GOOD, **more):
+    return [
+        *(record("base", seed, *PLAIN) for seed in range(SEEDS)),
+        *(record("GRPO", seed, *PLAIN) for seed in range(SEEDS)),
+        *(record("split", seed, *split, **more) for seed in range(SEEDS)),
+        *(record("other", seed, *PLAIN) for seed in range(3)),
+    ]
+
+
+def arms(found):
+    return {each.arm.name: each for each in trained_arms(study(), found)}
+
+
+def test_a_value_is_a_mean_over_checkpoints():
+    some = record("split", 0, *GOOD)
+    expected = np.mean(
+        [e.values["held_out"]["high"]["accuracy_unique"] for e in some.evaluations], axis=0
+    )
+    values = arms([some])["split"].values("unique", "high")
+    assert values.shape == (1, DOCS)
+    np.testing.assert_allclose(values[0], expected)
+
+
+def test_entropy_is_bits_a_token():
+    some = record("split", 0, *GOOD)
+    both = [e.values["held_out"]["high"] for e in some.evaluations]
+    bits = np.sum([values["bits"] for values in both], axis=0)
+    tokens = np.sum([values["tokens"] for values in both], axis=0)
+    np.testing.assert_allclose(arms([some])["split"].values("entropy", "high")[0], bits / tokens)
+
+
+def test_the_mean_of_an_arm_has_an_interval_of_seeds_and_docs():
+    found = summary(arms(records())["GRPO"], "accuracy", "normal")
+    assert found.ci_low < found.value_b < found.ci_high
+    assert found.value_b == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_base_is_one_checkpoint_so_its_interval_is_over_docs():
+    base = arms(records())["base"]
+    values = base.values("accuracy", "normal").mean(axis=0)
+    expected = reference.t.interval(0.95, DOCS - 1, values.mean(), reference.sem(values))
+    found = summary(base, "accuracy", "normal")
+    assert (found.ci_low, found.ci_high) == pytest.approx(expected)
+
+
+def test_the_main_table_leaves_out_base_and_ablations():
+    found = comparisons(study(), list(arms(records()).values()))
+    assert {each.arm for each in found} == {"GRPO", "split"}
+    assert len(found) == 5
+
+
+def test_differences_are_to_the_reference_and_corrected_together():
+    found = comparisons(study(), list(arms(records()).values()))
+    by_name = {(each.arm, each.what): each for each in found}
+    accuracy = by_name["split", "accuracy, normal less GRPO"].difference
+    assert accuracy.difference == pytest.approx(0.05, abs=0.01)
+    assert by_name["split", "entropy, high less normal"].difference.difference > 0.5
+    ranked = sorted(each.difference.p for each in found)
+    least = min(found, key=lambda each: each.difference.p)
+    assert least.p_adjusted == pytest.approx(min(1, ranked[0] * len(found)))
+    assert all(each.p_adjusted >= each.difference.p for each in found)
+
+
+def answers(found):
+    return {claim.words.split(":")[0]: claim.answer for claim in claims(study(), found)}
+
+
+def test_an_arm_of_two_modes_has_all_that_is_wanted():
+    assert set(answers(list(arms(records()).values())).values()) == {"yes"}
+
+
+def test_what_is_missing_is_not_claimed():
+    worse = ((0.80, 0.30, 4.0), (0.60, 0.35, 4.1))
+    found = answers(list(arms(records(worse, beyond=0.01, alarms=("collapse",))).values()))
+    assert set(found.values()) == {"no", "yes"}
+    assert [words for words, answer in found.items() if answer == "yes"] == [
+        "accuracy, normal, held-out less trained docs",
+        "accuracy, high, held-out less trained docs",
+    ]
+
+
+def test_what_seeds_cannot_tell_is_inconclusive():
+    near = ((0.882, 0.2, 4.5), (0.87, 0.8, 12.0))  # nearly two points below
+    found = answers(list(arms(records(near)).values()))
+    assert found["accuracy, normal less GRPO's"] == "inconclusive"
+
+
+def test_one_seed_claims_nothing():
+    some = [record("GRPO", 0, *PLAIN), record("split", 0, *GOOD)]
+    assert claims(study(), list(arms(some).values())) == []
+    assert comparisons(study(), list(arms(some).values())) == []
+
+
+def test_beyond_placebos_is_beyond_the_nearest():
+    some = record("split", 0, *GOOD, beyond=0.3)
+    assert excess(some) == pytest.approx(0.3, abs=0.05)
+    assert excess(some, measure="entropy") == 0.5
+
+
+def test_records_of_other_docs_are_refused():
+    mixed = [record("GRPO", 0, *PLAIN), record("GRPO", 1, *PLAIN, docs="e")]
+    with pytest.raises(DataError, match="different docs"):
+        trained_arms(study(), mixed)

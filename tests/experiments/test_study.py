@@ -1,0 +1,81 @@
+"""Studies are read from YAML, and say in which order their trainings come."""
+
+import pytest
+import yaml
+
+from experiments.study import read_study
+from psplit_eval.errors import DataError, UnknownNameError
+
+CONTENT = {
+    "title": "A study",
+    "about": "What it asks.",
+    "config": "train.yaml",
+    "start": {"model": {"characters": "0123+"}, "warmup": {"steps": 3}},
+    "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
+    "evaluate": {"steps": [2]},
+    "reference": "GRPO",
+    "candidate": "split",
+    "arms": [
+        {"name": "base", "seeds": 2, "main": True},
+        {"name": "other", "seeds": 2, "set": {"method.eta": "0.1"}},
+        {"name": "GRPO", "seeds": 2, "main": True, "set": {"method.name": "grpo"}},
+        {"name": "split", "seeds": 3, "main": True},
+    ],
+}
+
+
+def written(tmp_path, **changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**CONTENT, **changes}))
+    return path
+
+
+def test_trainings_come_seed_by_seed_those_of_the_main_table_first(tmp_path):
+    study = read_study(written(tmp_path))
+    assert [(arm.name, cell.seed) for arm, cell in study.cells()] == [
+        *(("GRPO", 0), ("split", 0), ("GRPO", 1), ("split", 1), ("split", 2)),
+        *(("other", 0), ("other", 1)),
+    ]
+
+
+def test_the_base_is_no_training(tmp_path):
+    study = read_study(written(tmp_path))
+    assert [arm.name for arm in study.trained] == ["other", "GRPO", "split"]
+
+
+def test_the_config_lies_beside_the_study(tmp_path):
+    assert read_study(written(tmp_path)).config == tmp_path / "train.yaml"
+
+
+def test_an_arm_has_a_name(tmp_path):
+    study = read_study(written(tmp_path))
+    assert study.arm("split").seeds == 3
+    with pytest.raises(UnknownNameError, match=r"splitt.*did you mean 'split'"):
+        study.arm("splitt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reference": "GRP"}, "did you mean 'GRPO'"),
+        ({"candidate": "none"}, "none"),
+        ({"arms": [*CONTENT["arms"], {"name": "split"}]}, "each name once"),
+        ({"arms": [{"name": "GRPO", "seeds": 0}]}, "arms.0.seeds"),
+        ({"margin": 2}, "margin"),
+        ({"titel": "x"}, "titel"),
+        ({"ablations": [{"title": "t", "setting": "s", "arms": ["etas"]}]}, "etas"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, changes, said):
+    with pytest.raises(DataError, match=said) as caught:
+        read_study(written(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"no_study\.yaml"):
+        read_study(tmp_path / "no_study.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    with pytest.raises(DataError, match="not YAML"):
+        read_study(broken)
