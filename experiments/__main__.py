@@ -38,8 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="trainings at a time (as many as cores)")
     parser.add_argument("--arms", default="", help="only these, separated by commas")
     parser.add_argument("--report", action="store_true", help="only write the page anew")
-    options = parser.parse_args(arguments)
-    return exit_code("experiments", lambda: _work(options), "give the same command to go on")
+    parser.add_argument("--pages", type=Path, default=PAGES, help="folder of the page")
+    return exit_code(
+        "experiments", lambda: _work(parser.parse_args(arguments)), "give the same command to go on"
+    )
 
 
 def _work(options: argparse.Namespace) -> int:
@@ -48,7 +50,7 @@ def _work(options: argparse.Namespace) -> int:
     if not options.report:
         chosen = [study.arm(name).name for name in options.arms.split(",") if name]
         _run(study, options.study, records, options.jobs, chosen)
-    page = write_page(study, options.study, records, PAGES)
+    page = write_page(study, options.study, records, options.pages)
     _say(f"page: {page}")
     return 0 if options.report or not _missing(study, records) else 4
 

@@ -1,0 +1,68 @@
+"""A whole study in small: trained, killed cell by cell, evaluated, reported, gone on with."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.records import read_records
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The committed study with three arms, few steps and few docs."""
+    folder = tmp_path_factory.mktemp("study")
+    study = yaml.safe_load((ROOT / "experiments" / "sums.yaml").read_text())
+    chosen = {"base": 2, "GRPO": 2, "opposed": 2, "η 0.5": 1}
+    study["arms"] = [
+        {**arm, "seeds": chosen[arm["name"]]} for arm in study["arms"] if arm["name"] in chosen
+    ]
+    study["ablations"] = [{"title": "by η", "setting": "method.eta", "arms": ["opposed", "η 0.5"]}]
+    study["evaluate"] = {"steps": [1, 2], "samples": 8}
+    study["start"]["warmup"] = {"steps": 3, "batch": 8}
+    train = yaml.safe_load((ROOT / "experiments" / "sums_train.yaml").read_text())
+    train["train"] |= {"steps": 2, "queries": 2, "rollouts": 4}
+    train["checkpoints"]["every"] = 1
+    train["data"]["held_out"] = 6
+    (folder / "sums.yaml").write_text(yaml.safe_dump(study))
+    (folder / "sums_train.yaml").write_text(yaml.safe_dump(train))
+    return folder
+
+
+def run(folder, *more):
+    command = [sys.executable, "-m", "experiments", "sums.yaml", "--pages", "pages", *more]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_study_is_run_and_gone_on_with(small):
+    part = run(small, "--arms", "base,GRPO")
+    assert part.returncode == 4, part.stderr  # not all of it is there
+    assert [(r.arm, r.seed) for r in read_records(small / "records" / "sums")] == [
+        *(("GRPO", 0), ("GRPO", 1), ("base", 0), ("base", 1)),
+    ]
+    whole = run(small)
+    assert whole.returncode == 0, whole.stderr
+    assert "grpo" not in whole.stderr.lower(), "what is there is not trained again"
+    records = read_records(small / "records" / "sums")
+    assert len(records) == 7
+    for record in records:
+        assert [e.step for e in record.evaluations] == ([0] if record.arm == "base" else [1, 2])
+        assert {split["mode"] for split in record.splits} == {"high", "high_rewritten", "low"}
+    page = (small / "pages" / "sums.md").read_text()
+    assert "7 of 7 records" in page
+    assert "## Wanted of opposed" in page
+    pictures = {path.name for path in (small / "pages" / "sums").glob("*.png")}
+    assert pictures == {"arms.png", "by_eta.png", "curves.png", "prompts.png"}
+
+
+def test_an_arm_that_is_none_is_said_in_one_line(small):
+    said = run(small, "--arms", "oposed")
+    assert said.returncode == 2
+    assert "did you mean 'opposed'" in said.stderr
+    assert "Traceback" not in said.stderr
