@@ -7,7 +7,7 @@ RUN_DIR ?= runs/quick
 DEMO_DIR ?= runs/train/demo
 WORKERS ?= 2
 
-.PHONY: run train-demo test test-slow check format lint types figures clean
+.PHONY: run train-demo study test test-slow check format lint types figures clean
 
 run: $(VENV)/.run
 	$(BIN)/psplit-eval run --model smollm2-135m --modes normal,high --suite quick --out $(RUN_DIR)
@@ -15,6 +15,10 @@ run: $(VENV)/.run
 # From nothing to a model with two modes, on a CPU: warm-up, training, evaluation with its report.
 train-demo: $(VENV)/.train
 	OMP_NUM_THREADS=1 $(BIN)/psplit-train run configs/demo.yaml --out $(DEMO_DIR)
+
+# Hours: all trainings of a study that have no record yet, and its page (docs/experiments).
+study: $(VENV)/.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments experiments/sums.yaml
 
 # Processes of one thread each: more threads would only take turns. `worksteal` keeps the tests of
 # a file together, as they share models and runs, until one process has nothing left to do.
