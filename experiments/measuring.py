@@ -29,12 +29,12 @@ _KEPT = ("accuracy_avg", "accuracy_unique", "accuracy_pass_at_8")
 
 
 def write_tasks(config: Config, study: Study, folder: Path) -> Path:
-    """Two tasks: the held-out docs, and as many of those that are trained on."""
+    """Two tasks: held-out docs, and as many of those that are trained on."""
     data = read_data(config.data, lambda _: None)
-    some = data.train[: len(data.held_out)]
     tokens, samples = config.train.max_new_tokens, study.evaluate.samples
-    for name, docs in ((HELD_OUT, data.held_out), (TRAINED, some)):
-        write_held_out(folder, replace(data, held_out=docs), name, tokens, samples)
+    count = study.evaluate.docs or len(data.held_out)
+    for name, docs in ((HELD_OUT, data.held_out), (TRAINED, data.train)):
+        write_held_out(folder, replace(data, held_out=docs[:count]), name, tokens, samples)
     return folder
 
 

@@ -72,6 +72,8 @@ class EvaluationSettings(_Section):
     """Checkpoints that are evaluated; a value is the mean over them."""
     samples: Count = 32
     """A doc and mode."""
+    docs: Count | None = None
+    """Of those held out, and of those trained on; None: as many as are held out."""
 
 
 class Ablation(_Section):

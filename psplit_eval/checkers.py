@@ -22,25 +22,25 @@ GRID = 4
 MOVES: Mapping[str, tuple[int, int]] = {"u": (0, 1), "d": (0, -1), "r": (1, 0), "l": (-1, 0)}
 """What a step does to (column, row)."""
 
-_SUM = re.compile(r"([1-9][0-9]?)(?: without ([1-9]))?")
+_SUM = re.compile(r"([1-9][0-9]?)(?: without ([1-9]+))?")
 _DIGITS = re.compile(r"[1-9](?:\+[1-9]){1,2}")
 _WALK = re.compile(r"([a-d][1-4]) to ([a-d][1-4]) not ([a-d][1-4])")
 _STEPS_AT_MOST = 8
 
 
-def asked_sum(reference: str) -> tuple[int, int | None]:
-    """`17 without 4` → (17, 4); `17` → (17, None). Raises DataError."""
+def asked_sum(reference: str) -> tuple[int, frozenset[int]]:
+    """`17 without 46` → (17, {4, 6}); `17` → (17, {}). Raises DataError."""
     found = _SUM.fullmatch(reference)
     if not found:
-        raise DataError(f"reference {reference!r}: expected a sum like '17' or '17 without 4'")
-    return int(found[1]), int(found[2]) if found[2] else None
+        raise DataError(f"reference {reference!r}: expected a sum like '17' or '17 without 46'")
+    return int(found[1]), frozenset(map(int, found[2] or ""))
 
 
 def adds_up(reference: str, answer: str) -> bool:
     """Whether two or three digits from 1 to 9, joined by `+`, have the sum that is asked for, and
-    the digit that is forbidden is not among them.
+    no digit that is forbidden is among them.
 
-    >>> adds_up("17 without 4", "8 + 9"), adds_up("17 without 4", "4+4+9")
+    >>> adds_up("17 without 46", "8 + 9"), adds_up("17 without 46", "4+4+9")
     (True, False)
     """
     total, forbidden = asked_sum(reference)
@@ -48,7 +48,7 @@ def adds_up(reference: str, answer: str) -> bool:
     if not _DIGITS.fullmatch(plain):
         return False
     digits = [int(digit) for digit in plain.split("+")]
-    return sum(digits) == total and forbidden not in digits
+    return sum(digits) == total and not forbidden & set(digits)
 
 
 def asked_walk(reference: str) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from random import Random
 
 from psplit_eval.accuracy import AnswerFormat
-from psplit_eval.checkers import GRID, MOVES, adds_up, asked_sum, asked_walk
+from psplit_eval.checkers import GRID, MOVES, asked_sum, asked_walk
 
 __all__ = ["TASKS", "Task"]
 
@@ -23,6 +23,8 @@ _Place = tuple[int, int]
 
 _TOTALS = range(6, 28)
 _DIGITS = range(1, 10)
+_ANSWERS = 4
+"""Right answers that a question with forbidden digits has, at least."""
 _WALKS = 240
 _STEPS_AT_MOST = 8
 _STEPS_BETWEEN = 3
@@ -77,21 +79,34 @@ def _plain_sums(seed: int) -> list[str]:
 
 
 def _sums_without(seed: int) -> list[str]:
-    """Only those with four right answers or more."""
-    asked = [f"{total} without {digit}" for total in _TOTALS for digit in _DIGITS]
-    return _shuffled([question for question in asked if len(_sums(question)) >= 4], seed)
+    return _shuffled(_answered(1), seed)
 
 
-@lru_cache(maxsize=1024)
+def _sums_avoiding(seed: int) -> list[str]:
+    return _shuffled([*_answered(1), *_answered(2), *_answered(3)], seed)
+
+
+def _answered(count: int) -> list[str]:
+    """Sums without so many of the digits: those with four right answers or more."""
+    asked = [
+        f"{total} without {''.join(map(str, digits))}"
+        for total in _TOTALS
+        for digits in itertools.combinations(_DIGITS, count)
+    ]
+    return [question for question in asked if len(_sums(question)) >= _ANSWERS]
+
+
+@lru_cache(maxsize=4096)
 def _sums(question: str) -> tuple[str, ...]:
     """All right answers."""
-    asked_sum(question)
-    written = (
+    total, forbidden = asked_sum(question)
+    left = [digit for digit in _DIGITS if digit not in forbidden]
+    return tuple(
         "+".join(map(str, digits))
         for count in (2, 3)
-        for digits in itertools.product(_DIGITS, repeat=count)
+        for digits in itertools.product(left, repeat=count)
+        if sum(digits) == total
     )
-    return tuple(text for text in written if adds_up(question, text))
 
 
 def _drawn_sum(question: str, random: Random) -> str:
@@ -170,6 +185,13 @@ TASKS: Mapping[str, Task] = {
             f"{_SUM_RULE}, without the digit that is named. Write nothing else.",
             *(_SUM_PATTERN, "sum", "0123456789+ without", 5),
             *(_sums_without, _drawn_sum),
+        ),
+        Task(
+            "sums_avoiding",
+            "the same without one, two or three of the digits (2,216 questions)",
+            f"{_SUM_RULE}, without any of the digits that are named. Write nothing else.",
+            *(_SUM_PATTERN, "sum", "0123456789+ without", 5),
+            *(_sums_avoiding, _drawn_sum),
         ),
         Task(
             "walks",
