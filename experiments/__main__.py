@@ -1,13 +1,15 @@
 """`python -m experiments STUDY.yaml`: train and evaluate what is missing, then write the page.
 
-Records are in `records/` beside the study, and are all that a page is made of; weights and runs are
-in runs/experiments, and are not needed any more once a record is there.
+Records are in `records/` beside the study, and are all that a page is made of; the weights that all
+arms start from are in `starts/`. What is trained is in runs/experiments, and is not needed any more
+once its record is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from experiments.page import write_page
 from experiments.records import record_path, write_record
 from experiments.study import BASE, Study, read_study
 from psplit_eval.commandline import OneLineParser, exit_code
+from psplit_eval.files import new_folder
 from psplit_eval.modes import Mode
 from psplit_train.config import Config
 from psplit_train.data import read_data
@@ -57,7 +60,7 @@ def _work(options: argparse.Namespace) -> int:
 
 def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequence[str]) -> None:
     out = Path("runs/experiments") / path.stem
-    start = _start(study, out)
+    start = _kept_start(study, path.parent / "starts" / path.stem, out)
     if not chosen or BASE in chosen:
         _measure_base(study, start, records, out)
     arms = {cell.name: arm for arm, cell in study.cells()}
@@ -88,6 +91,15 @@ def _missing(study: Study, records: Path) -> list[str]:
         for arm, cell in study.cells()
         if not record_path(records, arm.name, cell.seed).is_file()
     ]
+
+
+def _kept_start(study: Study, kept: Path, out: Path) -> Path:
+    """The start is committed: made on another machine, it may differ in its last digits."""
+    if not kept.is_dir():
+        made = _start(study, out)
+        with new_folder(kept) as partial:
+            shutil.copytree(made, partial, dirs_exist_ok=True)
+    return kept
 
 
 def _start(study: Study, out: Path) -> Path:
