@@ -6,6 +6,7 @@ comparison one of prompts or sampling settings, not of checkpoints, is refused u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ __all__ = ["ALLOWABLE", "PairedRuns", "StoredRun"]
 
 ALLOWABLE = ("prompts", "sampling")
 """Differences that are refused unless the user says that they are meant."""
+
+_OF_ANY_TRAINING = re.compile(r"final|best|warmed|checkpoint-\d+")
+"""What every training calls its results; the folder that they lie in says which training."""
 
 Fact = tuple[str, str, str]
 """What differs, and how it is in run A and in run B."""
@@ -93,7 +97,7 @@ class PairedRuns:
         """Short different names: of the checkpoints, else of the folders, else A and B."""
         runs = (self.a, self.b)
         for one, other in (
-            [Path(str(run.manifest["checkpoint"]["name"])).name for run in runs],
+            [_called(run.manifest["checkpoint"]["name"]) for run in runs],
             [run.folder.resolve().name for run in runs],
         ):
             if one != other:
@@ -154,6 +158,13 @@ _FIXES = {
     "prompts": "if that is meant, --allow-different prompts",
     "sampling": "if that is meant, --allow-different sampling",
 }
+
+
+def _called(checkpoint: object) -> str:
+    """The last part of a checkpoint's name, with the one before where it alone says nothing."""
+    path = Path(str(checkpoint))
+    several = _OF_ANY_TRAINING.fullmatch(path.name) and path.parent.name
+    return f"{path.parent.name}/{path.name}" if several else path.name
 
 
 def _check_mode(mode: str, a: StoredRun, b: StoredRun) -> None:

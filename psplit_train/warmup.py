@@ -30,6 +30,7 @@ from psplit_eval.files import new_folder, write_json, write_text
 from psplit_eval.modes import Mode
 from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
+from psplit_train.checkpoints import write_modes
 from psplit_train.config import WarmupSettings
 from psplit_train.system_role import check_modes, default_system_prompt, messages_of
 from psplit_train.tiny import check_text
@@ -81,12 +82,14 @@ def warm_up(
     the weights and the examples: a finished warm-up of others is refused, too.
 
     `out` is written whole or not at all, and holds `psplit_warmup.json` (what was asked for, the
-    system prompt that the template adds by itself, seconds) and `warmup_log.jsonl` ("step", "loss"
-    in nats a token, "entropy_bits", "token_accuracy", "learning_rate"). A finished one is not done
-    again. Every process calls it, and `say` hears the same in each. Raises CheckpointError,
-    RunMismatchError where `out` holds something else, DataError for an example without room in the
-    model's context or with characters that have no token, TemplateError as `check_modes`,
-    UsageError for a batch that the processes cannot share.
+    system prompt that the template adds by itself, seconds), `warmup_log.jsonl` ("step", "loss"
+    in nats a token, "entropy_bits", "token_accuracy", "learning_rate") and `psplit_modes.json`, as
+    trained checkpoints do: whoever evaluates the start asks it under the prompts that it was shown,
+    and not under built-in ones of the same names. A finished one is not done again. Every process
+    calls it, and `say` hears the same in each. Raises CheckpointError, RunMismatchError where `out`
+    holds something else, DataError for an example without room in the model's context or with
+    characters that have no token, TemplateError as `check_modes`, UsageError for a batch that the
+    processes cannot share.
     """
     if not settings.steps:
         return folder
@@ -106,7 +109,7 @@ def warm_up(
     seconds = round(time.monotonic() - started, 1)
     added = default_system_prompt(turns.template)
     record = {**wanted, "added_system_prompt": added, "seconds": seconds}
-    _save(trainer, turns.template.tokenizer, out, record, log)
+    _save(trainer, turns.template.tokenizer, modes, out, record, log)
     say(f"warm-up: loss {log[-1]['loss']:.3f} nats a token at the end, {seconds:.0f} s, in {out}")
     return out
 
@@ -398,6 +401,7 @@ def _entry(step: int, measured: Mapping[str, float]) -> dict[str, float]:
 def _save(
     trainer: Any,
     tokenizer: Any,
+    modes: Sequence[Mode],
     out: Path,
     record: Mapping[str, Any],
     log: Sequence[Mapping[str, float]],
@@ -410,6 +414,7 @@ def _save(
                 partial, state_dict=state
             )
             tokenizer.save_pretrained(partial)
+            write_modes(partial, modes)
             write_text(partial / _LOG, "".join(json.dumps(line) + "\n" for line in log))
             write_json(partial / _RECORD, dict(record))
     trainer.accelerator.wait_for_everyone()

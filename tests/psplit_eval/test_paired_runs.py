@@ -135,6 +135,26 @@ def test_the_same_mode_is_paired_by_doc(runs, capsys):
     assert facts["checkpoint"] == ("one", "two")
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("runs/old/final", "runs/new/final"), ("old/final", "new/final")),
+        (("new/checkpoint-5", "new/checkpoint-10"), ("new/checkpoint-5", "new/checkpoint-10")),
+        (("start/warmed", "OWNER/NAME"), ("start/warmed", "NAME")),
+        (("final", "best"), ("final", "best")),
+        (("a/new/final", "b/new/final"), ("one", "two")),  # the folders of the runs
+    ],
+)
+def test_what_every_training_is_called_is_told_apart_by_its_folder(names, labels, tmp_path, capsys):
+    one, two = (
+        make_run(tmp_path / folder, manifest(name), worse)
+        for folder, name in zip(("one", "two"), names, strict=True)
+    )
+    capsys.readouterr()
+    arms = {(c["arm_a"], c["arm_b"]) for c in compared(capsys, one, two)["comparisons"]}
+    assert arms == {(f"{labels[0]}/{mode}", f"{labels[1]}/{mode}") for mode in ("normal", "high")}
+
+
 def test_docs_are_paired_by_content_not_by_number(tmp_path, runs, capsys):
     a, b = runs
     before = compared(capsys, a, b)["comparisons"]

@@ -19,7 +19,7 @@ from psplit_eval.errors import (
     TemplateError,
 )
 from psplit_eval.hf import HFBackend
-from psplit_eval.modes import Mode
+from psplit_eval.modes import Mode, checkpoint_modes
 from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
 from psplit_train.config import TinySettings, WarmupSettings
@@ -125,6 +125,12 @@ def test_both_modes_learn_and_it_is_logged(copies):
     record = json.loads((folder / "psplit_warmup.json").read_text())
     assert record["added_system_prompt"] is None
     assert [mode["name"] for mode in record["modes"]] == ["normal", "high"]
+
+
+def test_the_start_declares_its_modes(copies):
+    """So that evaluation asks it as it was taught, and not under the built-in prompt of `high`."""
+    folder, _ = copies
+    assert checkpoint_modes(folder) == {"normal": NORMAL, "high": HIGH}
 
 
 def test_every_mode_is_drawn(base, tmp_path):
