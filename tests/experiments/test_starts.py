@@ -1,6 +1,7 @@
 """What a study's trainings start from."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +11,10 @@ from experiments.records import read_records
 from experiments.study import read_study
 from psplit_eval.errors import DataError
 from psplit_train.config import TinySettings
+from psplit_train.loading import read_config
 from psplit_train.tiny import make_tiny
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 CONTENT = {
     "title": "A study",
@@ -64,3 +68,19 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
     model = json.loads(manifest.read_text())["checkpoint"]["path"]
     assert model == str(out / "start" if steps else given)
     assert (out / "start" / "psplit_warmup.json").is_file() is bool(steps)
+
+
+@pytest.mark.parametrize("name", ["smollm2"])
+def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
+    """Its arms' settings are settings, and what it evaluates is kept."""
+    study = read_study(EXPERIMENTS / f"{name}.yaml")
+    for arm in study.trained:
+        given = [f"{setting}={value}" for setting, value in arm.settings.items()]
+        config = read_config(study.config, given)
+        last, every = config.train.steps, config.checkpoints.every
+        kept = {last - every * back for back in range(config.checkpoints.keep)}
+        assert set(study.evaluate.steps) <= kept
+        assert study.evaluate.samples >= 8, "best of 8"
+    assert [arm.seeds for arm in study.arms] == [2, 2, 2, 2]
+    prompts = study.prompts
+    assert len({prompts.rewritten, prompts.low, *prompts.placebos}) == 5
