@@ -42,12 +42,12 @@ _SUM_PATTERN = r"\A\s*([1-9](?:\s*\+\s*[1-9]){1,2})\s*\Z"
 _WALK_PATTERN = r"\A\s*([udlr](?:\s*[udlr]){0,7})\s*\Z"
 _STORY_PATTERN = r"\A\s*([1-9]\d?(?:\s+and\s+[1-9]\d?){1,2})\s*\Z"
 
-_LARGEST = 30
+_LARGEST = 12
 """Number in a story's worked answer; to a difference there are right ones up to 99."""
 
 _STORIES: Mapping[str, tuple[range, tuple[str, ...]]] = {
     "a + b": (
-        range(5, 21),
+        range(4, 13),
         (
             "Mia and Tom share {n} grapes. How many does each of them get?",
             "Two boxes hold {n} pencils together. How many are in each box?",
@@ -70,7 +70,7 @@ _STORIES: Mapping[str, tuple[range, tuple[str, ...]]] = {
         ),
     ),
     "a + b + c": (
-        range(6, 21),
+        range(5, 13),
         (
             "Three friends picked {n} apples. How many did each of them pick?",
             "Lena put {n} books on three shelves. How many are on each shelf?",
@@ -81,7 +81,7 @@ _STORIES: Mapping[str, tuple[range, tuple[str, ...]]] = {
         ),
     ),
     "a - b": (
-        range(2, 10),
+        range(1, 7),
         (
             "Anna is {n} years older than Paul. How old are Anna and Paul?",
             "Jim has {n} more marbles than Kim. How many do Jim and Kim have?",
@@ -247,7 +247,7 @@ def _equations() -> Mapping[str, str]:
 
 @lru_cache(maxsize=1024)
 def _amounts(reference: str) -> tuple[str, ...]:
-    """All right answers without a number above 30."""
+    """All right answers without a number above 12."""
     signs, _ = asked_amounts(reference)
     numbers = itertools.product(range(1, _LARGEST + 1), repeat=len(signs))
     written = (" and ".join(map(str, amounts)) for amounts in numbers)
@@ -255,7 +255,7 @@ def _amounts(reference: str) -> tuple[str, ...]:
 
 
 def _drawn_amounts(reference: str, random: Random) -> str:
-    """Each right answer without a number above 30 has the same chance."""
+    """Each right answer without a number above 12 has the same chance."""
     return random.choice(_amounts(reference))
 
 
