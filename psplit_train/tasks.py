@@ -47,7 +47,7 @@ _LARGEST = 12
 
 _STORIES: Mapping[str, tuple[range, tuple[str, ...]]] = {
     "a + b": (
-        range(4, 13),
+        range(5, 13),
         (
             "Mia and Tom share {n} grapes. How many does each of them get?",
             "Two boxes hold {n} pencils together. How many are in each box?",
