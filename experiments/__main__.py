@@ -19,6 +19,7 @@ from experiments.cell import measure_base
 from experiments.page import write_page
 from experiments.records import record_path, write_record
 from experiments.study import BASE, Study, read_study
+from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.commandline import OneLineParser, exit_code
 from psplit_eval.files import new_folder
 from psplit_eval.modes import Mode
@@ -103,9 +104,12 @@ def _kept_start(study: Study, kept: Path, out: Path) -> Path:
 
 
 def _start(study: Study, out: Path) -> Path:
-    """A tiny model that has learnt the task under every prompt of the study, all of them alike."""
-    config = read_config(study.config, [])
-    tiny = make_tiny(study.start.model, out / "tiny")
+    """A model that has learnt the task under every prompt of the study, all of them alike; without
+    a warm-up the model as it is."""
+    config, given = read_config(study.config, []), study.start
+    folder = make_tiny(given.model, out / "tiny") if given.model else _found(str(given.checkpoint))
+    if not given.warmup.steps:
+        return folder
     task, prompts = TASKS[str(config.data.task)], read_data(config.data, _say).train
 
     def draw(random: Random) -> tuple[str, str]:
@@ -113,7 +117,13 @@ def _start(study: Study, out: Path) -> Path:
         return prompt.question, task.worked({"answer": prompt.answer}, random)
 
     modes = _prompts(study, config)
-    return warm_up(tiny, study.start.warmup, draw, modes, out / "start", _say)
+    return warm_up(folder, given.warmup, draw, modes, out / "start", _say)
+
+
+def _found(checkpoint: str) -> Path:
+    folder = resolve_checkpoint(checkpoint, _say).folder
+    assert folder is not None  # only a checkpoint on a server has none
+    return folder
 
 
 def _prompts(study: Study, config: Config) -> list[Mode]:

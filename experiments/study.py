@@ -48,10 +48,20 @@ class Arm(_Section):
 
 
 class StartSettings(_Section):
-    """The weights that all arms start from: a tiny model after a warm-up under every prompt."""
+    """The weights that all arms start from: a tiny model or a checkpoint, after a warm-up under
+    every prompt (of no steps: as it is)."""
 
-    model: TinySettings
-    warmup: WarmupSettings
+    model: TinySettings | None = None
+    """Made from nothing."""
+    checkpoint: str | None = None
+    """A folder, a hub id, or a name that psplit-eval knows, in place of a tiny model."""
+    warmup: WarmupSettings = WarmupSettings()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model is None) == (self.checkpoint is None):
+            raise ValueError("expected either model or checkpoint; give one of them")
+        return self
 
 
 class PromptSettings(_Section):

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from operator import mul
 
 from psplit_eval.errors import DataError
 
-__all__ = ["CHECKERS", "GRID", "MOVES", "Checker", "adds_up", "arrives", "asked_sum", "asked_walk"]
+__all__ = [
+    "CHECKERS",
+    "GRID",
+    "MOVES",
+    "Checker",
+    "adds_up",
+    "arrives",
+    "asked_amounts",
+    "asked_sum",
+    "asked_walk",
+    "solves",
+]
 
 Checker = Callable[[str, str], bool]
 """(reference, answer without spaces at its ends) → whether the answer is right."""
@@ -26,6 +38,8 @@ _SUM = re.compile(r"([1-9][0-9]?)(?: without ([1-9]+))?")
 _DIGITS = re.compile(r"[1-9](?:\+[1-9]){1,2}")
 _WALK = re.compile(r"([a-d][1-4]) to ([a-d][1-4]) not ([a-d][1-4])")
 _STEPS_AT_MOST = 8
+_EQUATION = re.compile(r"a ([+-]) b( \+ c)? = ([1-9][0-9]?)")
+_AMOUNTS = re.compile(r"[1-9][0-9]?(?:and[1-9][0-9]?)+")
 
 
 def asked_sum(reference: str) -> tuple[int, frozenset[int]]:
@@ -77,4 +91,30 @@ def arrives(reference: str, answer: str) -> bool:
     return here == end
 
 
-CHECKERS: Mapping[str, Checker] = {"sum": adds_up, "walk": arrives}
+def asked_amounts(reference: str) -> tuple[tuple[int, ...], int]:
+    """`a - b = 4` → ((1, -1), 4): the amounts' signs and what they make. Raises DataError."""
+    found = _EQUATION.fullmatch(reference)
+    if not found:
+        raise DataError(
+            f"reference {reference!r}: expected an equation like 'a + b = 9', 'a + b + c = 9' or "
+            "'a - b = 9'"
+        )
+    signs = (1, 1 if found[1] == "+" else -1, *([1] if found[2] else []))
+    return signs, int(found[3])
+
+
+def solves(reference: str, answer: str) -> bool:
+    """Whether whole numbers from 1 to 99, joined by `and`, solve the equation in their order.
+
+    >>> solves("a - b = 4", "9 and 5"), solves("a - b = 4", "5 and 9")
+    (True, False)
+    """
+    signs, total = asked_amounts(reference)
+    plain = re.sub(r"\s+", "", answer)
+    if not _AMOUNTS.fullmatch(plain):
+        return False
+    amounts = [int(amount) for amount in plain.split("and")]
+    return len(amounts) == len(signs) and total == sum(map(mul, signs, amounts))
+
+
+CHECKERS: Mapping[str, Checker] = {"sum": adds_up, "walk": arrives, "amounts": solves}

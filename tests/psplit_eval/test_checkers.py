@@ -1,6 +1,7 @@
 """Questions with several right answers."""
 
 import itertools
+import re
 
 import networkx
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psplit_eval.accuracy import AnswerFormat, Grade, answer_classes, answer_key, grade
-from psplit_eval.checkers import CHECKERS, adds_up, arrives
+from psplit_eval.checkers import CHECKERS, adds_up, arrives, solves
 from psplit_eval.errors import DataError, UnknownNameError, UsageError
 
 
@@ -78,11 +79,44 @@ def test_walks_are_those_of_a_graph():
 
 
 @pytest.mark.parametrize(
+    ("reference", "answer", "right"),
+    [
+        ("a + b = 14", "5 and 9", True),
+        ("a + b = 14", " 9  and\n5 ", True),
+        ("a + b = 14", "7 and 8", False),
+        ("a + b = 14", "14", False),
+        ("a + b = 14", "0 and 14", False),
+        ("a + b = 14", "4 and 5 and 5", False),  # one amount too many
+        ("a + b + c = 14", "4 and 5 and 5", True),
+        ("a + b + c = 14", "5 and 9", False),
+        ("a - b = 4", "9 and 5", True),
+        ("a - b = 4", "5 and 9", False),
+        ("a - b = 4", "99 and 95", True),
+        ("a - b = 4", "100 and 96", False),
+        ("a - b = 4", "9, 5", False),
+        ("a - b = 4", "٩ and 5", False),  # a digit of another script
+    ],
+)
+def test_amounts_by_hand(reference, answer, right):
+    assert solves(reference, answer) is right
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=4), st.integers(1, 99))
+def test_amounts_are_what_python_makes_of_them(amounts, total):
+    answer = " and ".join(map(str, amounts))
+    for left in ("a + b", "a + b + c", "a - b"):
+        names = dict(zip("abc", amounts, strict=False))
+        right = len(amounts) == left.count(" ") // 2 + 1 and eval(left, {}, names) == total
+        assert solves(f"{left} = {total}", answer) is right
+
+
+@pytest.mark.parametrize(
     ("checker", "reference"),
-    [("sum", "x"), ("sum", "17 without 0"), ("walk", "a1 to e1 not b2"), ("walk", "a1 to b2")],
+    [("sum", "x"), ("sum", "17 without 0"), ("walk", "a1 to e1 not b2"), ("walk", "a1 to b2")]
+    + [("amounts", text) for text in ("a * b = 6", "a + b", "a + b = 0", "a - b - c = 6")],
 )
 def test_a_reference_of_another_form_is_named(checker, reference):
-    with pytest.raises(DataError, match=f"{reference!r}: expected a"):
+    with pytest.raises(DataError, match=re.escape(f"{reference!r}: expected a")):
         CHECKERS[checker](reference, "1+1")
 
 

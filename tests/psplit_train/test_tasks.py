@@ -20,10 +20,15 @@ def task(request):
     return TASKS[request.param]
 
 
+SHORT = [task for task in TASKS.values() if task.name != "stories"]
+"""Tasks of tiny models."""
+
+
 def test_a_task_has_its_name_and_enough_questions():
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
     numbers = {name: len(task.rows(0)) for name, task in TASKS.items()}
-    assert numbers == {"sums": 22, "sums_without": 174, "sums_avoiding": 2216, "walks": 240}
+    sums = {"sums": 22, "sums_without": 174, "sums_avoiding": 2216}
+    assert numbers == {**sums, "walks": 240, "stories": 208}
 
 
 def test_rows_are_the_same_for_a_seed_and_no_question_is_there_twice(task):
@@ -32,6 +37,7 @@ def test_rows_are_the_same_for_a_seed_and_no_question_is_there_twice(task):
     assert len({row["question"] for row in rows}) == len(rows)
 
 
+@pytest.mark.parametrize("task", SHORT, ids=lambda task: task.name)
 def test_a_tiny_model_can_read_and_write_all_of_it(task):
     random = Random(0)
     known = set(task.characters)
@@ -127,3 +133,68 @@ def test_no_part_of_walks_repeats_a_sum():
         text = TASKS[name].worked(TASKS[name].rows(0)[0], Random(0))
         with pytest.raises(Exception, match="expected a"):
             grade(text, reference, TASKS[name].answer_format)
+
+
+STORY_WORDS = {
+    "apples": lambda a, b, c: a + b + c,
+    "books": lambda a, b, c: a + b + c,
+    "loaves": lambda a, b, c: a + b + c,
+    "mice": lambda a, b, c: a + b + c,
+    "flowers": lambda a, b, c: a + b + c,
+    "miles": lambda a, b, c: a + b + c,
+    "older": lambda a, b: a - b,
+    "more marbles": lambda a, b: a - b,
+    "won against": lambda a, b: a - b,
+    "warmer": lambda a, b: a - b,
+    "dollars more": lambda a, b: a - b,
+    "taller": lambda a, b: a - b,
+    "laps more": lambda a, b: a - b,
+    "longer": lambda a, b: a - b,
+}
+"""What is told apart by a word of it; all other stories are of two parts of a whole."""
+
+
+def test_a_worked_answer_fits_what_the_story_says():
+    """What a story asks for is decided by its words here, by its equation there."""
+    stories, random = TASKS["stories"], Random(3)
+    for row in stories.rows(0):
+        found = [made for word, made in STORY_WORDS.items() if word in row["question"]]
+        made = found[0] if found else lambda a, b: a + b
+        amounts = [int(part) for part in stories.worked(row, random).split(" and ")]
+        assert made(*amounts) == sum(map(int, re.findall(r"\d+", row["question"]))), row
+
+
+def test_stories_are_short_and_their_answers_too():
+    stories, random = TASKS["stories"], Random(4)
+    for row in stories.rows(0):
+        assert len(row["question"]) <= 120
+        assert set(row["question"]) <= set(stories.characters)
+        assert len(stories.worked(row, random)) <= stories.longest
+
+
+def test_worked_answers_of_a_story_have_equal_chances():
+    """By hand: 1 and 6 to 6 and 1; and differences of numbers up to 12."""
+    random, stories = Random(0), TASKS["stories"]
+    for reference, right in (
+        ("a + b = 7", {f"{a} and {7 - a}" for a in range(1, 7)}),
+        ("a - b = 4", {f"{b + 4} and {b}" for b in range(1, 9)}),
+    ):
+        drawn = Counter(stories.worked({"answer": reference}, random) for _ in range(6000))
+        assert set(drawn) == right
+        assert chisquare(list(drawn.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("5 and 9", "5 and 9"),
+        (" 5 and 9\n", "5 and 9"),
+        ("4 and 5 and 5", "4 and 5 and 5"),
+        ("They get 5 and 9", None),
+        ("5 and 9 grapes", None),
+        ("5 + 9", None),
+        ("05 and 9", None),
+    ],
+)
+def test_a_story_is_answered_by_the_numbers_alone(text, answer):
+    assert grade(text, "a + b = 14", TASKS["stories"].answer_format).answer == answer

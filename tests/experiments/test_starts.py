@@ -1,0 +1,86 @@
+"""What a study's trainings start from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.__main__ import main
+from experiments.records import read_records
+from experiments.study import read_study
+from psplit_eval.errors import DataError
+from psplit_train.config import TinySettings
+from psplit_train.loading import read_config
+from psplit_train.tiny import make_tiny
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+CONTENT = {
+    "title": "A study",
+    "about": "What it asks.",
+    "config": "train.yaml",
+    "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
+    "evaluate": {"steps": [1], "samples": 8},
+    "reference": "base",
+    "candidate": "base",
+    "arms": [{"name": "base", "seeds": 1, "main": True}],
+}
+
+
+def written(tmp_path, start):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**CONTENT, "start": start}))
+    return path
+
+
+def test_a_study_may_start_from_a_checkpoint_as_it_is(tmp_path):
+    start = read_study(written(tmp_path, {"checkpoint": "smollm2-135m"})).start
+    assert (start.checkpoint, start.model, start.warmup.steps) == ("smollm2-135m", None, 0)
+
+
+@pytest.mark.parametrize(
+    "start", [{}, {"warmup": {"steps": 3}}, {"checkpoint": "smollm2-135m", "model": {}}]
+)
+def test_a_study_starts_from_one_thing(tmp_path, start):
+    with pytest.raises(DataError, match=r"start: .*either model or checkpoint"):
+        read_study(written(tmp_path, start))
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monkeypatch, steps):
+    """A checkpoint that was made before, with and without a warm-up of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("experiments.__main__.PAGES", tmp_path / "pages")
+    given = make_tiny(TinySettings(layers=1, width=16, heads=2), tmp_path / "given")
+    start = {"checkpoint": str(given), "warmup": {"steps": steps, "batch": 4}}
+    config = {"model": {"checkpoint": "start"}, "data": {"task": "sums", "held_out": 4}}
+    config["data"]["instruction"] = ""
+    config["modes"] = ["normal", {"name": "high", "system_prompt": "a", "role": "high"}]
+    config["train"] = {"max_new_tokens": 6}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(config))
+    path = written(tmp_path, start)
+    assert main([str(path), "--jobs", "1"]) == 0
+    (record,) = read_records(tmp_path / "records" / "study")
+    assert set(record.evaluations[0].values["held_out"]) == {"normal", "high"}
+    out = tmp_path / "runs" / "experiments" / "study"
+    manifest = next((out / "base" / "0").glob("eval-0/manifest.json"))
+    model = json.loads(manifest.read_text())["checkpoint"]["path"]
+    assert model == str(out / "start" if steps else given)
+    assert (out / "start" / "psplit_warmup.json").is_file() is bool(steps)
+
+
+@pytest.mark.parametrize("name", ["smollm2"])
+def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
+    """Its arms' settings are settings, and what it evaluates is kept."""
+    study = read_study(EXPERIMENTS / f"{name}.yaml")
+    for arm in study.trained:
+        given = [f"{setting}={value}" for setting, value in arm.settings.items()]
+        config = read_config(study.config, given)
+        last, every = config.train.steps, config.checkpoints.every
+        kept = {last - every * back for back in range(config.checkpoints.keep)}
+        assert set(study.evaluate.steps) <= kept
+        assert study.evaluate.samples >= 8, "best of 8"
+    assert [arm.seeds for arm in study.arms] == [2, 2, 2, 2]
+    prompts = study.prompts
+    assert len({prompts.rewritten, prompts.low, *prompts.placebos}) == 5
