@@ -1,7 +1,7 @@
 """`python -m experiments STUDY.yaml`: train and evaluate what is missing, then write the page.
 
-Records are in `records/` beside the study, and are all that a page is made of; the weights that all
-arms start from are in `starts/`. What is trained is in runs/experiments, and is not needed any more
+Records are in `records/` beside the study, and are all that a page is made of; the weights of a
+tiny start are in `starts/`. What is trained is in runs/experiments, and is not needed any more
 once its record is there.
 """
 
@@ -95,7 +95,9 @@ def _missing(study: Study, records: Path) -> list[str]:
 
 
 def _kept_start(study: Study, kept: Path, out: Path) -> Path:
-    """The start is committed: made on another machine, it may differ in its last digits."""
+    """A tiny start is committed: made on another machine, it may differ in its last digits."""
+    if study.start.model is None:
+        return _start(study, out)
     if not kept.is_dir():
         made = _start(study, out)
         with new_folder(kept) as partial:

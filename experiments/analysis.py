@@ -74,7 +74,14 @@ class Trained:
 
 
 def trained_arms(study: Study, records: Sequence[Record]) -> list[Trained]:
-    """Arms that have a record, in the study's order. Raises DataError where docs differ."""
+    """Arms that have a record, in the study's order. Raises DataError for records of another config
+    than the study's, and where docs differ."""
+    for record in records:
+        if record.config != study.digest(study.arm(record.arm), record.seed):
+            raise DataError(
+                f"record of {record.arm!r}, seed {record.seed}: of another config than the "
+                "study's; delete it, and it is trained again"
+            )
     found = [
         Trained(arm, [record for record in records if record.arm == arm.name]) for arm in study.arms
     ]

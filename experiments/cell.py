@@ -7,7 +7,6 @@ From `run` on it is psplit-train's command; a sweep starts it so, a process a tr
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import sys
@@ -15,16 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from experiments.measuring import evaluate, splits, write_tasks
 from experiments.records import Record, write_record
-from experiments.study import BASE, Arm, Study, read_study
+from experiments.study import BASE, Arm, Study, digest, read_study
 from psplit_eval.errors import UsageError
 from psplit_eval.training_curves import read_training_log
 from psplit_train.cli import main as train
 from psplit_train.config import Config
-from psplit_train.loading import config_dict, read_config
+from psplit_train.loading import read_config
 
 __all__ = ["COMMON", "main", "measure_base"]
 
@@ -91,7 +89,7 @@ def _measured(
         arm=arm.name,
         seed=config.train.seed,
         settings=arm.settings,
-        config=_digest(config),
+        config=digest(config),
         versions={name: importlib.metadata.version(name) for name in _VERSIONS},
         evaluations=evaluations,
         splits=splits(last, config, study, tasks, out / "splits"),
@@ -102,13 +100,6 @@ def _measured(
 def _checkpoint(out: Path, step: int) -> Path:
     folder = out / f"checkpoint-{step}"
     return folder if folder.is_dir() else out / "final"
-
-
-def _digest(config: Config) -> str:
-    """Of all settings but where things lie."""
-    content: dict[str, Any] = config_dict(config)
-    content["model"] = {k: v for k, v in content["model"].items() if k != "checkpoint"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _windows(values: Sequence[float]) -> list[float]:

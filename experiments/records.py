@@ -34,10 +34,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Record:
-    """One training. `config`: SHA-256 of all its settings. `log`: measure → a mean a window of
-    `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's findings on each other
-    prompt at the last checkpoint, on held-out docs (KL and entropy gap to normal, beyond each
-    placebo). `seconds`: of training."""
+    """One training. `config`: SHA-256 of what it was given (`study.digest`). `log`: measure → a
+    mean a window of `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's
+    findings on each other prompt at the last checkpoint, on held-out docs (KL and entropy gap to
+    normal, beyond each placebo). `seconds`: of training."""
 
     arm: str
     seed: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Self
@@ -10,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psplit_eval.errors import DataError, UnknownNameError
-from psplit_train.config import TinySettings, WarmupSettings
+from psplit_train.config import Config, TinySettings, WarmupSettings
+from psplit_train.loading import read_config
 from psplit_train.sweep import Cell
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "PromptSettings",
     "StartSettings",
     "Study",
+    "digest",
     "read_study",
 ]
 
@@ -138,6 +142,11 @@ class Study(_Section):
         """All arms but the base."""
         return tuple(arm for arm in self.arms if arm.name != BASE)
 
+    def digest(self, arm: Arm, seed: int) -> str:
+        """That of an arm's training as the study asks for it now."""
+        given = [f"{name}={value}" for name, value in arm.settings.items()]
+        return digest(read_config(self.config, [*given, f"train.seed={seed}"]))
+
     def cells(self) -> Iterator[tuple[Arm, Cell]]:
         """Every training, those of the main table first, seed by seed."""
         ranked = sorted(self.trained, key=lambda arm: not arm.main)
@@ -161,3 +170,10 @@ def read_study(path: Path) -> Study:
         where = ".".join(map(str, first["loc"])) or "study"
         raise DataError(f"study {str(path)!r}: {where}: {first['msg']}; correct it") from error
     return study.model_copy(update={"config": path.parent / study.config})
+
+
+def digest(config: Config) -> str:
+    """SHA-256 (hex) of all that a training was given, but for where its start lies. Defaults do not
+    count, so a new setting leaves old records as they are."""
+    given = config.model_dump(mode="json", exclude_unset=True, exclude={"model"})
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()

@@ -1,5 +1,9 @@
 """Values, differences and claims of arms whose numbers were put there."""
 
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats as reference
@@ -10,6 +14,7 @@ from experiments.study import Study
 from psplit_eval.errors import DataError
 
 DOCS, SEEDS, TOKENS = 40, 5, 60.0
+CONFIG = Path(__file__).parents[2] / "experiments" / "sums_train.yaml"
 ARMS = ("base", "GRPO", "split", "other")
 
 
@@ -17,7 +22,7 @@ def study(**changes):
     content = {
         "title": "t",
         "about": "a",
-        "config": "c.yaml",
+        "config": CONFIG,
         "reference": "GRPO",
         "candidate": "split",
         "start": {"model": {}, "warmup": {"steps": 1}},
@@ -26,6 +31,11 @@ def study(**changes):
         "arms": [{"name": name, "main": name != "other"} for name in ARMS],
     }
     return Study.model_validate({**content, **changes})
+
+
+@cache
+def config_of(arm, seed):
+    return study().digest(study().arm(arm), seed)
 
 
 def metrics(rng, accuracy, bits, unique):
@@ -60,7 +70,8 @@ def record(arm, seed, normal, high, beyond=0.3, alarms=(), docs="d"):
     ]
     splits = [{"mode": "high", "verdict": "yes", "beyond_placebos": found}]
     evaluations = [evaluation(1), evaluation(2)]
-    return Record(arm, seed, {}, "c", {}, evaluations, splits, 20, alarms=alarms)
+    config = config_of(arm, seed)
+    return Record(arm, seed, {}, config, {}, evaluations, splits, 20, alarms=alarms)
 
 
 PLAIN, GOOD = ((0.9, 0.3, 4.0), (0.9, 0.3, 4.0)), ((0.95, 0.2, 4.5), (0.9, 0.8, 12.0))
@@ -169,3 +180,16 @@ def test_records_of_other_docs_are_refused():
     mixed = [record("GRPO", 0, *PLAIN), record("GRPO", 1, *PLAIN, docs="e")]
     with pytest.raises(DataError, match="different docs"):
         trained_arms(study(), mixed)
+
+
+def test_records_of_another_config_are_refused():
+    other = replace(record("GRPO", 3, *PLAIN), config="of before")
+    with pytest.raises(DataError, match="'GRPO', seed 3: of another config"):
+        trained_arms(study(), [other])
+
+
+def test_the_config_of_an_arm_is_its_settings_and_its_seed():
+    changed = study(arms=[{"name": name, "set": {"method.eta": "0.1"}} for name in ARMS])
+    assert config_of("GRPO", 0) == study().digest(study().arm("GRPO"), 0)
+    assert config_of("GRPO", 0) != config_of("GRPO", 1)
+    assert config_of("GRPO", 0) != changed.digest(changed.arm("GRPO"), 0)
