@@ -7,8 +7,8 @@ Seeds and docs are both samples, so a statement is about a way to train on quest
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -151,9 +151,11 @@ def comparisons(study: Study, arms: Sequence[Trained]) -> list[Compared]:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something wanted: that `value` is above `wanted`. One-sided p that it is not, by Holm over
-    all claims; `low`, `high`: 95 % interval. Of counts there is no p: all seeds or not."""
+    """Something wanted of an arm: that `value` is above `wanted`. One-sided p that it is not, by
+    Holm over all claims of a study; `low`, `high`: 95 % interval. Of counts there is no p: all
+    seeds or not."""
 
+    arm: str
     words: str
     value: float
     low: float
@@ -173,81 +175,75 @@ class Claim:
 
 
 def claims(study: Study, arms: Sequence[Trained]) -> list[Claim]:
-    """What the study wants of its candidate; empty before two seeds of it and the reference."""
-    by_name = {each.arm.name: each for each in arms}
-    ours, plain = by_name.get(study.candidate), by_name.get(study.reference)
-    if not ours or not plain or min(len(ours.records), len(plain.records)) < 2:
+    """What the study wants of its candidates; nothing of one, or of any before the reference, has
+    two seeds."""
+    known = {each.arm.name: each for each in arms if len(each.records) > 1}
+    plain = known.get(study.reference)
+    ours = [known[name] for name in study.candidates if name in known]
+    if plain is None:
         return []
-    name = plain.arm.name
-    found = [*_of_values(ours, plain, name, study.margin), _beyond_placebos(ours), _stable(ours)]
+    found = [claim for each in ours for claim in _claims(each, plain, study.margin)]
     adjusted = iter(holm([claim.p for claim in found if not math.isnan(claim.p)]))
-    return [claim if math.isnan(claim.p) else _with(claim, next(adjusted)) for claim in found]
-
-
-def _of_values(ours: Trained, plain: Trained, name: str, margin: float) -> list[Claim]:
-    def own(metric: str, mode: str) -> Values:
-        return ours.values(metric, mode)
-
-    ratio = f"unique right answers, high at least {LEAST_RATIO:g} ×"
-    nothing = np.zeros_like(own("unique", "high"))
-    scaled = LEAST_RATIO * plain.values("unique", "normal")
     return [
-        _claim(
-            f"accuracy, normal less {name}'s: above −{margin:g}",
-            crossed_difference(plain.values("accuracy", "normal"), own("accuracy", "normal")),
-            -margin,
-        ),
-        _claim(
-            f"accuracy, high less {LEAST_SHARE:g} × normal: above 0",
-            crossed_difference(
-                LEAST_SHARE * own("accuracy", "normal"), own("accuracy", "high"), paired=True
-            ),
-            0.0,
-        ),
-        _claim(
-            f"entropy, high less normal: above {LEAST_GAP:g} bits",
-            crossed_difference(own("entropy", "normal"), own("entropy", "high"), paired=True),
-            LEAST_GAP,
-        ),
-        _claim(
-            f"{ratio} {name}'s: difference above 0",
-            crossed_difference(scaled, own("unique", "high")),
-            0.0,
-        ),
-        _claim(
-            f"{ratio} normal's: difference above 0",
-            crossed_difference(
-                nothing, own("unique", "high") - LEAST_RATIO * own("unique", "normal"), paired=True
-            ),
-            0.0,
-        ),
-        *(_generalises(ours, mode) for mode in MODES),
+        claim if math.isnan(claim.p) else replace(claim, p_adjusted=next(adjusted))
+        for claim in found
     ]
 
 
-def _claim(words: str, found: Difference, wanted: float) -> Claim:
-    p = found.spread.p_below(wanted)
-    return Claim(words, found.difference, found.ci_low, found.ci_high, wanted, p)
+def _claims(ours: Trained, plain: Trained, margin: float) -> Iterator[Claim]:
+    def own(metric: str, mode: str) -> Values:
+        return ours.values(metric, mode)
+
+    def claim(words: str, found: Difference, wanted: float = 0.0) -> Claim:
+        limits = found.ci_low, found.ci_high
+        p = found.spread.p_below(wanted)
+        return Claim(ours.arm.name, words, found.difference, *limits, wanted, p)
+
+    name, ratio = plain.arm.name, f"unique right answers, high at least {LEAST_RATIO:g} ×"
+    yield claim(
+        f"accuracy, normal less {name}'s: above −{margin:g}",
+        crossed_difference(plain.values("accuracy", "normal"), own("accuracy", "normal")),
+        -margin,
+    )
+    yield claim(
+        f"accuracy, high less {LEAST_SHARE:g} × normal: above 0",
+        crossed_difference(
+            LEAST_SHARE * own("accuracy", "normal"), own("accuracy", "high"), paired=True
+        ),
+    )
+    yield claim(
+        f"entropy, high less normal: above {LEAST_GAP:g} bits",
+        crossed_difference(own("entropy", "normal"), own("entropy", "high"), paired=True),
+        LEAST_GAP,
+    )
+    yield claim(
+        f"{ratio} {name}'s: difference above 0",
+        crossed_difference(LEAST_RATIO * plain.values("unique", "normal"), own("unique", "high")),
+    )
+    yield claim(
+        f"{ratio} normal's: difference above 0",
+        crossed_difference(
+            LEAST_RATIO * own("unique", "normal"), own("unique", "high"), paired=True
+        ),
+    )
+    yield from (_generalises(ours, mode) for mode in MODES)
+    yield _beyond_placebos(ours)
+    yield _stable(ours)
 
 
-def _over_seeds(words: str, values: Sequence[float], wanted: float) -> Claim:
-    """Of numbers that a training has one of."""
-    array = np.array(values, dtype=np.float64)
-    error = float(array.std(ddof=1)) / math.sqrt(len(array))
-    spread = Spread(float(array.mean()), error, len(array) - 1, len(array))
-    return Claim(words, spread.centre, *spread.limits(), wanted, spread.p_below(wanted))
+def _of_spread(ours: Trained, words: str, spread: Spread, wanted: float) -> Claim:
+    p = spread.p_below(wanted)
+    return Claim(ours.arm.name, words, spread.centre, *spread.limits(), wanted, p)
 
 
 def _generalises(ours: Trained, mode: str) -> Claim:
     """Docs of the two tasks are others, so their chance is that of each task's own docs."""
     held, trained = (ours.values("accuracy", mode, task) for task in (HELD_OUT, TRAINED))
     parts = [summary(ours, "accuracy", mode, task).spread for task in (HELD_OUT, TRAINED)]
-    error = math.hypot(*(part.error for part in parts))
-    spread = Spread(
-        float(held.mean() - trained.mean()), error, min(part.freedom for part in parts), held.size
-    )
+    error, freedom = math.hypot(*(p.error for p in parts)), min(p.freedom for p in parts)
+    spread = Spread(float(held.mean() - trained.mean()), error, freedom, held.size)
     words = f"accuracy, {mode}, held-out less trained docs: above −{MOST_LOSS:g}"
-    return Claim(words, spread.centre, *spread.limits(), -MOST_LOSS, spread.p_below(-MOST_LOSS))
+    return _of_spread(ours, words, spread, -MOST_LOSS)
 
 
 def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
@@ -259,17 +255,15 @@ def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
 
 
 def _beyond_placebos(ours: Trained) -> Claim:
-    return _over_seeds(
-        f"KL of high beyond the nearest placebo: above {LEAST_KL:g} bits",
-        [excess(record) for record in ours.records],
-        LEAST_KL,
-    )
+    """Over seeds, as a training has one number."""
+    values = np.array([excess(record) for record in ours.records], dtype=np.float64)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    spread = Spread(float(values.mean()), error, len(values) - 1, len(values))
+    words = f"KL of high beyond the nearest placebo: above {LEAST_KL:g} bits"
+    return _of_spread(ours, words, spread, LEAST_KL)
 
 
 def _stable(ours: Trained) -> Claim:
     calm = fmean(not record.alarms for record in ours.records)
-    return Claim("share of seeds without an alarm: all", calm, math.nan, math.nan, 1.0, math.nan)
-
-
-def _with(claim: Claim, p: float) -> Claim:
-    return Claim(claim.words, claim.value, claim.low, claim.high, claim.wanted, claim.p, p)
+    words = "share of seeds without an alarm: all"
+    return Claim(ours.arm.name, words, calm, math.nan, math.nan, 1.0, math.nan)

@@ -83,24 +83,28 @@ def _notes() -> str:
 
 def _claims(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
     found = claims(study, arms)
-    if not found:
-        return
-    rows = [
-        (
-            claim.words,
-            f"{claim.value:+.3f}",
-            f"[{claim.low:+.3f}, {claim.high:+.3f}]" if math.isfinite(claim.low) else "",
-            _p(claim.p_adjusted),
-            claim.answer,
+    if found:
+        yield "## What was wanted"
+    for name in dict.fromkeys(claim.arm for claim in found):
+        rows = [
+            (
+                claim.words,
+                f"{claim.value:+.3f}",
+                f"[{claim.low:+.3f}, {claim.high:+.3f}]" if math.isfinite(claim.low) else "",
+                _p(claim.p_adjusted),
+                claim.answer,
+            )
+            for claim in found
+            if claim.arm == name
+        ]
+        header = (f"of {name}", "found", "95 % interval", "p, Holm", "answer")
+        yield markdown_table(header, rows)
+    if found:
+        yield (
+            "The claims were written down before the arm was trained. One-sided p of the opposite, "
+            "corrected over all claims of this page; *no*: the interval lies below; else "
+            "inconclusive."
         )
-        for claim in found
-    ]
-    yield (
-        f"## Wanted of {study.candidate}\n\n"
-        + markdown_table(("claim", "found", "95 % interval", "p, Holm", "answer"), rows)
-        + "\n\nThe claims were written down before the study was run. One-sided p of the opposite, "
-        "corrected over all claims; *no*: the interval lies below; else inconclusive."
-    )
 
 
 def _comparisons(study: Study, arms: Sequence[Trained]) -> Iterator[str]:

@@ -112,8 +112,8 @@ class Study(_Section):
     evaluate: EvaluationSettings
     reference: str
     """The arm that others are compared with."""
-    candidate: str
-    """The arm that the study's claims are about."""
+    candidates: tuple[str, ...]
+    """The arms that the study's claims are about."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """The smallest loss of accuracy that would be minded."""
     arms: tuple[Arm, ...]
@@ -125,7 +125,7 @@ class Study(_Section):
         if len(set(names)) < len(names):
             raise ValueError(f"arms {', '.join(names)}: expected each name once")
         told = (name for ablation in self.ablations for name in ablation.arms)
-        for name in (self.reference, self.candidate, *told):
+        for name in (self.reference, *self.candidates, *told):
             if name not in names:
                 raise ValueError(str(UnknownNameError("arm", name, names)))
         return self

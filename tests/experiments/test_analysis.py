@@ -24,7 +24,7 @@ def study(**changes):
         "about": "a",
         "config": CONFIG,
         "reference": "GRPO",
-        "candidate": "split",
+        "candidates": ["split"],
         "start": {"model": {}, "warmup": {"steps": 1}},
         "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
         "evaluate": {"steps": [1, 2]},

@@ -22,6 +22,7 @@ def small(tmp_path_factory):
         {**arm, "seeds": chosen[arm["name"]]} for arm in study["arms"] if arm["name"] in chosen
     ]
     study["ablations"] = [{"title": "by η", "setting": "method.eta", "arms": ["opposed", "η 0.5"]}]
+    study["candidates"] = ["opposed"]
     study["evaluate"] = {"steps": [1, 2], "samples": 8}
     study["start"]["warmup"] = {"steps": 3, "batch": 8}
     train = yaml.safe_load((ROOT / "experiments" / "sums_train.yaml").read_text())
@@ -56,7 +57,7 @@ def test_a_study_is_run_and_gone_on_with(small):
         assert {split["mode"] for split in record.splits} == {"high", "high_rewritten", "low"}
     page = (small / "pages" / "sums.md").read_text()
     assert "7 of 7 records" in page
-    assert "## Wanted of opposed" in page
+    assert "of opposed | found" in page
     pictures = {path.name for path in (small / "pages" / "sums").glob("*.png")}
     assert pictures == {"arms.png", "by_eta.png", "curves.png", "prompts.png"}
 

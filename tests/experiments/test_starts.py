@@ -23,7 +23,7 @@ CONTENT = {
     "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
     "evaluate": {"steps": [1], "samples": 8},
     "reference": "base",
-    "candidate": "base",
+    "candidates": ["base"],
     "arms": [{"name": "base", "seeds": 1, "main": True}],
 }
 

@@ -14,7 +14,7 @@ CONTENT = {
     "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
     "evaluate": {"steps": [2]},
     "reference": "GRPO",
-    "candidate": "split",
+    "candidates": ["split"],
     "arms": [
         {"name": "base", "seeds": 2, "main": True},
         {"name": "other", "seeds": 2, "set": {"method.eta": "0.1"}},
@@ -58,7 +58,7 @@ def test_an_arm_has_a_name(tmp_path):
     ("changes", "said"),
     [
         ({"reference": "GRP"}, "did you mean 'GRPO'"),
-        ({"candidate": "none"}, "none"),
+        ({"candidates": ["none"]}, "none"),
         ({"arms": [*CONTENT["arms"], {"name": "split"}]}, "each name once"),
         ({"arms": [{"name": "GRPO", "seeds": 0}]}, "arms.0.seeds"),
         ({"margin": 2}, "margin"),
