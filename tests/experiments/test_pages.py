@@ -6,13 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from experiments.analysis import trained_arms
 from experiments.page import write_page
+from experiments.records import read_records
 from experiments.study import read_study
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "experiments"
 PAGES = ROOT / "docs" / "experiments"
 REPORTED = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
+
+
+def cells(path):
+    """Rows, each column's name and cell: a number where it is one."""
+    with path.open() as file:
+        return [
+            {name: float(cell) if number(cell) else cell for name, cell in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def number(cell):
+    return re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", cell) is not None
 
 
 def test_every_study_with_records_has_a_page():
@@ -25,11 +40,14 @@ def test_a_page_and_its_numbers_are_those_of_the_records(name, tmp_path):
     path = STUDIES / f"{name}.yaml"
     page = write_page(read_study(path), path, STUDIES / "records" / name, tmp_path)
     assert page.read_text() == (PAGES / f"{name}.md").read_text()
-    tables = {table.name: table.read_text() for table in (tmp_path / name).glob("*.csv")}
-    kept = {table.name: table.read_text() for table in (PAGES / name).glob("*.csv")}
-    assert tables == kept
-    for picture in (tmp_path / name).glob("*.png"):
-        assert (PAGES / name / picture.name).is_file()
+    made = {path.name: path for path in (tmp_path / name).iterdir()}
+    kept = {path.name: path for path in (PAGES / name).iterdir()}
+    assert set(made) == set(kept)
+    for table in sorted(file for file in made if file.endswith(".csv")):
+        rows, expected = cells(made[table]), cells(kept[table])
+        assert len(rows) == len(expected)
+        for row, other in zip(rows, expected, strict=True):
+            assert row == pytest.approx(other), table  # the last digits are the machine's
 
 
 @pytest.mark.parametrize("name", REPORTED)
@@ -54,3 +72,24 @@ def test_the_pilots_of_the_page_are_those_of_their_curves():
         order = ("reward", "entropy_bits", "kl_bits", "unique")
         assert [name.split("/")[0] for name in list(row)[5::2]] == list(order)
         assert re.findall(r"[\d.]+", cells) == numbers
+
+
+def test_what_the_readme_says_of_the_study_holds():
+    """Published settings left one policy; opposite bonuses made two, one of them with more than
+    twice as many different right answers."""
+    said = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    assert "the published settings left one policy" in said
+    assert "more than twice as many different right answers" in said
+    path = STUDIES / "sums.yaml"
+    arms = trained_arms(read_study(path), read_records(STUDIES / "records" / "sums"))
+    mean = {
+        (arm.arm.name, metric, mode): arm.values(metric, mode).mean()
+        for arm in arms
+        for metric in ("entropy", "unique")
+        for mode in ("normal", "high")
+    }
+    for form in ("code", "paper"):
+        arm = f"Policy Split ({form})"
+        assert abs(mean[arm, "entropy", "high"] - mean[arm, "entropy", "normal"]) < 0.02
+    assert mean["opposed", "unique", "high"] > 2 * mean["opposed", "unique", "normal"]
+    assert mean["opposed", "unique", "high"] > 2 * mean["GRPO", "unique", "normal"]
