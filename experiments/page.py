@@ -73,12 +73,11 @@ def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[st
 
 def _notes() -> str:
     return (
-        "Shares, bits a token, and different right answers among a question's samples; in brackets "
-        "95 % intervals over seeds and questions (two-way clustered; base: over questions), which of "
-        "few seeds are wide and may leave the range of a share. KL in "
-        "bits a token at what the first-named mode says, mean of the last fifth of training, "
-        "between its lowest and highest seed; of arms with one trained mode it is in the table of "
-        "prompts."
+        "Shares, bits a token, and different right answers among a question's samples; in "
+        "brackets 95 % intervals over seeds and questions (two-way clustered; base: over "
+        "questions), which of few seeds are wide and may leave the range of a share. KL in bits a "
+        "token at what the first-named mode says, mean of the last fifth of training, between its "
+        "lowest and highest seed; of arms with one trained mode it is in the table of prompts."
     )
 
 
