@@ -197,7 +197,9 @@ def test_the_extract_is_one_large_run(data):
     ("cell", "metric", "test"),
     [
         (Cell("split", 30, 4), "accuracy_avg", aa.DOCS),
-        (Cell("halves", 120, 16), "entropy_bits", aa.NAIVE_UNPAIRED),
+        pytest.param(
+            *(Cell("halves", 120, 16), "entropy_bits", aa.NAIVE_UNPAIRED), marks=pytest.mark.slow
+        ),
         (Cell("swap", 60, 16), "tokens_mean", aa.NAIVE),
     ],
 )

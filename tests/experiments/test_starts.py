@@ -47,7 +47,7 @@ def test_a_study_starts_from_one_thing(tmp_path, start):
         read_study(written(tmp_path, start))
 
 
-@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("steps", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monkeypatch, steps):
     """A checkpoint that was made before, with and without a warm-up of its own."""
     monkeypatch.chdir(tmp_path)

@@ -154,6 +154,7 @@ def test_a_merged_run_is_measured_by_what_its_shards_were_to_be(tiny, tmp_path):
     assert manifest(out)["yardsticks"] == asked
 
 
+@pytest.mark.slow
 def test_more_shards_than_work_groups_are_fine(tiny, whole, tmp_path, capsys):
     parts = [tmp_path / str(index) for index in range(1, 21)]
     for index, out in enumerate(parts, 1):

@@ -34,6 +34,7 @@ def test_a_warm_up_is_done_once_for_all_cells(tmp_path, monkeypatch, capsys, swe
     assert len(made) == (1 if folders == {"sweep/start"} else 2)
 
 
+@pytest.mark.slow
 def test_what_all_cells_set_alike_is_told_once(tmp_path, monkeypatch, capsys):
     """It is in no name, and a cell that was begun with another value is refused."""
     (tmp_path / "config.yaml").write_text(CONFIG)
