@@ -45,8 +45,12 @@ def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
     done = sum(len(each.records) for each in arms)
     asked = sum(arm.seeds for arm in study.arms)
     steps = ", ".join(map(str, study.evaluate.steps))
+    early = (
+        " **Not finished**: answers are of the seeds so far, and who looks before the end is wrong "
+        "more often than a p says."
+    )
     return (
-        f"{done} of {asked} records are there. This page is made by "
+        f"{done} of {asked} records are there.{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
         f"[arms](../../experiments/{path.name})). Evaluated by psplit-eval at steps {steps}, "
