@@ -19,7 +19,7 @@ from experiments.records import Record
 from experiments.study import BASE, Arm, Study
 from psplit_eval.errors import DataError
 from psplit_eval.spread import Spread
-from psplit_eval.stats import Difference, crossed_difference, holm, mean_estimate
+from psplit_eval.stats import Difference, crossed_difference, holm, paired_mean_difference
 
 __all__ = [
     "METRICS",
@@ -97,17 +97,10 @@ def summary(trained: Trained, metric: str, mode: str, task: str = HELD_OUT) -> D
     Of the base, of which there is one checkpoint, over docs only.
     """
     values = trained.values(metric, mode, task)
+    nothing = np.zeros_like(values)
     if trained.arm.name == BASE:
-        values = values.mean(axis=0, keepdims=True)
-        return _over_docs(values[0])
-    return crossed_difference(np.zeros_like(values), values, paired=True)
-
-
-def _over_docs(values: Values) -> Difference:
-    found = mean_estimate(values)
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    spread = Spread(found.value, error, len(values) - 1, len(values))
-    return Difference(0.0, found.value, spread, math.nan, found.n, "over docs")
+        return paired_mean_difference(nothing[0], values.mean(axis=0))
+    return crossed_difference(nothing, values, paired=True)
 
 
 @dataclass(frozen=True)

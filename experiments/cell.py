@@ -41,11 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     study = read_study(Path(study_path))
     given = [training[i + 1] for i, word in enumerate(training) if word == "--set"]
     config = read_config(Path(training[1]), given)
-    sets: dict[str, str] = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        sets[name] = value
-    settings = {name: value for name, value in sets.items() if name not in COMMON}
+    sets = (text.partition("=") for text in given)
+    settings = {name: value for name, _, value in sets if name not in COMMON}
     out = Path(training[training.index("--out") + 1])
     record = _record(study, _arm(study, settings), config, out)
     write_record(Path(records), record)
@@ -99,7 +96,12 @@ def _measured(
 
 def _checkpoint(out: Path, step: int) -> Path:
     folder = out / f"checkpoint-{step}"
-    return folder if folder.is_dir() else out / "final"
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder}: not kept, but the study evaluates step {step}; raise checkpoints.keep, or "
+            "make its steps multiples of checkpoints.every"
+        )
+    return folder
 
 
 def _windows(values: Sequence[float]) -> list[float]:

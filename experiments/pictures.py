@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,8 @@ _UNITS = {
     "unique": "of a question's samples",
     "best of 8": "share of questions",
 }
+_LEAST_SPAN = 0.05
+"""Of the x axis of a dot plot, in the metric's unit."""
 _BAND = "its band reaches from the lowest seed to the highest and is no confidence interval"
 
 
@@ -107,6 +110,37 @@ def _curves(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
     yield write_figure(folder, "curves", figure, (caption, alt), header, rows)
 
 
+def _draw_dots(
+    axis: Any, found: Sequence[Estimate], offset: float, label: str, style: Mapping[str, Any]
+) -> None:
+    """A dot with its bar in every row, `offset` rows off its middle."""
+    axis.errorbar(
+        [e.value for e in found],
+        [row + offset for row in range(len(found))],
+        xerr=bar_lengths(found),
+        label=label,
+        markersize=4,
+        capsize=2,
+        **{**style, "linestyle": "none"},
+    )
+
+
+def _finish_dots(axis: Any, title: str, unit: str) -> None:
+    finish_panel(axis, title)
+    axis.grid(axis="x", color="#dddddd", linewidth=0.7)
+    axis.set_xlabel(unit, fontsize=9)
+    axis.tick_params(labelsize=9)
+    low, high = axis.get_xlim()
+    spare = max(0.0, _LEAST_SPAN - (high - low)) / 2  # what hardly differs is not blown up
+    axis.set_xlim(low - spare, high + spare)
+    axis.locator_params(axis="x", nbins=4)
+
+
+def _name_rows(axis: Any, names: Sequence[str]) -> None:
+    axis.set_yticks(range(len(names)), [plain(name) for name in names])
+    axis.invert_yaxis()
+
+
 def _values(arms: Sequence[Trained], folder: Path) -> Plot:
     """A row an arm, both modes, with intervals."""
     names = [each.arm.name for each in arms]
@@ -118,26 +152,13 @@ def _values(arms: Sequence[Trained], folder: Path) -> Plot:
     for axis, metric in zip(axes, METRICS, strict=True):
         for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
             found = [_estimate(summary(each, metric, mode)) for each in arms]
-            style = mode_style(MODES, mode) | {"linestyle": "none"}
-            axis.errorbar(
-                [e.value for e in found],
-                [i + offset for i in range(len(found))],
-                xerr=bar_lengths(found),
-                label=mode,
-                markersize=4,
-                capsize=2,
-                **style,
-            )
+            _draw_dots(axis, found, offset, mode, mode_style(MODES, mode))
             rows += [
                 (metric, name, mode, e.value, e.ci_low, e.ci_high, len(each.records))
                 for name, each, e in zip(names, arms, found, strict=True)
             ]
-        finish_panel(axis, metric)
-        axis.grid(axis="x", color="#dddddd", linewidth=0.7)
-        axis.set_xlabel(_UNITS[metric], fontsize=9)
-        axis.tick_params(labelsize=9)
-    axes[0].set_yticks(range(len(names)), [plain(name) for name in names])
-    axes[0].invert_yaxis()
+        _finish_dots(axis, metric, _UNITS[metric])
+    _name_rows(axes[0], names)
     set_heading(figure, "Held-out questions, both modes of every arm")
     add_legend(figure, axes)
     caption = (
@@ -160,27 +181,15 @@ def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
     for axis, measure in zip(axes, ("kl", "entropy"), strict=True):
         for number, prompt in enumerate(prompts):
             found = [_seeds([excess(r, prompt, measure) for r in each.records]) for each in arms]
-            axis.errorbar(
-                [e.value for e in found],
-                [i + 0.2 * (number - 1) for i in range(len(found))],
-                xerr=bar_lengths(found),
-                label=prompt,
-                markersize=4,
-                capsize=2,
-                **(mode_style(prompts, prompt) | {"linestyle": "none"}),
-            )
+            _draw_dots(axis, found, 0.2 * (number - 1), prompt, mode_style(prompts, prompt))
             rows += [
                 (measure, name, prompt, e.value, e.ci_low, e.ci_high, e.n)
                 for name, e in zip(names, found, strict=True)
             ]
         title = {"kl": "KL(normal‖prompt)", "entropy": "entropy, less normal's"}[measure]
-        finish_panel(axis, title)
         axis.axvline(0, color="#888888", linewidth=0.8)
-        axis.grid(axis="x", color="#dddddd", linewidth=0.7)
-        axis.set_xlabel("bits a token beyond the nearest placebo", fontsize=9)
-        axis.tick_params(labelsize=9)
-    axes[0].set_yticks(range(len(names)), [plain(name) for name in names])
-    axes[0].invert_yaxis()
+        _finish_dots(axis, title, "bits a token beyond the nearest placebo")
+    _name_rows(axes[0], names)
     set_heading(figure, "Prompts that were not trained on")
     add_legend(figure, axes)
     caption = (

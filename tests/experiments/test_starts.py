@@ -51,7 +51,6 @@ def test_a_study_starts_from_one_thing(tmp_path, start):
 def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monkeypatch, steps):
     """A checkpoint that was made before, with and without a warm-up of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("experiments.__main__.PAGES", tmp_path / "pages")
     given = make_tiny(TinySettings(layers=1, width=16, heads=2), tmp_path / "given")
     start = {"checkpoint": str(given), "warmup": {"steps": steps, "batch": 4}}
     config = {"model": {"checkpoint": "start"}, "data": {"task": "sums", "held_out": 4}}
@@ -60,7 +59,7 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
     config["train"] = {"max_new_tokens": 6}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(config))
     path = written(tmp_path, start)
-    assert main([str(path), "--jobs", "1"]) == 0
+    assert main([str(path), "--jobs", "1", "--pages", "pages"]) == 0
     (record,) = read_records(tmp_path / "records" / "study")
     assert set(record.evaluations[0].values["held_out"]) == {"normal", "high"}
     out = tmp_path / "runs" / "experiments" / "study"
