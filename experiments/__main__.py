@@ -2,7 +2,8 @@
 
 Records are in `records/` beside the study, and are all that a page is made of; the weights of a
 tiny start are in `starts/`. What is trained is in runs/experiments, and is not needed any more
-once its record is there.
+once its record is there. Where a machine has to be given back, `--stopped` keeps what unfinished
+trainings have logged.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from experiments.cell import measure_base
+from experiments.cell import measure_base, stopped_record
 from experiments.page import write_page
-from experiments.records import record_path, write_record
+from experiments.records import STOPPED, record_path, write_record
 from experiments.study import BASE, Study, read_study
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.commandline import OneLineParser, exit_code
 from psplit_eval.files import new_folder
 from psplit_eval.modes import Mode
+from psplit_eval.training_curves import LOG_NAMES
 from psplit_train.config import Config
 from psplit_train.data import read_data
 from psplit_train.loading import read_config
@@ -42,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="trainings at a time (as many as cores)")
     parser.add_argument("--arms", default="", help="only these, separated by commas")
     parser.add_argument("--report", action="store_true", help="only write the page anew")
+    parser.add_argument(
+        "--stopped",
+        action="store_true",
+        help="keep the logs of unfinished trainings; train nothing",
+    )
     parser.add_argument("--pages", type=Path, default=PAGES, help="folder of the page")
     return exit_code(
         "experiments", lambda: _work(parser.parse_args(arguments)), "give the same command to go on"
@@ -51,12 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(options: argparse.Namespace) -> int:
     study = read_study(options.study)
     records = options.study.parent / "records" / options.study.stem
-    if not options.report:
+    if options.stopped:
+        _keep_stopped(study, options.study, records)
+    elif not options.report:
         chosen = [study.arm(name).name for name in options.arms.split(",") if name]
         _run(study, options.study, records, options.jobs, chosen)
     page = write_page(study, options.study, records, options.pages)
     _say(f"page: {page}")
-    return 0 if options.report or not _missing(study, records) else 4
+    reported = options.report or options.stopped
+    return 0 if reported or not _missing(study, records) else 4
 
 
 def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequence[str]) -> None:
@@ -80,6 +90,15 @@ def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequ
                 study.config, settings, seeds, out, jobs, _say,
                 common=[_checkpoint(start)], command=command, done=done,
             )  # fmt: skip
+
+
+def _keep_stopped(study: Study, path: Path, records: Path) -> None:
+    for arm, cell in study.cells():
+        log = Path("runs/experiments") / path.stem / "cells" / cell.name / LOG_NAMES[0]
+        if log.is_file() and not record_path(records, arm.name, cell.seed).is_file():
+            kept = stopped_record(study, arm, cell.seed, log)
+            write_record(records / STOPPED, kept)
+            _say(f"{arm.name}, seed {cell.seed}: stopped at step {kept.steps}, its log is kept")
 
 
 def _checkpoint(start: Path) -> str:

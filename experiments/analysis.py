@@ -74,8 +74,9 @@ class Trained:
 
 
 def trained_arms(study: Study, records: Sequence[Record]) -> list[Trained]:
-    """Arms that have a record, in the study's order. Raises DataError for records of another config
-    than the study's, and where docs differ."""
+    """Arms that have a record, in the study's order; of records of stopped trainings there is no
+    more than their logs. Raises DataError for records of another config than the study's, and
+    where docs differ."""
     for record in records:
         if record.config != study.digest(study.arm(record.arm), record.seed):
             raise DataError(

@@ -24,7 +24,7 @@ from psplit_train.cli import main as train
 from psplit_train.config import Config
 from psplit_train.loading import read_config
 
-__all__ = ["COMMON", "main", "measure_base"]
+__all__ = ["COMMON", "main", "measure_base", "stopped_record"]
 
 COMMON = ("train.seed", "model.checkpoint")
 """What a sweep sets by itself; the rest is the arm's."""
@@ -57,14 +57,26 @@ def _arm(study: Study, settings: Mapping[str, str]) -> Arm:
 
 
 def _record(study: Study, arm: Arm, config: Config, out: Path) -> Record:
-    series = read_training_log(out / "final" / "training_log.jsonl").series
-    logged = {name: points for name, points in series.items() if name.startswith(_LOGGED)}
     checkpoints = {step: _checkpoint(out, step) for step in study.evaluate.steps}
+    measured = _measured(study, arm, config, checkpoints, out)
+    return replace(_logged(measured, out / "final" / "training_log.jsonl"), alarms=_alarms(out))
+
+
+def stopped_record(study: Study, arm: Arm, seed: int, log: Path) -> Record:
+    """What is left of a training whose machine was taken away: what it logged on its way."""
+    known = study.digest(arm, seed)
+    nothing = Record(arm.name, seed, arm.settings, known, _versions(), [], [], _WINDOW)
+    logged = _logged(nothing, log)
+    return replace(logged, steps=len(read_training_log(log).series["step_time"]))
+
+
+def _logged(record: Record, log: Path) -> Record:
+    series = read_training_log(log).series
+    logged = {name: points for name, points in series.items() if name.startswith(_LOGGED)}
     return replace(
-        _measured(study, arm, config, checkpoints, out),
+        record,
         log={name: _windows([value for _, value in points]) for name, points in logged.items()},
         seconds=round(sum(value for _, value in series["step_time"]), 1),
-        alarms=_alarms(out),
     )
 
 
@@ -87,11 +99,15 @@ def _measured(
         seed=config.train.seed,
         settings=arm.settings,
         config=digest(config),
-        versions={name: importlib.metadata.version(name) for name in _VERSIONS},
+        versions=_versions(),
         evaluations=evaluations,
         splits=splits(last, config, study, tasks, out / "splits"),
         window=_WINDOW,
     )
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONS}
 
 
 def _checkpoint(out: Path, step: int) -> Path:
@@ -105,7 +121,9 @@ def _checkpoint(out: Path, step: int) -> Path:
 
 
 def _windows(values: Sequence[float]) -> list[float]:
-    parts = [values[i : i + _WINDOW] for i in range(0, len(values), _WINDOW)]
+    """Means of whole windows; of what is shorter than one, its own."""
+    whole = len(values) - len(values) % _WINDOW or len(values)
+    parts = [values[i : i + _WINDOW] for i in range(0, whole, _WINDOW)]
     return [round(fmean(part), 5) for part in parts]
 
 

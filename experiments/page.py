@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -19,8 +20,8 @@ from experiments.analysis import (
     trained_arms,
 )
 from experiments.measuring import HELD_OUT, TRAINED
-from experiments.pictures import draw_study
-from experiments.records import read_records
+from experiments.pictures import draw_stopped, draw_study
+from experiments.records import read_records, read_stopped
 from experiments.study import BASE, Study
 from psplit_eval.files import write_text
 from psplit_eval.stats import Difference
@@ -32,11 +33,14 @@ __all__ = ["write_page"]
 def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
     """Write `pages`/NAME.md and its pictures. Raises DataError for records that do not fit."""
     arms = trained_arms(study, read_records(records))
+    stopped = trained_arms(study, read_stopped(records))
     page = pages / f"{path.stem}.md"
     pages.mkdir(parents=True, exist_ok=True)
     parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms)]
     if arms:
         parts += list(_results(study, arms, pages / path.stem))
+    if stopped:
+        parts += list(_stopped(stopped, pages / path.stem))
     write_text(page, "\n\n".join(parts) + "\n")
     return page
 
@@ -53,10 +57,17 @@ def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
         f"{done} of {asked} records are there.{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
-        f"[arms](../../experiments/{path.name})). Evaluated by psplit-eval at steps {steps}, "
+        f"[arms](../../experiments/{path.name})); so far with {_libraries(arms)}. "
+        f"Evaluated by psplit-eval at steps {steps}, "
         f"{study.evaluate.samples} samples a question and mode at temperature 1; values are means "
         "over these checkpoints."
     )
+
+
+def _libraries(arms: Sequence[Trained]) -> str:
+    """Which torch made how many records: digits differ between them, as between machines."""
+    known = Counter(record.versions["torch"] for each in arms for record in each.records)
+    return ", ".join(f"torch {version} ({count})" for version, count in sorted(known.items()))
 
 
 def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:
@@ -73,6 +84,35 @@ def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[st
     for plot in draw_study(study, arms, folder):
         yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
     yield "## Settings of the arms\n\n" + _settings(study, arms)
+
+
+def _stopped(arms: Sequence[Trained], folder: Path) -> Iterator[str]:
+    """What trainings logged that were never evaluated."""
+    header = ("arm", "seeds", "steps", "mode", "right", "entropy", "unique", "KL to the other mode")
+    yield (
+        "## Stopped trainings\n\nThe machine was gone before these came to their end, so all there "
+        "is of them is what they logged of their own batches: questions that are trained on, "
+        "and no placebos. Means of the last 40 whole steps (lowest to highest seed); "
+        "*unique* of as many responses as a question has in the mode.\n\n"
+        + markdown_table(header, (row for each in arms for row in _logged_rows(each)))
+    )
+    plot = draw_stopped(arms, folder)
+    yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
+
+
+def _logged_rows(each: Trained) -> Iterator[Sequence[str]]:
+    steps = sorted({record.steps or 0 for record in each.records})
+    first = (
+        each.arm.name,
+        str(len(each.records)),
+        " to ".join(map(str, steps[:1] + steps[1:][-1:])),
+    )
+    for mode, other in (MODES, MODES[::-1]):
+        measures = ("reward/{}", "entropy_bits/{}", "unique/{}")
+        found = [_logged(each, measure.format(mode)) for measure in measures]
+        if any(found):
+            yield (*first, mode, *found, _logged(each, f"kl_bits/{mode}_{other}"))
+            first = ("", "", "")
 
 
 def _notes() -> str:
@@ -156,7 +196,7 @@ def _logged(each: Trained, measure: str) -> str:
     known = [record.log[measure] for record in each.records if measure in record.log]
     if not known:
         return ""
-    return _spread([fmean(values[-max(1, len(values) // 5) :]) for values in known])
+    return _spread([fmean(values[-max(2, len(values) // 5) :]) for values in known])
 
 
 def _spread(values: Sequence[float]) -> str:

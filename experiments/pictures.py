@@ -28,7 +28,7 @@ from psplit_eval.figures import (
 )
 from psplit_eval.stats import Difference, Estimate
 
-__all__ = ["draw_study"]
+__all__ = ["draw_stopped", "draw_study"]
 
 _CURVES = (
     ("entropy_bits/normal", "entropy, normal"),
@@ -55,10 +55,18 @@ def draw_study(study: Study, arms: Sequence[Trained], folder: Path) -> list[Plot
     """All pictures that the records allow, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     main = [each for each in arms if each.arm.main]
-    plots = [*_curves(main, folder), _values(arms, folder), *_prompts(main, folder)]
+    logged = [each for each in main if any(record.log for record in each.records)]
+    curves = [_curves(logged, folder, "curves")] if logged else []
+    plots = [*curves, _values(arms, folder), *_prompts(main, folder)]
     for ablation in study.ablations:
         plots += _ablation(ablation, arms, folder)
     return plots
+
+
+def draw_stopped(arms: Sequence[Trained], folder: Path) -> Plot:
+    """Curves of trainings that were stopped, as far as all seeds of an arm came."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _curves(arms, folder, "stopped")
 
 
 def _estimate(found: Difference) -> Estimate:
@@ -72,10 +80,7 @@ def _seeds(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(known) if known else math.nan, low, high, len(known))
 
 
-def _curves(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
-    logged = [each for each in arms if any(record.log for record in each.records)]
-    if not logged:
-        return
+def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
     names = [each.arm.name for each in logged]
     room = legend_room(names)
     figure, axes = panel_grid(len(_CURVES), "", sharey=False, beside=room, size=(2.7, 2.4))
@@ -98,16 +103,17 @@ def _curves(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=9)
         axis.locator_params(axis="x", nbins=4, integer=True)
-    set_heading(figure, "Training: both modes over steps (bits a token; shares; of 8 responses)")
+    set_heading(figure, "Training: both modes over steps (bits a token; shares; answers)")
     add_legend(figure, axes)
     caption = (
         "What the trainings logged of their own batches, means over 20 steps: a line is the mean "
-        f"over an arm's seeds, {_BAND}. GRPO trains one mode with all responses (16 a question, "
-        "of which it has more different ones); what it does not log of the other is not drawn."
+        f"over an arm's seeds, {_BAND}. GRPO trains one mode with all responses, twice as many a "
+        "question, of which it has more different ones; what it does not log of the other is not "
+        "drawn."
     )
     alt = "Line plots over steps, a line an arm; the numbers are in the CSV file beside it."
     header = ("measure", "arm", "step", "mean", "lowest", "highest", "seeds")
-    yield write_figure(folder, "curves", figure, (caption, alt), header, rows)
+    return write_figure(folder, name, figure, (caption, alt), header, rows)
 
 
 def _draw_dots(

@@ -15,7 +15,17 @@ from typing import Any
 from psplit_eval.errors import DataError
 from psplit_eval.files import write_bytes
 
-__all__ = ["Evaluation", "Record", "read_records", "record_path", "write_record"]
+__all__ = [
+    "STOPPED",
+    "Evaluation",
+    "Record",
+    "read_records",
+    "read_stopped",
+    "record_path",
+    "write_record",
+]
+
+STOPPED = "stopped"
 
 Values = Mapping[str, Sequence[float]]
 """Metric → a value a doc."""
@@ -37,7 +47,8 @@ class Record:
     """One training. `config`: SHA-256 of what it was given (`study.digest`). `log`: measure → a
     mean a window of `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's
     findings on each other prompt at the last checkpoint, on held-out docs (KL and entropy gap to
-    normal, beyond each placebo). `seconds`: of training."""
+    normal, beyond each placebo). `seconds`: of training. `steps`: how far one that was
+    stopped came; it has no evaluations and no splits, and no alarms are known of it."""
 
     arm: str
     seed: int
@@ -50,6 +61,7 @@ class Record:
     log: Values = field(default_factory=dict)
     alarms: Sequence[str] = field(default_factory=list)
     seconds: float = 0.0
+    steps: int | None = None
 
     def at(self, step: int) -> Evaluation:
         """The evaluation of a step."""
@@ -75,6 +87,11 @@ def read_records(folder: Path) -> list[Record]:
     """All records of a study, by arm and seed. Raises DataError for a file that is none."""
     records = [_read(path) for path in sorted(folder.glob("*.json.gz"))]
     return sorted(records, key=lambda record: (record.arm, record.seed))
+
+
+def read_stopped(folder: Path) -> list[Record]:
+    """Those of trainings that were stopped, which are kept apart."""
+    return read_records(folder / STOPPED)
 
 
 def _read(path: Path) -> Record:

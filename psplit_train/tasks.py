@@ -34,7 +34,6 @@ _TOTALS = range(6, 28)
 _DIGITS = range(1, 10)
 _ANSWERS = 4
 """Right answers that a question with forbidden digits has, at least."""
-_WALKS = 240
 _STEPS_AT_MOST = 8
 _STEPS_BETWEEN = 3
 """Fewest steps from start to end of a walk; nearer ends leave little to go round."""
@@ -180,20 +179,16 @@ def _drawn_sum(question: str, random: Random) -> str:
 
 
 def _walks(seed: int) -> list[str]:
-    return Random(seed).sample(_all_walks(), _WALKS)
-
-
-@lru_cache(maxsize=1)
-def _all_walks() -> list[str]:
     """All whose wall stands between start and end: in the rectangle that they span."""
     places = [(column, row) for column in range(GRID) for row in range(GRID)]
-    return [
+    asked = [
         f"{_named(start)} to {_named(end)} not {_named(wall)}"
         for start, end in itertools.permutations(places, 2)
         if abs(start[0] - end[0]) + abs(start[1] - end[1]) >= _STEPS_BETWEEN
         for wall in places
         if wall not in (start, end) and _between(start, wall, end)
     ]
+    return _shuffled(asked, seed)
 
 
 def _named(place: _Place) -> str:
@@ -301,7 +296,7 @@ TASKS: Mapping[str, Task] = {
         ),
         Task(
             "walks",
-            f"a walk of at most eight steps on a grid, round a wall ({_WALKS} questions)",
+            "a walk of at most eight steps on a grid, round a wall (696 questions)",
             "Columns are a to d, rows 1 to 4. Write at most eight steps, u (next row), d (row "
             "before), r (next column) or l (column before), that lead from the first square to "
             "the second, stay on the grid and never enter the third. Write nothing else.",

@@ -1,5 +1,6 @@
 """A whole study in small: trained, killed cell by cell, evaluated, reported, gone on with."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.records import read_records
+from experiments.records import read_records, read_stopped
+from experiments.study import read_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +62,31 @@ def test_a_study_is_run_and_gone_on_with(small):
     assert "of opposed | found" in page
     pictures = {path.name for path in (small / "pages" / "sums").glob("*.png")}
     assert pictures == {"arms.png", "by_eta.png", "curves.png", "prompts.png"}
+
+
+def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
+    """45 of 1 500 steps: windows of 20, and no evaluation."""
+    for name in ("sums.yaml", "sums_train.yaml"):
+        (tmp_path / name).write_text((ROOT / "experiments" / name).read_text())
+    study = read_study(tmp_path / "sums.yaml")
+    cell = next(cell for arm, cell in study.cells() if arm.name == "opposed" and cell.seed == 1)
+    log = tmp_path / "runs" / "experiments" / "sums" / "cells" / cell.name / "training_log.jsonl"
+    log.parent.mkdir(parents=True)
+    rows = [
+        {"step": step, "reward/high": step / 100, "entropy_bits/high": 0.5, "step_time": 2.0}
+        for step in range(1, 46)
+    ]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = run(tmp_path, "--stopped")
+    assert said.returncode == 0, said.stderr
+    assert "opposed, seed 1: stopped at step 45" in said.stderr
+    (record,) = read_stopped(tmp_path / "records" / "sums")
+    assert record.log["reward/high"] == pytest.approx([0.105, 0.305])
+    assert (record.steps, record.seconds, record.evaluations) == (45, 90.0, [])
+    assert read_records(tmp_path / "records" / "sums") == []
+    page = (tmp_path / "pages" / "sums.md").read_text()
+    assert "| opposed | 1 | 45 | high | 0.205 | 0.500 |" in page
+    assert (tmp_path / "pages" / "sums" / "stopped.png").is_file()
 
 
 def test_an_arm_that_is_none_is_said_in_one_line(small):

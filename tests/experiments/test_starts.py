@@ -80,6 +80,6 @@ def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
         kept = {last - every * back for back in range(config.checkpoints.keep)}
         assert set(study.evaluate.steps) <= kept
         assert study.evaluate.samples >= 8, "best of 8"
-    assert [arm.seeds for arm in study.arms] == [2, 2, 2, 2]
+    assert {arm.seeds for arm in study.arms} == {2}
     prompts = study.prompts
     assert len({prompts.rewritten, prompts.low, *prompts.placebos}) == 5
