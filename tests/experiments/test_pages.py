@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.analysis import trained_arms
+from experiments.analysis import MODES, trained_arms
 from experiments.page import write_page
-from experiments.records import read_records
+from experiments.records import read_records, read_stopped
 from experiments.study import read_study
+from psplit_eval.stats import crossed_difference
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "experiments"
@@ -91,5 +92,31 @@ def test_what_the_readme_says_of_the_study_holds():
     for form in ("code", "paper"):
         arm = f"Policy Split ({form})"
         assert abs(mean[arm, "entropy", "high"] - mean[arm, "entropy", "normal"]) < 0.02
+    opposed, plain = (next(a for a in arms if a.arm.name == name) for name in ("opposed", "GRPO"))
+    gaps = (opposed.values("entropy", "high") - opposed.values("entropy", "normal")).mean(axis=1)
+    assert f"{gaps.mean():.2f} bits a token apart" in said
+    assert gaps.min() > 0.25, "in every seed"
+    right = {mode: f"{100 * opposed.values('accuracy', mode).mean():.1f} %" for mode in MODES}
+    grpo = plain.values("accuracy", "normal")
+    assert f"{right['normal']} right in normal (GRPO: {100 * grpo.mean():.1f};" in said
+    assert f"{right['high']} in high" in said
+    difference = crossed_difference(grpo, opposed.values("accuracy", "normal"))
+    assert f"known to ±{50 * (difference.ci_high - difference.ci_low):.1f} points" in said
     assert mean["opposed", "unique", "high"] > 2 * mean["opposed", "unique", "normal"]
     assert mean["opposed", "unique", "high"] > 2 * mean["GRPO", "unique", "normal"]
+
+
+def test_what_the_guide_says_of_the_language_model_holds():
+    said = re.sub(r"\s+", " ", (ROOT / "docs" / "training.md").read_text())
+    gaps = []
+    for record in read_stopped(STUDIES / "records" / "smollm2"):
+        high, normal = (
+            record.log.get(f"entropy_bits/{mode}", [0.0]) for mode in ("high", "normal")
+        )
+        gap = sum(high[-2:]) / 2 - sum(normal[-2:]) / 2
+        if record.arm == "opposed":
+            gaps.append(gap)
+        if record.arm == "Policy Split (code)":
+            assert abs(gap) < 0.02
+    assert len(gaps) == 2
+    assert f"{sum(gaps) / 2:.2f} in a [language model of 135 M]" in said
