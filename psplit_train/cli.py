@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import warnings
@@ -169,8 +170,17 @@ def _run(options: argparse.Namespace) -> int:
     if options.json and _is_first():
         print(json.dumps({"out": str(out), "final": str(final)}))
     elif _is_first():
-        print(f"\nmodel: {final}\nevaluate it: psplit-eval run --model {final}")
+        print(f"\nmodel: {final}\nevaluate it: {shlex.join(_evaluation(out, final))}")
     return 0
+
+
+def _evaluation(out: Path, final: Path) -> list[str]:
+    """The command that asks what was held out, where something was."""
+    command = ["psplit-eval", "run", "--model", str(final)]
+    held_out = out / "held_out"
+    if held_out.is_dir():
+        command += ["--include-path", str(held_out), "--tasks", "held_out"]
+    return command
 
 
 def _is_first() -> bool:
