@@ -4,9 +4,10 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments.analysis import MODES, trained_arms
+from experiments.analysis import MODES, excess, trained_arms
 from experiments.page import write_page
 from experiments.records import read_records, read_stopped
 from experiments.study import read_study
@@ -120,3 +121,43 @@ def test_what_the_guide_says_of_the_language_model_holds():
             assert abs(gap) < 0.02
     assert len(gaps) == 2
     assert f"{sum(gaps) / 2:.2f} in a [language model of 135 M]" in said
+
+
+def test_what_the_overview_says_was_found_holds():
+    """Numbers to the digit that is written there."""
+    said = re.sub(r"\s+", " ", (PAGES / "README.md").read_text().split("## How a study")[0])
+    path = STUDIES / "sums.yaml"
+    arms = trained_arms(read_study(path), read_records(STUDIES / "records" / "sums"))
+    by_name = {each.arm.name: each for each in arms}
+
+    def mean(name, metric, mode):
+        return by_name[name].values(metric, mode).mean()
+
+    for form in ("code", "paper"):
+        arm = f"Policy Split ({form})"
+        assert abs(mean(arm, "entropy", "high") - mean(arm, "entropy", "normal")) < 0.01
+    unique = [mean(*of) for of in (("opposed", "unique", "high"), ("opposed", "unique", "normal"))]
+    assert f"high has {unique[0]:.1f} different right answers among 32" in said
+    assert (
+        "its normal mode has {:.1f} and GRPO's model {:.1f}".format(
+            unique[1], mean("GRPO", "unique", "normal")
+        )
+        in said
+    )
+    right = [100 * mean("opposed", "accuracy", mode) for mode in ("high", "normal")]
+    assert "{:.1f} % right to normal's {:.1f}".format(*right) in said
+    together = [mean("no opposite bonus", "entropy", mode) for mode in ("normal", "high")]
+    assert "{:.2f} and {:.2f} bits (one seed)".format(*together) in said
+    beyond = {
+        name: np.mean([excess(record) for record in by_name[name].records])
+        for name in ("opposed", "opposed + neutral")
+    }
+    assert f"its KL is {beyond['opposed']:.2f} bits" in said
+    assert f"raises that to {beyond['opposed + neutral']:.2f}" in said
+    kept = mean("opposed + neutral", "unique", "high")
+    assert f"({kept:.1f} different answers)" in said
+    assert (
+        f"more entropy than GRPO ({mean('forking tokens', 'entropy', 'normal'):.2f} bits)" in said
+    )
+    clipped, penalised = (by_name[name].records[0] for name in ("clip-higher", "KL-Cov"))
+    assert clipped.evaluations == penalised.evaluations
