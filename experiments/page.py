@@ -57,7 +57,7 @@ def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
         f"{done} of {asked} records are there.{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
-        f"[arms](../../experiments/{path.name})); so far with {_libraries(arms)}. "
+        f"[arms](../../experiments/{path.name})); made with {_libraries(arms)}. "
         f"Evaluated by psplit-eval at steps {steps}, "
         f"{study.evaluate.samples} samples a question and mode at temperature 1; values are means "
         "over these checkpoints."
