@@ -32,8 +32,10 @@ __all__ = ["write_page"]
 
 def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
     """Write `pages`/NAME.md and its pictures. Raises DataError for records that do not fit."""
-    arms = trained_arms(study, read_records(records))
-    stopped = trained_arms(study, read_stopped(records))
+    whole = read_records(records)
+    known = {(record.arm, record.seed) for record in whole}
+    rest = [each for each in read_stopped(records) if (each.arm, each.seed) not in known]
+    arms, stopped = trained_arms(study, whole), trained_arms(study, rest)
     page = pages / f"{path.stem}.md"
     pages.mkdir(parents=True, exist_ok=True)
     parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms)]
@@ -92,7 +94,7 @@ def _stopped(arms: Sequence[Trained], folder: Path) -> Iterator[str]:
     yield (
         "## Stopped trainings\n\nThe machine was gone before these came to their end, so all there "
         "is of them is what they logged of their own batches: questions that are trained on, "
-        "and no placebos. Means of the last 40 whole steps (lowest to highest seed); "
+        "and no placebos. Means of the last fifth, 40 steps at least (lowest to highest seed); "
         "*unique* of as many responses as a question has in the mode.\n\n"
         + markdown_table(header, (row for each in arms for row in _logged_rows(each)))
     )
