@@ -120,7 +120,7 @@ def test_what_the_guide_says_of_the_language_model_holds():
         if record.arm == "Policy Split (code)":
             assert abs(gap) < 0.02
     assert len(gaps) == 2
-    assert f"{sum(gaps) / 2:.2f} in a [language model of 135 M]" in said
+    assert f"{sum(gaps) / 2:.2f} bits apart within 150 steps" in said
 
 
 def test_what_the_overview_says_was_found_holds():
@@ -161,3 +161,41 @@ def test_what_the_overview_says_was_found_holds():
     )
     clipped, penalised = (by_name[name].records[0] for name in ("clip-higher", "KL-Cov"))
     assert clipped.evaluations == penalised.evaluations
+
+
+def test_what_is_said_of_walks_holds():
+    """README, overview and guide say the same of it."""
+    path = STUDIES / "walks.yaml"
+    arms = trained_arms(read_study(path), read_records(STUDIES / "records" / "walks"))
+    by_name = {each.arm.name: each for each in arms}
+
+    def mean(name, metric, mode):
+        return by_name[name].values(metric, mode).mean()
+
+    milder = [100 * mean("milder", "accuracy", mode) for mode in MODES]
+    broken = [100 * mean("opposed", "accuracy", mode) for mode in MODES]
+    unique = [mean("milder", "unique", mode) for mode in MODES]
+    gap = mean("milder", "entropy", "high") - mean("milder", "entropy", "normal")
+    readme, overview, guide = (
+        re.sub(r"\s+", " ", (ROOT / page).read_text())
+        for page in ("README.md", "docs/experiments/README.md", "docs/training.md")
+    )
+    assert f"({broken[1]:.0f} % right in high)" in readme
+    assert "({:.1f} % and {:.1f} %)".format(*milder) in readme
+    assert f"made {unique[1] / unique[0]:.1f} times as many different ones" in readme
+    assert f"high fell to {broken[1]:.0f} % and normal to {broken[0]:.1f} (one seed)" in overview
+    assert (
+        "{:.1f} % in normal and {:.1f} in high, {:.2f} bits apart".format(*milder, gap) in overview
+    )
+    grpo = mean("GRPO", "unique", "normal")
+    assert f"{unique[1]:.0f} different right answers in high, {unique[0]:.0f} in normal" in overview
+    assert f"{grpo:.0f} in GRPO's model" in overview
+    lost = 100 * mean("opposed + neutral", "accuracy", "high")
+    assert f"with the third mode high fell to {lost:.0f}," in overview
+    records = by_name["milder"].records
+    assert f"KL {np.mean([excess(record) for record in records]):.2f} beyond placebos" in overview
+    verdicts = [s["verdict"] for r in records for s in r.splits if s["mode"] == "high"]
+    assert set(verdicts) == {"yes"}
+    assert "{:.1f} % right in normal, {:.1f} in high |".format(*broken) in guide
+    assert "{:.1f} % right in normal, {:.1f} in high |".format(*milder) in guide
+    assert f"{gap:.2f} bits apart, {unique[1] / unique[0]:.1f} times as many" in guide
