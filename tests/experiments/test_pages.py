@@ -154,6 +154,14 @@ def test_what_the_overview_says_was_found_holds():
     }
     assert f"its KL is {beyond['opposed']:.2f} bits" in said
     assert f"raises that to {beyond['opposed + neutral']:.2f}" in said
+    mild = [100 * mean("milder", "accuracy", mode) for mode in MODES]
+    gap = mean("milder", "entropy", "high") - mean("milder", "entropy", "normal")
+    times = mean("milder", "unique", "high") / mean("milder", "unique", "normal")
+    assert f"parts the modes by {gap:.2f} bits only" in said
+    guide = (ROOT / "docs" / "training.md").read_text()
+    assert f"{gap:.2f} bits apart, {times:.1f} times as many different right answers" in guide
+    assert "{:.1f} % right in normal, {:.1f} in high (two seeds)".format(*mild) in guide
+    assert len(by_name["milder"].records) == 2
     kept = mean("opposed + neutral", "unique", "high")
     assert f"({kept:.1f} different answers)" in said
     assert (
