@@ -183,13 +183,14 @@ def test_what_is_said_of_walks_holds():
     milder = [100 * mean("milder", "accuracy", mode) for mode in MODES]
     broken = [100 * mean("opposed", "accuracy", mode) for mode in MODES]
     unique = [mean("milder", "unique", mode) for mode in MODES]
+    solved = 100 * mean("GRPO", "accuracy", "normal")
     gap = mean("milder", "entropy", "high") - mean("milder", "entropy", "normal")
     readme, overview, guide = (
         re.sub(r"\s+", " ", (ROOT / page).read_text())
         for page in ("README.md", "docs/experiments/README.md", "docs/training.md")
     )
     assert f"({broken[1]:.0f} % right in high)" in readme
-    assert "({:.1f} % and {:.1f} %)".format(*milder) in readme
+    assert "({:.1f} % and {:.1f} %; GRPO {:.1f} %)".format(*milder, solved) in readme
     assert f"made {unique[1] / unique[0]:.1f} times as many different ones" in readme
     assert f"high fell to {broken[1]:.0f} % and normal to {broken[0]:.1f} (one seed)" in overview
     assert (
@@ -203,7 +204,10 @@ def test_what_is_said_of_walks_holds():
     records = by_name["milder"].records
     assert f"KL {np.mean([excess(record) for record in records]):.2f} beyond placebos" in overview
     verdicts = [s["verdict"] for r in records for s in r.splits if s["mode"] == "high"]
-    assert set(verdicts) == {"yes"}
-    assert "{:.1f} % right in normal, {:.1f} in high |".format(*broken) in guide
-    assert "{:.1f} % right in normal, {:.1f} in high |".format(*milder) in guide
+    assert (verdicts.count("yes"), len(verdicts)) == (2, 3)
+    lost = 100 * (mean("GRPO", "accuracy", "normal") - mean("milder", "accuracy", "normal"))
+    assert f"Normal stands {lost:.1f} points below GRPO" in overview
+    assert not any(record.alarms for record in records)
+    assert "{:.1f} % right in normal, {:.1f} in high (one seed) |".format(*broken) in guide
+    assert "{:.1f} % right in normal, {:.1f} in high (three seeds) |".format(*milder) in guide
     assert f"{gap:.2f} bits apart, {unique[1] / unique[0]:.1f} times as many" in guide
