@@ -6,6 +6,7 @@ TORCH := torch==2.13.0
 RUN_DIR ?= runs/quick
 DEMO_DIR ?= runs/train/demo
 WORKERS ?= 2
+DURATIONS ?= 20
 
 .PHONY: run train-demo study test test-slow check format lint types figures clean
 
@@ -23,7 +24,7 @@ study: $(VENV)/.train
 # Processes of one thread each: more threads would only take turns. `worksteal` keeps the tests of
 # a file together, as they share models and runs, until one process has nothing left to do.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations 20
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations $(DURATIONS)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -119,6 +119,7 @@ def test_a_shard_has_its_own_docs_and_prompts_only(whole, shards):
         assert not (shard / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_unsplit_command_goes_on_with_a_merged_run(merged, tiny, tmp_path, capsys):
     run = shutil.copytree(merged, tmp_path / "run")
     capsys.readouterr()
