@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.analysis import MODES, excess, trained_arms
+from experiments.analysis import MODES, claims, excess, trained_arms
 from experiments.page import write_page
 from experiments.records import read_records, read_stopped
 from experiments.study import read_study
@@ -160,8 +160,13 @@ def test_what_the_overview_says_was_found_holds():
     assert f"parts the modes by {gap:.2f} bits only" in said
     guide = (ROOT / "docs" / "training.md").read_text()
     assert f"{gap:.2f} bits apart, {times:.1f} times as many different right answers" in guide
-    assert "{:.1f} % right in normal, {:.1f} in high (two seeds)".format(*mild) in guide
-    assert len(by_name["milder"].records) == 2
+    assert "{:.1f} % right in normal, {:.1f} in high (three seeds)".format(*mild) in guide
+    records = by_name["milder"].records
+    verdicts = [s["verdict"] for r in records for s in r.splits if s["mode"] == "high"]
+    assert verdicts == ["no"] * 3
+    claim = next(c for c in claims(read_study(path), arms) if c.arm == "milder")
+    assert "normal less GRPO's" in claim.words
+    assert claim.answer == "yes"
     kept = mean("opposed + neutral", "unique", "high")
     assert f"({kept:.1f} different answers)" in said
     assert (
