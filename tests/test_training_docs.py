@@ -184,7 +184,7 @@ def test_settings_in_the_guide_are_read(here, number):
         found = dict(zip(split.names, zip(split.etas, split.references, strict=True), strict=True))
         assert found in (
             {"normal": (-0.2, 0), "high": (0.55, 0), "neutral": (-0.2, 0)},
-            {"normal": (-0.1, 0), "high": (0.15, 0), "low": (-0.1, 0), "bold": (0.15, 1)},
+            {"normal": (-0.25, 0), "high": (0.35, 0), "low": (-0.1, 0), "bold": (0.35, 1)},
         )
 
 
