@@ -17,7 +17,7 @@ def check_config(config: Config, processes: int = 1) -> list[str]:
     Raises UsageError that begins with the setting's name: what it is, what was expected, what to
     make of it.
     """
-    for check in (_micro_batch, _groups, _every, _evaluate):
+    for check in (_micro_batch, _groups, _target_gap, _every, _evaluate):
         check(config, processes)
     warnings = (_pointless_bonus, _rarity, _reference, _sharing, _controller, _stopping)
     return [line for warning in warnings for line in warning(config)]
@@ -66,6 +66,23 @@ def _groups(config: Config, _: int) -> None:
             f"more with method.sharing {method.sharing}, as a group of one teaches nothing; make "
             f"it {2 * count}"
         )
+
+
+def _target_gap(config: Config, _: int) -> None:
+    if not config.method.target_gap_bits or not config.method.splits:
+        return
+    if config.stability.controller:
+        raise UsageError(
+            "method.target_gap_bits with stability.controller: both would move eta; give one of "
+            "them"
+        )
+    for mode in config.trained_modes:
+        eta = config.method.eta if mode.eta is None else mode.eta
+        if mode.mode().role == "high" and eta <= 0:
+            raise UsageError(
+                f"mode {mode.name!r}: eta {eta:g}, expected one above 0, as method.target_gap_bits "
+                "shrinks it; raise it, or set target_gap_bits to null"
+            )
 
 
 def _every(config: Config, _: int) -> None:

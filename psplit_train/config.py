@@ -214,6 +214,10 @@ class MethodSettings(_Section):
     """The same for the first mode, applied with a minus sign; 0 in the paper."""
     alpha: Fraction = 0.5
     """Share of the mode's own log-probability in the bonus; the rest is its reference's (Eq. 6)."""
+    target_gap_bits: Annotated[float, Field(gt=0)] | None = None
+    """Bonuses of all modes shrink together while the entropy of high exceeds the first mode's by
+    more than this, in bits a token, and grow again, up to what they are set to, while it does not.
+    None: they stay. Not the paper's."""
     kappa: Annotated[float, Field(ge=0)] = 2.0
     """The bonus is at most |A| / kappa; 0: no limit."""
     clip_form: Literal["code", "paper"] = "code"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 from psplit_eval.errors import InfrastructureError, RunMismatchError, UsageError
@@ -142,11 +143,10 @@ class _Session:
             name: split.names[r] for name, r in zip(split.names, split.references, strict=True)
         }
         self.monitor = Monitor(self.config.stability.alarms, split.names, references)
-        settings = self.config.stability.controller
         self.controllers = {
-            number: EntropyController(settings, split.etas[number])
+            number: controller
             for number, explores in enumerate(split.explores)
-            if settings and explores
+            if explores and (controller := self._controller(split.etas[number]))
         }
         self.trainer.add_callback(_log_file(self.out / _LOG, self.trainer.accelerator))
         self.trainer.add_callback(_last_checkpoint())
@@ -245,11 +245,12 @@ class _Session:
 
     def _step_end(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Watch, steer, and say whether to stop."""
+        names = self.trainer.split.names
+        bits = [metrics.get(f"entropy_bits/{name}", math.nan) for name in names]
+        below = bits[0] if self.config.method.target_gap_bits else 0.0
         for number, controller in self.controllers.items():
-            name = self.trainer.split.names[number]
-            self.trainer.etas[number] = controller.update(
-                metrics.get(f"entropy_bits/{name}", math.nan)
-            )
+            controller.update(bits[number] - below)
+        self._steer()
         for alarm in self.monitor.observe(step, metrics):
             if self.good_until is None:
                 self.good_until = alarm.step - self.config.stability.alarms.window
@@ -257,6 +258,23 @@ class _Session:
             self.screen.say(str(alarm))
         self._watch(1, self._note(metrics))
         return bool(self.config.stability.stop and self.said)
+
+    def _controller(self, eta: float) -> EntropyController | None:
+        method, settings = self.config.method, self.config.stability.controller
+        if method.splits and method.target_gap_bits:
+            return EntropyController.of_gap(method.target_gap_bits, eta)
+        return EntropyController(settings, eta) if settings else None
+
+    def _steer(self) -> None:
+        """Controllers' etas to the trainer; where they hold a gap, the others' in proportion, so
+        that bonuses that balance go on doing so."""
+        start = self.trainer.split.etas
+        moved = {number: controller.eta for number, controller in self.controllers.items()}
+        if self.config.method.target_gap_bits and moved:
+            strength = fmean(eta / start[number] for number, eta in moved.items())
+            self.trainer.etas[:] = [eta * strength for eta in start]
+        for number, eta in moved.items():
+            self.trainer.etas[number] = eta
 
     def _note(self, metrics: Mapping[str, float]) -> str:
         self._latest.update(metrics)  # rewards are those of the last generation
@@ -350,7 +368,7 @@ class _Session:
         self.monitor.load(state["monitor"])
         for number, controller in self.controllers.items():
             controller.load(state["controllers"][str(number)])
-            self.trainer.etas[number] = controller.eta
+        self._steer()
         self.said = list(state["alarms"])
         self.good_until = state["good_until"] if self.said else None
         self.trainer.reward.failures = state["failures"]

@@ -1,4 +1,4 @@
-"""What goes wrong in training, named as it happens; and a controller of a mode's entropy.
+"""What goes wrong in training, named as it happens; and controllers of entropy.
 
 Both see the numbers of the training log alone: no torch, no model. Both can be saved and go on
 exactly where they were.
@@ -263,8 +263,14 @@ class EntropyController:
     """Integral control of a mode's eta: each step eta moves by rate * (target - entropy).
 
     eta is all that it remembers, and never leaves [low, high]; so nothing is wound up at a bound,
-    and the first entropy on the other side of the target moves it away from there.
+    and the first entropy on the other side of the target moves it away from there. What is steered
+    may as well be the gap between two modes' entropies (`of_gap`).
     """
+
+    @classmethod
+    def of_gap(cls, target_bits: float, eta: float) -> EntropyController:
+        """One that begins at eta, which is its upper bound: strong to open a gap, weak to hold."""
+        return cls(ControllerSettings(target_bits=target_bits, high=eta), eta)
 
     def __init__(self, settings: ControllerSettings, eta: float) -> None:
         """Starts at eta, or at the bound that is nearest."""

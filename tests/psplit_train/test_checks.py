@@ -89,6 +89,19 @@ def test_what_is_pointless_is_said(sections, said):
 
 
 @pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"stability": {"controller": {"target_bits": 1}}}, "both would move eta; give one"),
+        ({"modes": ["normal", {"name": "high", "eta": 0}]}, "mode 'high': eta 0, expected one"),
+    ],
+)
+def test_what_cannot_hold_a_gap_is_refused(sections, said):
+    with pytest.raises(UsageError, match=said):
+        check_config(config(method={"target_gap_bits": 0.4}, **sections))
+    assert check_config(config(method={"target_gap_bits": 0.4})) == []
+
+
+@pytest.mark.parametrize(
     "sections",
     [
         {"method": {"correctness_mask": "all_same", "kappa": 0}},

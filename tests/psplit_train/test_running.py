@@ -122,6 +122,16 @@ def test_a_controller_moves_eta_within_its_bounds(tmp_path):
     assert max(etas) <= 0.5
 
 
+def test_bonuses_shrink_in_proportion_beyond_the_target_of_their_gap(tmp_path):
+    """The gap of an untrained model is about 0, so a target of almost nothing is soon exceeded."""
+    method = "{name: policy_split_stable, eta: 0.2, eta_normal: 0.1, target_gap_bits: 0.0000001}"
+    trained(tmp_path, f"method={method}", "train.steps=8")
+    etas = [(line["eta/high"], line["eta/normal"]) for line in log(tmp_path)]
+    assert etas[0] == (0.2, -0.1)
+    assert 0 < min(high for high, _ in etas) < 0.2 == max(high for high, _ in etas)
+    assert [normal / high for high, normal in etas] == pytest.approx([-0.5] * len(etas))
+
+
 def steps(folder):
     return sorted(int(path.name[11:]) for path in (folder / "out").glob("checkpoint-*"))
 

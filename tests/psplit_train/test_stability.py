@@ -259,6 +259,14 @@ def test_a_step_is_the_rate_times_what_is_missing():
     assert controller.update(math.nan) == controller.update(math.inf) == pytest.approx(0.15)
 
 
+def test_one_of_a_gap_begins_at_its_bound_and_shrinks_beyond_the_target():
+    controller = EntropyController.of_gap(0.4, 0.3)
+    assert controller.update(0.1) == 0.3
+    assert controller.update(0.9) == pytest.approx(0.29)
+    assert controller.update(0.4) == pytest.approx(0.29)
+    assert controller.update(0.0) == pytest.approx(0.298)
+
+
 @given(st.floats(0.5, 5), st.floats(0.05, 1), st.floats(0.3, 0.9), st.floats(0, 1))
 def test_it_meets_a_target_that_can_be_met(gain, lag, level, start):
     """Entropy lags behind base + gain * eta."""
