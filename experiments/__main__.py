@@ -3,7 +3,7 @@
 Records are in `records/` beside the study, and are all that a page is made of; the weights of a
 tiny start are in `starts/`. What is trained is in runs/experiments, and is not needed any more
 once its record is there. Where a machine has to be given back, `--stopped` keeps what unfinished
-trainings have logged.
+trainings have logged, and what was measured of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stopped",
         action="store_true",
-        help="keep the logs of unfinished trainings; train nothing",
+        help="keep what unfinished trainings logged and measured; train nothing",
     )
     parser.add_argument("--pages", type=Path, default=PAGES, help="folder of the page")
     return exit_code(
@@ -94,11 +94,15 @@ def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequ
 
 def _keep_stopped(study: Study, path: Path, records: Path) -> None:
     for arm, cell in study.cells():
-        log = Path("runs/experiments") / path.stem / "cells" / cell.name / LOG_NAMES[0]
-        if log.is_file() and not record_path(records, arm.name, cell.seed).is_file():
-            kept = stopped_record(study, arm, cell.seed, log)
+        out = Path("runs/experiments") / path.stem / "cells" / cell.name
+        if (out / LOG_NAMES[0]).is_file() and not record_path(
+            records, arm.name, cell.seed
+        ).is_file():
+            kept = stopped_record(study, arm, cell.seed, out)
             write_record(records / STOPPED, kept)
-            _say(f"{arm.name}, seed {cell.seed}: stopped at step {kept.steps}, its log is kept")
+            _say(
+                f"{arm.name}, seed {cell.seed}: stopped at step {kept.steps}, what there is is kept"
+            )
 
 
 def _checkpoint(start: Path) -> str:

@@ -29,7 +29,11 @@ __all__ = [
     "Trained",
     "claims",
     "comparisons",
+    "creative_comparisons",
+    "creative_summary",
+    "creative_tasks",
     "excess",
+    "seed_mean",
     "summary",
     "trained_arms",
 ]
@@ -65,6 +69,13 @@ class Trained:
             return self._mean("bits", mode, task) / self._mean("tokens", mode, task)
         return self._mean(_STORED[metric], mode, task)
 
+    def creative(self, metric: str, mode: str, task: str) -> Values:
+        """(seeds, docs) of a creative task, NaN where a doc's value is not defined."""
+        if metric == "entropy":
+            return self.creative("bits", mode, task) / self.creative("tokens", mode, task)
+        rows = [record.creative[task][mode][metric] for record in self.records]
+        return np.array(rows, dtype=np.float64)
+
     def _mean(self, stored: str, mode: str, task: str) -> Values:
         rows = [
             np.mean([each.values[task][mode][stored] for each in record.evaluations], axis=0)
@@ -74,9 +85,8 @@ class Trained:
 
 
 def trained_arms(study: Study, records: Sequence[Record]) -> list[Trained]:
-    """Arms that have a record, in the study's order; of records of stopped trainings there is no
-    more than their logs. Raises DataError for records of another config than the study's, and
-    where docs differ."""
+    """Arms that have a record, in the study's order. Raises DataError for records of another config
+    than the study's, and where docs differ."""
     for record in records:
         if record.config != study.digest(study.arm(record.arm), record.seed):
             raise DataError(
@@ -98,10 +108,34 @@ def summary(trained: Trained, metric: str, mode: str, task: str = HELD_OUT) -> D
     Of the base, of which there is one checkpoint, over docs only.
     """
     values = trained.values(metric, mode, task)
-    nothing = np.zeros_like(values)
+    return _within(trained, np.zeros_like(values), values)
+
+
+def creative_summary(trained: Trained, metric: str, mode: str, task: str) -> Difference:
+    """The same of a creative task, over docs whose value is defined in all seeds."""
+    values = trained.creative(metric, mode, task)
+    return _within(trained, np.zeros_like(values), values)
+
+
+def _within(trained: Trained, a: Values, b: Values) -> Difference:
+    """b less a of one arm's checkpoints."""
+    defined = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
+    a, b = a[:, defined], b[:, defined]
     if trained.arm.name == BASE:
-        return paired_mean_difference(nothing[0], values.mean(axis=0))
-    return crossed_difference(nothing, values, paired=True)
+        return paired_mean_difference(a.mean(axis=0), b.mean(axis=0))
+    return crossed_difference(a, b, paired=True)
+
+
+def seed_mean(record: Record, metric: str, mode: str, task: str = HELD_OUT) -> float:
+    """Mean of one training over docs and evaluated checkpoints, `entropy` over all tokens; also of
+    one whose answers are gone, by its reports. NaN of one that was not measured."""
+    stored = _STORED.get(metric, "entropy_bits")
+    known = [each.values[task][mode][stored] for each in record.means]
+    for each in record.evaluations:
+        values = each.values[task][mode]
+        bits, tokens = np.nansum(values["bits"]), np.nansum(values["tokens"])
+        known.append(float(bits / tokens if metric == "entropy" else np.mean(values[stored])))
+    return fmean(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -136,11 +170,40 @@ def comparisons(study: Study, arms: Sequence[Trained]) -> list[Compared]:
             difference = crossed_difference(plain[metric], each.values(metric, mode))
             what = f"{metric}, {mode} less {study.reference}"
             found.append(Compared(each.arm.name, what, difference))
+    return _corrected(found)
+
+
+def _corrected(found: Sequence[Compared]) -> list[Compared]:
     adjusted = holm([each.difference.p for each in found])
-    return [
-        Compared(each.arm, each.what, each.difference, p)
-        for each, p in zip(found, adjusted, strict=True)
-    ]
+    return [replace(each, p_adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+
+
+def creative_tasks(arms: Sequence[Trained]) -> dict[str, list[str]]:
+    """Creative task → its metrics, the one that decides first; {} where not all arms have them."""
+    known = [record.creative for each in arms for record in each.records]
+    if not known or not all(known):
+        return {}
+    kept = {task: [*modes[MODES[0]], "entropy"] for task, modes in known[0].items()}
+    return {task: [m for m in names if m not in ("bits", "tokens")] for task, names in kept.items()}
+
+
+def creative_comparisons(arms: Sequence[Trained]) -> list[Compared]:
+    """By the metric that decides a creative task: high less normal of every arm, and each mode less
+    that of the start, which is one checkpoint, so its answers count as given."""
+    base = next((each for each in arms if each.arm.name == BASE), None)
+    found = []
+    for task, (metric, *_) in creative_tasks(arms).items():
+        for each in arms:
+            normal, high = (each.creative(metric, mode, task) for mode in MODES)
+            what = f"{task}, high less normal"
+            found.append(Compared(each.arm.name, what, _within(each, normal, high)))
+            if base is None or each is base:
+                continue
+            for mode, after in zip(MODES, (normal, high), strict=True):
+                before = base.creative(metric, mode, task).mean(axis=0)
+                difference = _within(each, np.broadcast_to(before, after.shape), after)
+                found.append(Compared(each.arm.name, f"{task}, {mode} less {BASE}'s", difference))
+    return _corrected(found)
 
 
 @dataclass(frozen=True)

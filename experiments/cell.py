@@ -15,11 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from experiments.measuring import evaluate, splits, write_tasks
+from experiments.measuring import (
+    creative,
+    evaluate,
+    reported_means,
+    reported_splits,
+    splits,
+    stored_creative,
+    write_tasks,
+)
 from experiments.records import Record, write_record
 from experiments.study import BASE, Arm, Study, digest, read_study
 from psplit_eval.errors import UsageError
-from psplit_eval.training_curves import read_training_log
+from psplit_eval.training_curves import LOG_NAMES, read_training_log
 from psplit_train.cli import main as train
 from psplit_train.config import Config
 from psplit_train.loading import read_config
@@ -62,12 +70,19 @@ def _record(study: Study, arm: Arm, config: Config, out: Path) -> Record:
     return replace(_logged(measured, out / "final" / "training_log.jsonl"), alarms=_alarms(out))
 
 
-def stopped_record(study: Study, arm: Arm, seed: int, log: Path) -> Record:
-    """What is left of a training whose machine was taken away: what it logged on its way."""
-    known = study.digest(arm, seed)
-    nothing = Record(arm.name, seed, arm.settings, known, _versions(), [], [], _WINDOW)
-    logged = _logged(nothing, log)
-    return replace(logged, steps=len(read_training_log(log).series["step_time"]))
+def stopped_record(study: Study, arm: Arm, seed: int, out: Path) -> Record:
+    """What is left, in `out`, of a training whose machine was taken away: what it logged on its
+    way, and what reports said of it."""
+    log = out / LOG_NAMES[0]
+    known, said = study.digest(arm, seed), reported_splits(out / "splits")
+    nothing = Record(arm.name, seed, arm.settings, known, _versions(), [], said, _WINDOW)
+    means = (reported_means(out / f"eval-{step}", step) for step in study.evaluate.steps)
+    return replace(
+        _logged(nothing, log),
+        steps=len(read_training_log(log).series["step_time"]),
+        means=[each for each in means if each],
+        creative=stored_creative(out / "creative"),
+    )
 
 
 def _logged(record: Record, log: Path) -> Record:
@@ -102,6 +117,7 @@ def _measured(
         versions=_versions(),
         evaluations=evaluations,
         splits=splits(last, config, study, tasks, out / "splits"),
+        creative=creative(last, config, study, out / "creative"),
         window=_WINDOW,
     )
 

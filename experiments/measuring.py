@@ -1,31 +1,52 @@
-"""Measure a checkpoint with psplit_eval: held-out and trained docs, in both modes."""
+"""Measure a checkpoint with psplit_eval: held-out, trained and creative docs, in both modes."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.records import Evaluation
+from experiments.records import Creative, Evaluation, Means, Values
 from experiments.study import Study
 from psplit_eval.arms import Arm
 from psplit_eval.diverging import DivergeOptions, diverge_run
 from psplit_eval.modes import Mode
 from psplit_eval.run import RunOptions, Screen, run
 from psplit_eval.store import Store
-from psplit_eval.stored import RunResult
+from psplit_eval.stored import RunResult, stored_arms
 from psplit_eval.suites import TaskSettings
 from psplit_train.config import Config
 from psplit_train.data import read_data, write_held_out
 
-__all__ = ["HELD_OUT", "TRAINED", "evaluate", "splits", "write_tasks"]
+__all__ = [
+    "HELD_OUT",
+    "TRAINED",
+    "creative",
+    "evaluate",
+    "reported_means",
+    "reported_splits",
+    "splits",
+    "stored_creative",
+    "write_tasks",
+]
 
 HELD_OUT, TRAINED = "held_out", "trained"
+_COMPARISON, _BEHAVIOUR = "comparison.json", "divergence.json"
 _SCORED = 8
 """Samples a doc that are scored under every prompt."""
 _KEPT = ("accuracy_avg", "accuracy_unique", "accuracy_pass_at_8")
+_REPORTED = (*_KEPT, "entropy_bits")
+_CREATIVE = (
+    "quality",
+    "passing",
+    "dispersion_beyond_prompt",
+    "div_bleu_4",
+    "tokens_mean",
+    "truncated",
+)
 
 
 def write_tasks(config: Config, study: Study, folder: Path) -> Path:
@@ -42,8 +63,8 @@ def evaluate(
     checkpoint: Path, config: Config, study: Study, tasks: Path, out: Path, step: int
 ) -> Evaluation:
     """Sample both modes on both tasks."""
-    options = _options(checkpoint, config, tasks, out, step)
-    options = replace(options, tasks=(HELD_OUT, TRAINED))
+    options = _options(checkpoint, config, out, step)
+    options = replace(options, include=(tasks,), tasks=(HELD_OUT, TRAINED))
     return _evaluation(run(options, Screen()), step)
 
 
@@ -52,7 +73,8 @@ def splits(
 ) -> list[dict[str, Any]]:
     """Each prompt against the normal mode, beyond placebos, at what normal says of held-out docs:
     the high mode, and the prompts that nothing was trained on."""
-    options = replace(_options(checkpoint, config, tasks, out, 0), tasks=(HELD_OUT,))
+    options = _options(checkpoint, config, out, 0)
+    options = replace(options, include=(tasks,), tasks=(HELD_OUT,))
     run(replace(options, settings={"": TaskSettings(samples=_SCORED)}), Screen())
     prompts = study.prompts
     found = diverge_run(
@@ -70,13 +92,58 @@ def splits(
     return list(_results(found).behaviour.to_dict()["splits"])
 
 
-def _options(checkpoint: Path, config: Config, tasks: Path, out: Path, step: int) -> RunOptions:
+def creative(checkpoint: Path, config: Config, study: Study, out: Path) -> Creative:
+    """Sample and measure the study's creative tasks; nothing where it has none."""
+    given = study.creative
+    if given is None:
+        return {}
+    settings = TaskSettings(samples=given.samples, sampling={"max_tokens": given.max_tokens})
+    options = _options(checkpoint, config, out, 0)
+    done = run(replace(options, tasks=given.tasks, settings={"": settings}), Screen())
+    return _creative_values(_results(done).arms)
+
+
+def stored_creative(folder: Path) -> Creative:
+    """The same of a run that is there; {} where it has no report yet."""
+    return _creative_values(stored_arms(folder)[1]) if (folder / _COMPARISON).is_file() else {}
+
+
+def reported_splits(folder: Path) -> list[dict[str, Any]]:
+    """What `splits` has found, by the run's report; [] where it has none yet."""
+    found = _reported(folder / _BEHAVIOUR, "splits")
+    return [split for split in found if split["beyond_placebos"]]
+
+
+def reported_means(folder: Path, step: int) -> Means | None:
+    """Means of both modes by the report on an evaluation; None where it has none yet."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for each in _reported(folder / _COMPARISON, "comparisons"):
+        if each["metric"] in _REPORTED and each["task"] in (HELD_OUT, TRAINED):
+            task = values.setdefault(each["task"], {})
+            for arm in ("a", "b"):
+                task.setdefault(each[f"arm_{arm}"], {})[each["metric"]] = each[f"value_{arm}"]
+    return Means(step, values) if values else None
+
+
+def _reported(path: Path, part: str) -> list[Any]:
+    return list(json.loads(path.read_text(encoding="utf-8"))[part]) if path.is_file() else []
+
+
+def _creative_values(arms: Iterable[Arm]) -> Creative:
+    """What a record keeps of creative tasks; without what no encoder was there for."""
+    found: dict[str, dict[str, Values]] = {}
+    for arm in arms:
+        names = [name for name in (arm.scorer.primary, *_CREATIVE) if name in arm.values]
+        found.setdefault(arm.task, {})[arm.mode] = _by_doc(arm, sorted(arm.docs), names)
+    return found
+
+
+def _options(checkpoint: Path, config: Config, out: Path, step: int) -> RunOptions:
     """Samples differ between seeds of training and between steps."""
     return RunOptions(
         model=str(checkpoint),
         modes=(),
         given_modes=[mode.mode() for mode in config.modes],
-        include=(tasks,),
         seed=10_000 * config.train.seed + step,
         out=out,
         divergence=False,
@@ -97,13 +164,13 @@ def _evaluation(result: RunResult, step: int) -> Evaluation:
         }
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
     for arm in arms:
-        values.setdefault(arm.task, {})[arm.mode] = _by_doc(arm, sorted(hashes[arm.task]))
+        values.setdefault(arm.task, {})[arm.mode] = _by_doc(arm, sorted(hashes[arm.task]), _KEPT)
     docs = {task: [known[doc] for doc in sorted(known)] for task, known in hashes.items()}
     return Evaluation(step, docs, values)
 
 
-def _by_doc(arm: Arm, docs: Sequence[int]) -> dict[str, list[float]]:
-    numbers = {name: arm.values[name] for name in _KEPT}
+def _by_doc(arm: Arm, docs: Sequence[int], names: Sequence[str]) -> dict[str, list[float]]:
+    numbers = {name: arm.values[name] for name in names}
     numbers |= {"bits": arm.bits, "tokens": arm.tokens}
     return {
         name: [round(float(of_doc.get(doc, math.nan)), 6) for doc in docs]

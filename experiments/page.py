@@ -12,16 +12,21 @@ from statistics import fmean
 from experiments.analysis import (
     METRICS,
     MODES,
+    Compared,
     Trained,
     claims,
     comparisons,
+    creative_comparisons,
+    creative_summary,
+    creative_tasks,
     excess,
+    seed_mean,
     summary,
     trained_arms,
 )
 from experiments.measuring import HELD_OUT, TRAINED
-from experiments.pictures import draw_stopped, draw_study
-from experiments.records import read_records, read_stopped
+from experiments.pictures import draw_creative, draw_stopped, draw_study
+from experiments.records import Record, read_records, read_stopped
 from experiments.study import BASE, Study
 from psplit_eval.files import write_text
 from psplit_eval.stats import Difference
@@ -36,18 +41,19 @@ def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
     known = {(record.arm, record.seed) for record in whole}
     rest = [each for each in read_stopped(records) if (each.arm, each.seed) not in known]
     arms, stopped = trained_arms(study, whole), trained_arms(study, rest)
+    every = trained_arms(study, [*whole, *rest])
     page = pages / f"{path.stem}.md"
     pages.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms)]
+    parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms, rest)]
     if arms:
-        parts += list(_results(study, arms, pages / path.stem))
+        parts += list(_results(study, arms, every, pages / path.stem))
     if stopped:
         parts += list(_stopped(stopped, pages / path.stem))
     write_text(page, "\n\n".join(parts) + "\n")
     return page
 
 
-def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
+def _how(study: Study, path: Path, arms: Sequence[Trained], rest: Sequence[Record]) -> str:
     done = sum(len(each.records) for each in arms)
     asked = sum(arm.seeds for arm in study.arms)
     steps = ", ".join(map(str, study.evaluate.steps))
@@ -55,8 +61,15 @@ def _how(study: Study, path: Path, arms: Sequence[Trained]) -> str:
         " **Not finished**: answers are of the seeds so far, and who looks before the end is wrong "
         "more often than a p says."
     )
+    measured = sum(bool(record.means) for record in rest)
+    partly = (
+        f" Of {measured} more trainings there is what their evaluations reported, but not the "
+        "answers to each question: they are in the tables of seeds, prompts and creative tasks, "
+        "and in no others."
+    )
     return (
-        f"{done} of {asked} records are there.{early if done < asked else ''} This page is made by "
+        f"{done} of {asked} records are there.{partly if measured else ''}"
+        f"{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
         f"[arms](../../experiments/{path.name})); made with {_libraries(arms)}. "
@@ -72,7 +85,10 @@ def _libraries(arms: Sequence[Trained]) -> str:
     return ", ".join(f"torch {version} ({count})" for version, count in sorted(known.items()))
 
 
-def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:
+def _results(
+    study: Study, arms: Sequence[Trained], every: Sequence[Trained], folder: Path
+) -> Iterator[str]:
+    """`every`: with trainings that were stopped, of which some numbers may be known."""
     yield from _claims(study, arms)
     yield "## The main table\n\n" + _table([each for each in arms if each.arm.main])
     yield _notes()
@@ -81,9 +97,12 @@ def _results(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[st
     if others:
         yield "## Other methods and ablations\n\n" + _table(others)
     yield "## Held-out and trained questions\n\n" + _generalisation(arms)
-    yield "## Prompts beyond placebos\n\n" + _prompts(arms)
+    if any(record.means for each in every for record in each.records):
+        yield "## Held-out questions, seed by seed\n\n" + _by_seed(_having("means", every))
+    yield "## Prompts beyond placebos\n\n" + _prompts(_having("splits", every))
+    yield from _creative(study, _having("creative", every), folder)
     yield "## Pictures"
-    for plot in draw_study(study, arms, folder):
+    for plot in draw_study(study, arms, _having("splits", every), folder):
         yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
     yield "## Settings of the arms\n\n" + _settings(study, arms)
 
@@ -92,10 +111,10 @@ def _stopped(arms: Sequence[Trained], folder: Path) -> Iterator[str]:
     """What trainings logged that were never evaluated."""
     header = ("arm", "seeds", "steps", "mode", "right", "entropy", "unique", "KL to the other mode")
     yield (
-        "## Stopped trainings\n\nThe machine was gone before these came to their end, so all there "
-        "is of them is what they logged of their own batches: questions that are trained on, "
-        "and no placebos. Means of the last fifth, 40 steps at least (lowest to highest seed); "
-        "*unique* of as many responses as a question has in the mode.\n\n"
+        "## Stopped trainings\n\nThe machine was gone before these had a record. This is what they "
+        "logged of their own batches: questions that are trained on, and no placebos. Means of the "
+        "last fifth, 40 steps at least (lowest to highest seed); *unique* of as many responses as "
+        "a question has in the mode.\n\n"
         + markdown_table(header, (row for each in arms for row in _logged_rows(each)))
     )
     plot = draw_stopped(arms, folder)
@@ -156,15 +175,51 @@ def _claims(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
 def _comparisons(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
     found = comparisons(study, arms)
     if found:
-        rows = [(each.arm, each.what, *_difference(each.difference), _p(each.p_adjusted))
-                for each in found]  # fmt: skip
+        yield "## Differences in the main table\n\n" + _compared(found)
         yield (
-            "## Differences in the main table\n\n"
-            + markdown_table(("arm", "what", "difference", "95 % interval", "p, Holm"), rows)
-            + f"\n\n*less {study.reference}*: less the normal mode of {study.reference}. Two-sided "
+            f"*less {study.reference}*: less the normal mode of {study.reference}. Two-sided "
             "t-tests clustered by seed and question (`stats.crossed_difference`), corrected over "
             "this table."
         )
+
+
+def _compared(found: Iterable[Compared]) -> str:
+    rows = [
+        (each.arm, each.what, *_difference(each.difference), _p(each.p_adjusted)) for each in found
+    ]
+    return markdown_table(("arm", "what", "difference", "95 % interval", "p, Holm"), rows)
+
+
+def _creative(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:
+    tasks = creative_tasks(arms)
+    if not tasks or study.creative is None:
+        return
+    yield (
+        "## Creative tasks, before and after\n\nNothing here was trained on: the tasks that "
+        f"psplit-eval ships, answered by the start (*{BASE}*) and by every training's last "
+        f"checkpoint, {study.creative.samples} responses a question and mode of at most "
+        f"{study.creative.max_tokens} tokens. The first measure decides a comparison; the others "
+        "are of quality and of more kinds of diversity ([metrics](../reference/metrics.md))."
+    )
+    for task, metrics in tasks.items():
+        rows = (row for each in arms for row in _creative_rows(each, task, metrics))
+        yield markdown_table((f"{task}: arm", "seeds", "mode", *metrics), rows)
+    plot = draw_creative(arms, folder)
+    yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
+    yield _compared(creative_comparisons(arms))
+    yield (
+        f"Two-sided t-tests clustered by seed and question (*{BASE}*: by question), corrected over "
+        "this table."
+    )
+
+
+def _creative_rows(each: Trained, task: str, metrics: Sequence[str]) -> Iterator[Sequence[str]]:
+    first = (each.arm.name, str(len(each.records)))
+    for mode in MODES:
+        found = [creative_summary(each, metric, mode, task) for metric in metrics]
+        values = (f"{e.value_b:.{1 if abs(e.value_b) >= 10 else 3}f}" for e in found[1:])
+        yield (*first, mode, _value(found[0], metrics[0]), *values)
+        first = ("", "")
 
 
 def _table(arms: Sequence[Trained]) -> str:
@@ -228,6 +283,34 @@ def _generalisation(arms: Iterable[Trained]) -> str:
     return markdown_table(header, rows)
 
 
+def _having(part: str, arms: Iterable[Trained]) -> list[Trained]:
+    """Arms with those records that have such a part; evaluations are as good as their means."""
+    wanted = ("means", "evaluations") if part == "means" else (part,)
+    found = [
+        Trained(each.arm, [r for r in each.records if any(getattr(r, name) for name in wanted)])
+        for each in arms
+    ]
+    return [each for each in found if each.records]
+
+
+def _by_seed(arms: Iterable[Trained]) -> str:
+    rows = [
+        (
+            each.arm.name if mode == MODES[0] else "",
+            str(len(each.records)) if mode == MODES[0] else "",
+            mode,
+            *(_spread([seed_mean(r, metric, mode) for r in each.records]) for metric in METRICS),
+        )
+        for each in arms
+        for mode in MODES
+    ]
+    note = (
+        "Means over questions and evaluated checkpoints, of all seeds (lowest to highest seed): "
+        "what the seeds differ by, and no confidence interval."
+    )
+    return f"{note}\n\n{markdown_table(('arm', 'seeds', 'mode', *METRICS), rows)}"
+
+
 def _prompts(arms: Iterable[Trained]) -> str:
     prompts = ("high", "high_rewritten", "low")
     rows = [
@@ -267,7 +350,9 @@ def _settings(study: Study, arms: Sequence[Trained]) -> str:
 
 
 def _difference(found: Difference) -> tuple[str, str]:
-    return f"{found.difference:+.3f}", f"[{found.ci_low:+.3f}, {found.ci_high:+.3f}]"
+    limits = found.ci_low, found.ci_high
+    known = math.isfinite(found.ci_low)
+    return f"{found.difference:+.3f}", "[{:+.3f}, {:+.3f}]".format(*limits) if known else ""
 
 
 def _p(value: float) -> str:

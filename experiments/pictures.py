@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from experiments.analysis import METRICS, MODES, Trained, excess, summary
+from experiments.analysis import (
+    METRICS,
+    MODES,
+    Trained,
+    creative_summary,
+    creative_tasks,
+    excess,
+    summary,
+)
 from experiments.study import Ablation, Study
 from psplit_eval.figures import (
     Plot,
@@ -28,7 +37,7 @@ from psplit_eval.figures import (
 )
 from psplit_eval.stats import Difference, Estimate
 
-__all__ = ["draw_stopped", "draw_study"]
+__all__ = ["draw_creative", "draw_stopped", "draw_study"]
 
 _CURVES = (
     ("entropy_bits/normal", "entropy, normal"),
@@ -51,13 +60,20 @@ _LEAST_SPAN = 0.05
 _BAND = "its band reaches from the lowest seed to the highest and is no confidence interval"
 
 
-def draw_study(study: Study, arms: Sequence[Trained], folder: Path) -> list[Plot]:
-    """All pictures that the records allow, into `folder`."""
+def draw_study(
+    study: Study, arms: Sequence[Trained], prompted: Sequence[Trained], folder: Path
+) -> list[Plot]:
+    """All pictures that the records allow, into `folder`; `prompted`: arms of which is known what
+    other prompts do."""
     folder.mkdir(parents=True, exist_ok=True)
     main = [each for each in arms if each.arm.main]
     logged = [each for each in main if any(record.log for record in each.records)]
     curves = [_curves(logged, folder, "curves")] if logged else []
-    plots = [*curves, _values(arms, folder), *_prompts(main, folder)]
+    plots = [
+        *curves,
+        _values(arms, folder),
+        *_prompts([each for each in prompted if each.arm.main], folder),
+    ]
     for ablation in study.ablations:
         plots += _ablation(ablation, arms, folder)
     return plots
@@ -149,31 +165,61 @@ def _name_rows(axis: Any, names: Sequence[str]) -> None:
 
 def _values(arms: Sequence[Trained], folder: Path) -> Plot:
     """A row an arm, both modes, with intervals."""
-    names = [each.arm.name for each in arms]
-    height = 1.0 + 0.3 * len(names)
-    figure, axes = panel_grid(
-        len(METRICS), "", sharey=True, beside=legend_room(names), size=(2.4, height)
-    )
-    rows = []
-    for axis, metric in zip(axes, METRICS, strict=True):
-        for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
-            found = [_estimate(summary(each, metric, mode)) for each in arms]
-            _draw_dots(axis, found, offset, mode, mode_style(MODES, mode))
-            rows += [
-                (metric, name, mode, e.value, e.ci_low, e.ci_high, len(each.records))
-                for name, each, e in zip(names, arms, found, strict=True)
-            ]
-        _finish_dots(axis, metric, _UNITS[metric])
-    _name_rows(axes[0], names)
-    set_heading(figure, "Held-out questions, both modes of every arm")
-    add_legend(figure, axes)
     caption = (
         "Held-out questions; means over checkpoints, seeds and questions, with 95 % intervals over "
         "seeds and questions (base: over questions)."
     )
+    panels = [
+        (metric, metric, _UNITS[metric], partial(summary, metric=metric)) for metric in METRICS
+    ]
+    heading = "Held-out questions, both modes of every arm"
+    return _both_modes(arms, folder, "arms", panels, (heading, caption))
+
+
+def draw_creative(arms: Sequence[Trained], folder: Path) -> Plot:
+    """Both modes of every arm on every creative task, by the metric that decides."""
+    folder.mkdir(parents=True, exist_ok=True)
+    caption = (
+        "The measure that decides a comparison, by task; means over seeds and questions with 95 % "
+        "intervals over both (base: over questions)."
+    )
+    panels = [
+        (task, task, metric, partial(creative_summary, metric=metric, task=task))
+        for task, (metric, *_) in creative_tasks(arms).items()
+    ]
+    heading = "Creative tasks, which nothing was trained on"
+    return _both_modes(arms, folder, "creative", panels, (heading, caption))
+
+
+def _both_modes(
+    arms: Sequence[Trained],
+    folder: Path,
+    name: str,
+    panels: Sequence[tuple[str, str, str, Callable[..., Difference]]],
+    words: tuple[str, str],
+) -> Plot:
+    """A dot plot: of each panel its key, title, unit, and what it shows of an arm in a mode.
+    `words`: heading and caption."""
+    names = [each.arm.name for each in arms]
+    size = (2.4, 1.0 + 0.3 * len(names))
+    figure, axes = panel_grid(len(panels), "", sharey=True, beside=legend_room(names), size=size)
+    rows = []
+    for axis, (key, title, unit, shown) in zip(axes, panels, strict=True):
+        for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
+            found = [_estimate(shown(each, mode=mode)) for each in arms]
+            _draw_dots(axis, found, offset, mode, mode_style(MODES, mode))
+            rows += [
+                (key, arm, mode, e.value, e.ci_low, e.ci_high, len(each.records))
+                for arm, each, e in zip(names, arms, found, strict=True)
+            ]
+        _finish_dots(axis, title, unit)
+    _name_rows(axes[0], names)
+    heading, caption = words
+    set_heading(figure, heading)
+    add_legend(figure, axes)
     alt = "Dot plot of all arms, both modes; the numbers are in the table."
     header = ("metric", "arm", "mode", "value", "ci_low", "ci_high", "seeds")
-    return write_figure(folder, "arms", figure, (caption, alt), header, rows)
+    return write_figure(folder, name, figure, (caption, alt), header, rows)
 
 
 def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
@@ -200,9 +246,9 @@ def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
     add_legend(figure, axes)
     caption = (
         "How far each prompt takes a model from its normal mode at what that says of held-out "
-        "questions, beyond the placebo that comes nearest. high is trained on; high_rewritten (its "
-        "characters in another order) and low are known from the start's warm-up only. Dots are "
-        "means over seeds, bars reach from the lowest seed to the highest."
+        "questions, beyond the placebo that comes nearest. high is trained on; high_rewritten and "
+        "low are known from the start's warm-up only. Dots are means over seeds, bars reach from "
+        "the lowest seed to the highest."
     )
     alt = "Dot plot of three prompts and all main arms; the numbers are in the CSV beside it."
     header = ("measure", "arm", "prompt", "mean", "lowest", "highest", "seeds")

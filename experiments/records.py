@@ -17,7 +17,9 @@ from psplit_eval.files import write_bytes
 
 __all__ = [
     "STOPPED",
+    "Creative",
     "Evaluation",
+    "Means",
     "Record",
     "read_records",
     "read_stopped",
@@ -29,6 +31,10 @@ STOPPED = "stopped"
 
 Values = Mapping[str, Sequence[float]]
 """Metric → a value a doc."""
+
+Creative = Mapping[str, Mapping[str, Values]]
+"""Task → mode → metric → a value a doc, NaN where it is not defined. A task's first metric is the
+one that decides a comparison."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,24 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Means:
+    """What the report on a checkpoint said, of which the answers are gone. `values`: task → mode →
+    metric, as psplit_eval calls it → mean over docs."""
+
+    step: int
+    values: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
 class Record:
     """One training. `config`: SHA-256 of what it was given (`study.digest`). `log`: measure → a
     mean a window of `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's
     findings on each other prompt at the last checkpoint, on held-out docs (KL and entropy gap to
-    normal, beyond each placebo). `seconds`: of training. `steps`: how far one that was
-    stopped came; it has no evaluations and no splits, and no alarms are known of it."""
+    normal, beyond each placebo). `creative`: of creative tasks there, where the study
+    has any. `seconds`: of training.
+
+    Of a training that was stopped, `steps` is how far it came, in its evaluations' place there are
+    `means`, as far as it was measured, and no alarms are known of it."""
 
     arm: str
     seed: int
@@ -62,6 +80,8 @@ class Record:
     alarms: Sequence[str] = field(default_factory=list)
     seconds: float = 0.0
     steps: int | None = None
+    creative: Creative = field(default_factory=dict)
+    means: Sequence[Means] = field(default_factory=list)
 
     def at(self, step: int) -> Evaluation:
         """The evaluation of a step."""
@@ -100,6 +120,7 @@ def _read(path: Path) -> Record:
         if content.pop("format") != 1:
             raise ValueError("another format")
         content["evaluations"] = [Evaluation(**each) for each in content["evaluations"]]
+        content["means"] = [Means(**each) for each in content.get("means", ())]
         return Record(**content)
     except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: no record of a training ({error}); restore it") from error

@@ -20,6 +20,7 @@ __all__ = [
     "BASE",
     "Ablation",
     "Arm",
+    "CreativeSettings",
     "EvaluationSettings",
     "PromptSettings",
     "StartSettings",
@@ -90,6 +91,17 @@ class EvaluationSettings(_Section):
     """Of those held out, and of those trained on; None: as many as are held out."""
 
 
+class CreativeSettings(_Section):
+    """Creative tasks that psplit-eval ships, answered in both modes by the start and by the last
+    checkpoint of every training."""
+
+    tasks: tuple[str, ...]
+    samples: Count = 8
+    """A doc and mode."""
+    max_tokens: Count = 128
+    """Of a response."""
+
+
 class Ablation(_Section):
     """Arms that differ in one setting, beside each other."""
 
@@ -110,6 +122,7 @@ class Study(_Section):
     start: StartSettings
     prompts: PromptSettings
     evaluate: EvaluationSettings
+    creative: CreativeSettings | None = None
     reference: str
     """The arm that others are compared with."""
     candidates: tuple[str, ...]

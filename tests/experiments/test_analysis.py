@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from experiments.analysis import claims, comparisons, excess, summary, trained_arms
-from experiments.records import Evaluation, Record
+from experiments.analysis import (
+    MODES,
+    claims,
+    comparisons,
+    creative_comparisons,
+    creative_summary,
+    creative_tasks,
+    excess,
+    seed_mean,
+    summary,
+    trained_arms,
+)
+from experiments.records import Evaluation, Means, Record
 from experiments.study import Study
 from psplit_eval.errors import DataError
 
@@ -193,3 +204,67 @@ def test_the_config_of_an_arm_is_its_settings_and_its_seed():
     assert config_of("GRPO", 0) == study().digest(study().arm("GRPO"), 0)
     assert config_of("GRPO", 0) != config_of("GRPO", 1)
     assert config_of("GRPO", 0) != changed.digest(changed.arm("GRPO"), 0)
+
+
+def creative(arm, seed, gain):
+    """A record with stories: `gain` more dispersion in high than in normal, one doc undefined."""
+    rng = np.random.default_rng([7, seed, *map(ord, arm)])
+    values = {
+        mode: {
+            "effective_dispersion": [float("nan"), *(0.5 + more + rng.normal(0, 0.05, 19))],
+            "quality": list(rng.uniform(0.6, 0.8, 20)),
+            "bits": [120.0] * 20,
+            "tokens": [60.0] * 20,
+        }
+        for mode, more in (("normal", 0.0), ("high", gain))
+    }
+    return replace(record(arm, seed, *PLAIN), creative={"stories": values})
+
+
+def test_creative_tasks_are_compared_by_their_first_metric_where_it_is_defined():
+    made = [
+        creative(arm, seed, gain) for arm, gain in (("base", 0), ("split", 0.2)) for seed in (0, 1)
+    ]
+    both = arms(made)
+    assert creative_tasks(list(both.values())) == {
+        "stories": ["effective_dispersion", "quality", "entropy"]
+    }
+    found = {(each.arm, each.what): each for each in creative_comparisons(list(both.values()))}
+    assert list(found) == [
+        ("base", "stories, high less normal"),
+        ("split", "stories, high less normal"),
+        ("split", "stories, normal less base's"),
+        ("split", "stories, high less base's"),
+    ]
+    gap = found["split", "stories, high less normal"]
+    values = [both["split"].creative("effective_dispersion", mode, "stories") for mode in MODES]
+    assert gap.difference.difference == pytest.approx(np.nanmean(values[1] - values[0]))
+    assert gap.difference.n == 19
+    assert gap.p_adjusted >= gap.difference.p
+    start = both["base"].creative("effective_dispersion", "high", "stories").mean(axis=0)
+    less = found["split", "stories, high less base's"].difference
+    assert less.difference == pytest.approx(np.nanmean(values[1] - start))
+    assert creative_summary(both["split"], "entropy", "high", "stories").value_b == 2.0
+
+
+def test_creative_tasks_that_some_records_lack_are_left_out():
+    assert (
+        creative_tasks(list(arms([creative("base", 0, 0), record("split", 0, *GOOD)]).values()))
+        == {}
+    )
+    assert creative_tasks([]) == {}
+
+
+def test_a_seed_has_a_mean_by_its_answers_or_by_its_reports():
+    some = record("split", 0, *GOOD)
+    expected = np.mean([e.values["held_out"]["high"]["accuracy_unique"] for e in some.evaluations])
+    assert seed_mean(some, "unique", "high") == pytest.approx(expected)
+    bits = [
+        np.sum(e.values["held_out"]["high"]["bits"]) / (DOCS * TOKENS) for e in some.evaluations
+    ]
+    assert seed_mean(some, "entropy", "high") == pytest.approx(np.mean(bits))
+    said = {"accuracy_avg": 0.5, "entropy_bits": 0.25}
+    means = [Means(step, {"held_out": {"high": said}}) for step in (1, 2)]
+    left = replace(some, evaluations=[], means=means)
+    assert (seed_mean(left, "accuracy", "high"), seed_mean(left, "entropy", "high")) == (0.5, 0.25)
+    assert np.isnan(seed_mean(replace(some, evaluations=[]), "accuracy", "high"))

@@ -1,6 +1,7 @@
 """A whole study in small: trained, killed cell by cell, evaluated, reported, gone on with."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def small(tmp_path_factory):
     study["ablations"] = [{"title": "by η", "setting": "method.eta", "arms": ["opposed", "η 0.5"]}]
     study["candidates"] = ["opposed"]
     study["evaluate"] = {"steps": [1, 2], "samples": 8}
+    study["creative"] = {"tasks": ["psplit_words"], "samples": 2, "max_tokens": 4}
+    study["start"]["model"]["context"] = 512  # of psplit_words
     study["start"]["warmup"] = {"steps": 3, "batch": 8}
     train = yaml.safe_load((ROOT / "experiments" / "sums_train.yaml").read_text())
     train["train"] |= {"steps": 2, "queries": 2, "rollouts": 4}
@@ -38,7 +41,8 @@ def small(tmp_path_factory):
 
 def run(folder, *more):
     command = [sys.executable, "-m", "experiments", "sums.yaml", "--pages", "pages", *more]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    environment = {**own, "HOME": os.environ["HOME"]}  # of built-in checkpoints
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -57,11 +61,15 @@ def test_a_study_is_run_and_gone_on_with(small):
     for record in records:
         assert [e.step for e in record.evaluations] == ([0] if record.arm == "base" else [1, 2])
         assert {split["mode"] for split in record.splits} == {"high", "high_rewritten", "low"}
+        words = record.creative["psplit_words"]
+        assert next(iter(words["high"])) == "effective_association"
+        assert {len(values) for mode in words.values() for values in mode.values()} == {24}
     page = (small / "pages" / "sums.md").read_text()
     assert "7 of 7 records" in page
     assert "of opposed | found" in page
-    pictures = {path.name for path in (small / "pages" / "sums").glob("*.png")}
-    assert pictures == {"arms.png", "by_eta.png", "curves.png", "prompts.png"}
+    assert "| η 0.5 | psplit_words, high less base's |" in page
+    pictures = {path.stem for path in (small / "pages" / "sums").glob("*.png")}
+    assert pictures == {"arms", "by_eta", "creative", "curves", "prompts"}
 
 
 def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
@@ -77,12 +85,31 @@ def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
         for step in range(1, 46)
     ]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pair = {"arm_a": "normal", "value_a": 0.75, "arm_b": "high", "value_b": 0.5}
+    told = [
+        {**pair, "task": "held_out", "metric": "accuracy_avg"},
+        {**pair, "task": "average of tasks", "metric": "accuracy_avg"},
+    ]
+    split = {
+        "mode": "high",
+        "verdict": "yes",
+        "beyond_placebos": [{"measure": "kl", "excess": 0.2}],
+    }
+    for place, content in (
+        ("eval-1300/comparison.json", {"comparisons": told}),
+        ("splits/divergence.json", {"splits": [split]}),
+    ):
+        (log.parent / place).parent.mkdir()
+        (log.parent / place).write_text(json.dumps(content))
     said = run(tmp_path, "--stopped")
     assert said.returncode == 0, said.stderr
     assert "opposed, seed 1: stopped at step 45" in said.stderr
     (record,) = read_stopped(tmp_path / "records" / "sums")
     assert record.log["reward/high"] == pytest.approx([0.105, 0.305])
     assert (record.steps, record.seconds, record.evaluations) == (45, 90.0, [])
+    means = {"normal": {"accuracy_avg": 0.75}, "high": {"accuracy_avg": 0.5}}
+    assert [(each.step, each.values) for each in record.means] == [(1300, {"held_out": means})]
+    assert (record.splits, record.creative) == ([split], {})
     assert read_records(tmp_path / "records" / "sums") == []
     page = (tmp_path / "pages" / "sums.md").read_text()
     assert "| opposed | 1 | 45 | high | 0.205 | 0.500 |" in page

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.analysis import MODES, claims, excess, trained_arms
+from experiments.analysis import MODES, claims, excess, seed_mean, trained_arms
 from experiments.page import write_page
 from experiments.records import read_records, read_stopped
 from experiments.study import read_study
@@ -109,18 +109,50 @@ def test_what_the_readme_says_of_the_study_holds():
 
 def test_what_the_guide_says_of_the_language_model_holds():
     said = re.sub(r"\s+", " ", (ROOT / "docs" / "training.md").read_text())
-    gaps = []
-    for record in read_stopped(STUDIES / "records" / "smollm2"):
-        high, normal = (
-            record.log.get(f"entropy_bits/{mode}", [0.0]) for mode in ("high", "normal")
+    whole = STUDIES / "records" / "smollm2"
+    records = [*read_records(whole), *read_stopped(whole)]
+
+    def mean(arm, metric, mode):
+        found = [seed_mean(record, metric, mode) for record in records if record.arm == arm]
+        assert len(found) == 2
+        return np.mean(found)
+
+    for arm in ("opposed", "milder"):
+        gap = mean(arm, "entropy", "high") - mean(arm, "entropy", "normal")
+        times = mean(arm, "unique", "high") / mean(arm, "unique", "normal")
+        right = [100 * mean(arm, "accuracy", mode) for mode in MODES]
+        assert f"| {gap:.2f} bits apart" in said
+        words = (
+            f"{times:.1f} times as many different right answers in high; "
+            "{:.1f} % right in normal, {:.1f} in high (two seeds)"
         )
-        gap = sum(high[-2:]) / 2 - sum(normal[-2:]) / 2
-        if record.arm == "opposed":
-            gaps.append(gap)
+        assert words.format(*right) in said
+    overview = re.sub(r"\s+", " ", (PAGES / "README.md").read_text())
+    right = [100 * mean("opposed", "accuracy", mode) for mode in MODES]
+    right += [100 * mean("GRPO", "accuracy", "normal")]
+    unique = [mean("opposed", "unique", mode) for mode in ("high", "normal")]
+    unique += [mean("GRPO", "unique", "normal")]
+    assert (
+        "{:.1f} % right in normal, {:.1f} in high and {:.1f} in GRPO's".format(*right) in overview
+    )
+    assert "with {:.1f}, {:.1f} and {:.1f} different right".format(*unique) in overview
+    gap = mean("opposed", "entropy", "high") - mean("opposed", "entropy", "normal")
+    assert f"In SmolLM2 it is {gap:.2f} bits" in overview
+    tries = [
+        100 * mean(arm, "best of 8", mode)
+        for arm, mode in (("opposed", "high"), ("GRPO", "normal"))
+    ]
+    assert (
+        "right for {:.1f} % of the questions in high, and for {:.1f} in".format(*tries) in overview
+    )
+    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    assert "{:.1f} % right in normal and {:.1f} in high (GRPO {:.1f})".format(*right) in readme
+    words = "{:.1f} different right answers of 32 in high, {:.1f} in normal and {:.1f} in GRPO's"
+    assert words.format(*unique) in readme
+    for record in records:
         if record.arm == "Policy Split (code)":
-            assert abs(gap) < 0.02
-    assert len(gaps) == 2
-    assert f"{sum(gaps) / 2:.2f} bits apart within 150 steps" in said
+            ends = [np.mean(record.log[f"entropy_bits/{mode}"][-2:]) for mode in MODES]
+            assert abs(ends[1] - ends[0]) < 0.02
 
 
 def test_what_the_overview_says_was_found_holds():
