@@ -73,8 +73,8 @@ def _target_gap(config: Config, _: int) -> None:
         return
     if config.stability.controller:
         raise UsageError(
-            "method.target_gap_bits with stability.controller: both would move eta; give one of "
-            "them"
+            "method.target_gap_bits with stability.controller: both would move eta; set "
+            "target_gap_bits to null (a preset may have one), or leave out the controller"
         )
     for mode in config.trained_modes:
         eta = config.method.eta if mode.eta is None else mode.eta

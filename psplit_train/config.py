@@ -49,8 +49,9 @@ BASELINES = (
 _STABLE = {
     "kappa": 0.0,
     "alpha": 1.0,
-    "eta": 0.15,
-    "eta_normal": 0.1,
+    "eta": 0.35,
+    "eta_normal": 0.25,
+    "target_gap_bits": 0.35,
     "truncated_weights": 1.0,
 }
 METHODS = ("policy_split", "policy_split_stable", *BASELINES)
@@ -203,7 +204,8 @@ class MethodSettings(_Section):
 
     `policy_split` has the published values (arXiv 2604.11510, Table 9), `policy_split_stable`
     those with which two modes came of one and kept their answers in psplit's own studies: kappa 0,
-    alpha 1, eta 0.15, eta_normal 0.1, truncated weights on shared rows.
+    alpha 1, eta 0.35, eta_normal 0.25, both less once the modes are 0.35 bits apart, truncated
+    weights on shared rows.
     """
 
     name: str = "policy_split"

@@ -91,7 +91,10 @@ def test_what_is_pointless_is_said(sections, said):
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"stability": {"controller": {"target_bits": 1}}}, "both would move eta; give one"),
+        (
+            {"stability": {"controller": {"target_bits": 1}}},
+            "both would move eta; set target_gap_bits to null",
+        ),
         ({"modes": ["normal", {"name": "high", "eta": 0}]}, "mode 'high': eta 0, expected one"),
     ],
 )

@@ -59,7 +59,8 @@ def test_the_stable_preset_differs_where_it_says():
     stable = read_config(CONFIGS / "paper" / "stable.yaml")
     published = read_config(CONFIGS / "paper" / "qwen3_1.7b.yaml")
     method = stable.method
-    assert (method.eta, method.eta_normal, method.alpha) == (0.15, 0.1, 1)
+    assert (method.eta, method.eta_normal, method.alpha) == (0.35, 0.25, 1)
+    assert method.target_gap_bits == 0.35
     assert (method.kappa, method.truncated_weights) == (0, 1)
     assert stable.stability.stop
     assert stable.train == published.train

@@ -283,7 +283,7 @@ def test_another_method_starts_from_its_own_settings(files):
     same = read_config(folder / "same.yaml").method
     assert (same.eta, same.kappa, same.alpha) == (0.1, 2, 0.25)
     chosen = read_config(folder / "low.yaml", ["method=policy_split_stable"]).method
-    assert (chosen.eta, chosen.kappa, chosen.alpha) == (0.15, 0, 1)
+    assert (chosen.eta, chosen.kappa, chosen.alpha) == (0.35, 0, 1)
 
 
 def test_another_source_takes_the_place_of_the_first(files):

@@ -130,12 +130,9 @@ RUN = {
     "model": {"tiny": {"layers": 1, "width": 32, "heads": 2, "characters": "0123456789+*"}},
     "data": {"task": "sums", "instruction": "", "held_out": 2},
     "modes": ["normal", {"name": "high", "system_prompt": "*", "role": "high"}],
-    "method": {"name": "policy_split_stable", "rarity": True},
+    "method": {"name": "policy_split_stable", "rarity": True, "target_gap_bits": 1e-7},
     "train": {"steps": 12, "queries": 2, "rollouts": 4, "max_new_tokens": 6, "learning_rate": 1e-3},
-    "stability": {
-        "controller": {"target_bits": 5.0},
-        "alarms": {"window": 2, "dead_share": 0.1, "kl_bits": 0.001},
-    },
+    "stability": {"alarms": {"window": 2, "dead_share": 0.1, "kl_bits": 0.001}},
     "checkpoints": {"every": 4, "keep": 3},
     "log": {"rollouts_every": 3},
 }
@@ -179,7 +176,7 @@ def test_a_killed_run_ends_as_one_that_was_left_alone(tmp_path, iterations):
     assert not list(broken.glob(".partial*"))
     assert lines(broken / "training_log.jsonl") == lines(whole / "training_log.jsonl")
     assert [line["step"] for line in lines(broken / "training_log.jsonl")] == list(range(1, 13))
-    assert len({line["eta/high"] for line in lines(whole / "training_log.jsonl")}) == 12
+    assert len({line["eta/high"] for line in lines(whole / "training_log.jsonl")}) > 6, "steered"
     for name in ("model.safetensors", "psplit_modes.json", "README.md"):
         assert (broken / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
     for found in (state_of, rollouts_of):

@@ -114,7 +114,7 @@ def test_an_alarm_ends_training_at_the_last_good_checkpoint(tmp_path):
 
 def test_a_controller_moves_eta_within_its_bounds(tmp_path):
     controller = "stability.controller={target_bits: 9, high: 0.5, rate: 0.1}"
-    trained(tmp_path, controller, "method={name: policy_split_stable, eta: 0.2}")
+    trained(tmp_path, controller, "method={name: policy_split, eta: 0.2, kappa: 0}")
     etas = [line["eta/high"] for line in log(tmp_path)]
     assert etas[0] == 0.2
     assert etas[1] > 0.2
