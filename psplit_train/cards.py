@@ -37,7 +37,7 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "vllm", "num
 _SPLIT = (
     *("eta", "eta_normal", "alpha", "kappa", "clip_form", "estimate", "normalise"),
     *("lowest_entropy_mask_ratio", "correctness_mask", "sharing", "positive_only"),
-    *("truncated_weights", "rarity", "entropy_term"),
+    *("target_gap_bits", "truncated_weights", "rarity", "entropy_term"),
 )
 _OF_METHOD: Mapping[str, tuple[str, ...]] = {
     "policy_split": _SPLIT,
@@ -232,6 +232,7 @@ def _beyond_the_paper(config: Config) -> Iterator[str]:
     options = {
         "rarity": method.rarity,
         "entropy_term": method.entropy_term > 0,
+        "target_gap_bits": method.target_gap_bits is not None,
         "truncated_weights": method.truncated_weights is not None,
         "stability.controller": config.stability.controller is not None,
     }

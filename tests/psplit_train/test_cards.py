@@ -133,7 +133,7 @@ def test_a_baseline_has_one_mode_and_its_own_settings():
 
 
 def test_what_is_not_the_papers_is_said():
-    assert "Not in the paper's method: rarity, truncated_weights." in model_card(
+    assert "Not in the paper's method: rarity, target_gap_bits, truncated_weights." in model_card(
         config(method={"name": "policy_split_stable", "rarity": True}), facts()
     )
     assert "Not in the paper's method" not in model_card(config(), facts())
