@@ -37,7 +37,10 @@ __all__ = ["COMMON", "main", "measure_base", "stopped_record"]
 COMMON = ("train.seed", "model.checkpoint")
 """What a sweep sets by itself; the rest is the arm's."""
 _WINDOW = 20
-_LOGGED = ("reward/", "entropy_bits/", "kl_bits/", "unique/", "bonus/", "clamped/", "dead_groups")
+_LOGGED = (
+    *("reward/", "entropy_bits/", "kl_bits/", "unique/", "bonus/", "clamped/", "eta/"),
+    "dead_groups",
+)
 _VERSIONS = ("torch", "transformers", "trl", "psplit")
 
 

@@ -20,6 +20,7 @@ from experiments.analysis import (
     excess,
     summary,
 )
+from experiments.records import Record
 from experiments.study import Ablation, Study
 from psplit_eval.figures import (
     Plot,
@@ -48,6 +49,7 @@ _CURVES = (
     ("reward/high", "right, high"),
     ("unique/normal", "different right answers, normal"),
     ("unique/high", "different right answers, high"),
+    ("eta/high", "η, where it is steered"),
 )
 _UNITS = {
     "accuracy": "share of samples",
@@ -67,11 +69,13 @@ def draw_study(
     other prompts do."""
     folder.mkdir(parents=True, exist_ok=True)
     main = [each for each in arms if each.arm.main]
+    others = [each for each in arms if not each.arm.main]
     logged = [each for each in main if any(record.log for record in each.records)]
     curves = [_curves(logged, folder, "curves")] if logged else []
     plots = [
         *curves,
-        _values(arms, folder),
+        _values(main, folder, "arms"),
+        *([_values(others, folder, "others")] if others else []),
         *_prompts([each for each in prompted if each.arm.main], folder),
     ]
     for ablation in study.ablations:
@@ -96,14 +100,25 @@ def _seeds(values: Sequence[float]) -> Estimate:
     return Estimate(fmean(known) if known else math.nan, low, high, len(known))
 
 
+def _drawn(record: Record) -> set[str]:
+    """Measures that there is a curve of: of an η only where it moves."""
+    return {
+        measure
+        for measure, values in record.log.items()
+        if not measure.startswith("eta/") or len(set(values)) > 1
+    }
+
+
 def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
     names = [each.arm.name for each in logged]
     room = legend_room(names)
-    figure, axes = panel_grid(len(_CURVES), "", sharey=False, beside=room, size=(2.7, 2.4))
+    measured = {measure for each in logged for record in each.records for measure in _drawn(record)}
+    curves = [(measure, title) for measure, title in _CURVES if measure in measured]
+    figure, axes = panel_grid(len(curves), "", sharey=False, beside=room, size=(2.7, 2.4))
     rows = []
-    for axis, (measure, title) in zip(axes, _CURVES, strict=True):
+    for axis, (measure, title) in zip(axes, curves, strict=True):
         for each in logged:
-            known = [record.log[measure] for record in each.records if measure in record.log]
+            known = [record.log[measure] for record in each.records if measure in _drawn(record)]
             if not known:
                 continue
             length, width = min(map(len, known)), each.records[0].window
@@ -158,22 +173,33 @@ def _finish_dots(axis: Any, title: str, unit: str) -> None:
     axis.locator_params(axis="x", nbins=4)
 
 
+def _room(found: Sequence[Estimate]) -> tuple[float, float]:
+    """Limits of an axis that hold all values, and of intervals what is not far out."""
+    values = [e.value for e in found]
+    span = max(max(values) - min(values), _LEAST_SPAN)
+    low = min([*values, *(e.ci_low for e in found if math.isfinite(e.ci_low))])
+    high = max([*values, *(e.ci_high for e in found if math.isfinite(e.ci_high))])
+    low, high = max(low, min(values) - span / 4), min(high, max(values) + span / 4)
+    return low - span / 20, high + span / 20
+
+
 def _name_rows(axis: Any, names: Sequence[str]) -> None:
     axis.set_yticks(range(len(names)), [plain(name) for name in names])
     axis.invert_yaxis()
 
 
-def _values(arms: Sequence[Trained], folder: Path) -> Plot:
+def _values(arms: Sequence[Trained], folder: Path, name: str) -> Plot:
     """A row an arm, both modes, with intervals."""
     caption = (
         "Held-out questions; means over checkpoints, seeds and questions, with 95 % intervals over "
-        "seeds and questions (base: over questions)."
+        "seeds and questions (base: over questions), cut where they leave the picture."
     )
     panels = [
         (metric, metric, _UNITS[metric], partial(summary, metric=metric)) for metric in METRICS
     ]
-    heading = "Held-out questions, both modes of every arm"
-    return _both_modes(arms, folder, "arms", panels, (heading, caption))
+    what = {"arms": "the main arms", "others": "other methods and ablations"}[name]
+    heading = f"Held-out questions, both modes: {what}"
+    return _both_modes(arms, folder, name, panels, (heading, caption))
 
 
 def draw_creative(arms: Sequence[Trained], folder: Path) -> Plot:
@@ -181,7 +207,7 @@ def draw_creative(arms: Sequence[Trained], folder: Path) -> Plot:
     folder.mkdir(parents=True, exist_ok=True)
     caption = (
         "The measure that decides a comparison, by task; means over seeds and questions with 95 % "
-        "intervals over both (base: over questions)."
+        "intervals over both (base: over questions), cut where they leave the picture."
     )
     panels = [
         (task, task, metric, partial(creative_summary, metric=metric, task=task))
@@ -205,13 +231,16 @@ def _both_modes(
     figure, axes = panel_grid(len(panels), "", sharey=True, beside=legend_room(names), size=size)
     rows = []
     for axis, (key, title, unit, shown) in zip(axes, panels, strict=True):
+        drawn: list[Estimate] = []
         for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
             found = [_estimate(shown(each, mode=mode)) for each in arms]
+            drawn += found
             _draw_dots(axis, found, offset, mode, mode_style(MODES, mode))
             rows += [
                 (key, arm, mode, e.value, e.ci_low, e.ci_high, len(each.records))
                 for arm, each, e in zip(names, arms, found, strict=True)
             ]
+        axis.set_xlim(*_room(drawn))
         _finish_dots(axis, title, unit)
     _name_rows(axes[0], names)
     heading, caption = words
@@ -242,7 +271,7 @@ def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
         axis.axvline(0, color="#888888", linewidth=0.8)
         _finish_dots(axis, title, "bits a token beyond the nearest placebo")
     _name_rows(axes[0], names)
-    set_heading(figure, "Prompts that were not trained on")
+    set_heading(figure, "What prompts do, beyond placebos")
     add_legend(figure, axes)
     caption = (
         "How far each prompt takes a model from its normal mode at what that says of held-out "

@@ -69,7 +69,7 @@ def test_a_study_is_run_and_gone_on_with(small):
     assert "of opposed | found" in page
     assert "| η 0.5 | psplit_words, high less base's |" in page
     pictures = {path.stem for path in (small / "pages" / "sums").glob("*.png")}
-    assert pictures == {"arms", "by_eta", "creative", "curves", "prompts"}
+    assert pictures == {"arms", "by_eta", "creative", "curves", "others", "prompts"}
 
 
 def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
