@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -79,7 +80,7 @@ def draw_study(
         *_prompts([each for each in prompted if each.arm.main], folder),
     ]
     for ablation in study.ablations:
-        plots += _ablation(ablation, arms, folder)
+        plots += _ablation(study, ablation, arms, folder)
     return plots
 
 
@@ -284,12 +285,14 @@ def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
     yield write_figure(folder, "prompts", figure, (caption, alt), header, rows)
 
 
-def _ablation(ablation: Ablation, arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
-    """Values over a setting that is a number."""
+def _ablation(
+    study: Study, ablation: Ablation, arms: Sequence[Trained], folder: Path
+) -> Iterator[Plot]:
+    """Values over a setting that is a number, also where an arm has it by default."""
     chosen = [each for name in ablation.arms for each in arms if each.arm.name == name]
     try:
-        xs = [float(each.arm.settings[ablation.setting]) for each in chosen]
-    except (KeyError, ValueError):
+        xs = [float(attrgetter(ablation.setting)(study.configured(each.arm))) for each in chosen]
+    except (AttributeError, TypeError, ValueError):
         return
     if len(chosen) < 2:
         return
@@ -312,7 +315,8 @@ def _ablation(ablation: Ablation, arms: Sequence[Trained], folder: Path) -> Iter
         axis.tick_params(labelsize=9)
     set_heading(figure, ablation.title)
     add_legend(figure, axes)
+    name = f"by_{leaf}" if ablation.name is None else ablation.name
     caption = f"Held-out questions over {leaf}: a line is the mean over seeds, {_BAND}."
     alt = f"Plots over {leaf}; the numbers are in the CSV beside it."
     header = ("metric", "mode", leaf, "mean", "lowest", "highest", "seeds")
-    yield write_figure(folder, f"by_{leaf}", figure, (caption, alt), header, rows)
+    yield write_figure(folder, name, figure, (caption, alt), header, rows)

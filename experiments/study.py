@@ -106,6 +106,8 @@ class Ablation(_Section):
     """Arms that differ in one setting, beside each other."""
 
     title: str
+    name: str | None = None
+    """Of the plot's files; None: `by_` and the setting's last word."""
     setting: str
     """Of which each arm has a value; a plot is drawn where all are numbers."""
     arms: tuple[str, ...]
@@ -155,10 +157,14 @@ class Study(_Section):
         """All arms but the base."""
         return tuple(arm for arm in self.arms if arm.name != BASE)
 
+    def configured(self, arm: Arm, seed: int = 0) -> Config:
+        """What an arm's training is given, but for its start."""
+        given = [f"{name}={value}" for name, value in arm.settings.items()]
+        return read_config(self.config, [*given, f"train.seed={seed}"])
+
     def digest(self, arm: Arm, seed: int) -> str:
         """That of an arm's training as the study asks for it now."""
-        given = [f"{name}={value}" for name, value in arm.settings.items()]
-        return digest(read_config(self.config, [*given, f"train.seed={seed}"]))
+        return digest(self.configured(arm, seed))
 
     def cells(self) -> Iterator[tuple[Arm, Cell]]:
         """Every training, those of the main table first, seed by seed."""

@@ -223,9 +223,11 @@ def test_what_the_overview_says_of_sums_holds(sums):
     said = text("docs/experiments/README.md").split("## How a study")[0]
     for arm in ("Policy Split (code)", "Policy Split (paper)"):
         assert abs(sums.gap(arm)) < 0.01
-    for arm in ("Policy Split η 0.1", "Policy Split η 0.3"):
-        assert abs(sums.gap(arm)) < 0.01
-        assert f"η 0.1 and 0.3 change nothing ({sums.seeds(arm)} seeds each)" in said
+    arms = ("Policy Split (code)", "Policy Split η 0.1", "Policy Split η 0.3")
+    assert all(abs(sums.gap(arm)) < 0.01 for arm in arms)
+    lifted = [sums.mean(arm, "entropy", "normal") for arm in arms]
+    assert "lift both alike, from {:.2f} to {:.2f} and {:.2f} bits".format(*lifted) in said
+    assert f"(sums/published_by_eta.png), {sums.seeds(arms[1])} seeds each)" in said
     normal, high = sums.unique("opposed")
     assert f"{sums.gap('opposed'):.2f} bits apart, and high has {high:.1f} different right" in said
     assert f"mode has {normal:.1f} and GRPO's model {sums.unique('GRPO')[0]:.1f}" in said
