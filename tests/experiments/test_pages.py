@@ -297,6 +297,11 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
         f"{walks.unique('GRPO')[0]:.0f} in GRPO's model, and KL {walks.beyond(STEERED):.2f}"
     ) in said
     assert set(walks.verdicts(STEERED)) == {"yes"}
+    right, (normal, high) = sums.right("steered"), sums.unique("steered")
+    assert (
+        "In sums *steered* is {:.1f} and {:.1f} % right, {:.2f} bits apart, with "
+        "{:.1f} and {:.1f} different right answers ({} seeds)"
+    ).format(*right, sums.gap("steered"), high, normal, sums.seeds("steered")) in said
     right, (normal, high) = sums.right(STEERED), sums.unique(STEERED)
     before = sums.right("opposed + neutral")
     words = "{:.1f} and {:.1f} % right (*opposed + neutral*: {:.1f} and {:.1f}), {:.2f} bits"
@@ -309,8 +314,8 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
 
 
 def test_what_is_said_of_things_wanted_holds(sums, walks):
-    def held(study):
-        found = [c for c in claims(study.study, study.all) if c.arm == STEERED]
+    def held(study, arm=STEERED):
+        found = [c for c in claims(study.study, study.all) if c.arm == arm]
         assert len(found) == 9
         mean = sum(c.value > c.wanted or c.answer == "yes" for c in found)
         return mean, sum(c.answer == "yes" for c in found)
@@ -322,15 +327,15 @@ def test_what_is_said_of_things_wanted_holds(sums, walks):
     said = text("docs/experiments/README.md")
     assert f"it has, as means, {mean[0]} on walks and {mean[1]} on sums, and beyond" in said
     assert f"over all claims of a page, {sure[0]} and {sure[1]}." in said
+    mean, sure = (names[count] for count in held(sums, "steered"))
+    assert f"has {mean} as means on sums, {sure} of them beyond chance; what it lacks is KL" in said
 
 
 def test_what_the_guide_says_of_strength_holds(sums, walks):
     said = text("docs/training.md")
-    for arm in ("opposed", "milder", STEERED):
-        assert sums.came(arm) in said
-    for arm in ("opposed", "milder", "steered", STEERED):
-        assert walks.came(arm) in said
     for study in (sums, walks):
+        for arm in ("opposed", "milder", "steered", STEERED):
+            assert study.came(arm) in said
         assert f"| to {study.right('GRPO')[0]:.1f} % |" in said
     beyond = [walks.beyond(arm) for arm in (STEERED, "steered")]
     assert "is {:.2f} bits with it and {:.2f} without".format(*beyond) in said
