@@ -133,8 +133,10 @@ def seed_mean(record: Record, metric: str, mode: str, task: str = HELD_OUT) -> f
     known = [each.values[task][mode][stored] for each in record.means]
     for each in record.evaluations:
         values = each.values[task][mode]
-        bits, tokens = np.nansum(values["bits"]), np.nansum(values["tokens"])
-        known.append(float(bits / tokens if metric == "entropy" else np.mean(values[stored])))
+        if metric == "entropy":
+            known.append(float(np.nansum(values["bits"]) / np.nansum(values["tokens"])))
+        else:
+            known.append(fmean(values[stored]))
     return fmean(known) if known else math.nan
 
 

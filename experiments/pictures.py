@@ -214,7 +214,7 @@ def draw_creative(arms: Sequence[Trained], folder: Path) -> Plot:
         (task, task, metric, partial(creative_summary, metric=metric, task=task))
         for task, (metric, *_) in creative_tasks(arms).items()
     ]
-    heading = "Creative tasks, which nothing was trained on"
+    heading = "Creative tasks, which were not trained on"
     return _both_modes(arms, folder, "creative", panels, (heading, caption))
 
 

@@ -297,6 +297,14 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
         f"{walks.unique('GRPO')[0]:.0f} in GRPO's model, and KL {walks.beyond(STEERED):.2f}"
     ) in said
     assert set(walks.verdicts(STEERED)) == {"yes"}
+    rang = [
+        sum(bool(r.alarms) for r in walks.arms[arm].records) for arm in ("steered", "GRPO", STEERED)
+    ]
+    assert rang == [2, 3, 0]
+    said_by = [
+        line for arm in ("steered", "GRPO") for r in walks.arms[arm].records for line in r.alarms
+    ]
+    assert all(": dead: " in line for line in said_by)
     right, (normal, high) = sums.right("steered"), sums.unique("steered")
     assert (
         "In sums *steered* is {:.1f} and {:.1f} % right, {:.2f} bits apart, with "
@@ -311,6 +319,13 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
         f"{sums.beyond(STEERED):.2f}."
     ) in said
     assert f"these {sums.seeds(STEERED)} seeds say" in said
+    assert "part within 150 steps, long before any bonus shrinks" in said
+    pairs = zip(sums.arms["opposed + neutral"].records, sums.arms[STEERED].records, strict=True)
+    for before, now in pairs:
+        both = zip(before.log["entropy_bits/high"], now.log["entropy_bits/high"], strict=True)
+        parts = next(i for i, (one, other) in enumerate(both) if one != other)
+        shrinks = next(i for i, eta in enumerate(now.log["eta/high"]) if eta < 0.55)
+        assert (parts + 1) * now.window <= 150 < 600 < shrinks * now.window
 
 
 def test_what_is_said_of_things_wanted_holds(sums, walks):
