@@ -141,8 +141,8 @@ def _start(study: Study, out: Path) -> Path:
         prompt = random.choice(prompts)
         return prompt.question, task.worked({"answer": prompt.answer}, random)
 
-    modes = _prompts(study, config)
-    return warm_up(folder, given.warmup, draw, modes, out / "start", _say)
+    modes, mixed = _prompts(study, config), config.model.dtype == "bfloat16"
+    return warm_up(folder, given.warmup, draw, modes, out / "start", _say, mixed=mixed)
 
 
 def _found(checkpoint: str) -> Path:

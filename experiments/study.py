@@ -176,7 +176,7 @@ class Study(_Section):
 
 
 def read_study(path: Path) -> Study:
-    """From a YAML file; `config` becomes a path from here. Raises DataError in one line."""
+    """From a YAML file; its paths become paths from here. Raises DataError in one line."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         study = Study.model_validate(content)
@@ -188,7 +188,17 @@ def read_study(path: Path) -> Study:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "study"
         raise DataError(f"study {str(path)!r}: {where}: {first['msg']}; correct it") from error
-    return study.model_copy(update={"config": path.parent / study.config})
+    start = _found_from(path.parent, study.start)
+    return study.model_copy(update={"config": path.parent / study.config, "start": start})
+
+
+def _found_from(folder: Path, start: StartSettings) -> StartSettings:
+    keep = start.warmup.keep
+    if keep is None:
+        return start
+    kept = keep.model_copy(update={"requests": folder / keep.requests})
+    warmup = start.warmup.model_copy(update={"keep": kept})
+    return start.model_copy(update={"warmup": warmup})
 
 
 def digest(config: Config) -> str:

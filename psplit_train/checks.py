@@ -19,7 +19,7 @@ def check_config(config: Config, processes: int = 1) -> list[str]:
     """
     for check in (_micro_batch, _groups, _target_gap, _every, _evaluate):
         check(config, processes)
-    warnings = (_pointless_bonus, _rarity, _reference, _sharing, _controller, _stopping)
+    warnings = (_pointless_bonus, _rarity, _keep, _reference, _sharing, _controller, _stopping)
     return [line for warning in warnings for line in warning(config)]
 
 
@@ -136,6 +136,15 @@ def _rarity(config: Config) -> Iterator[str]:
             "method.rarity: it pays for right answers that are rare, which does nothing where a "
             "question has one right answer; the generated tasks (data.task) have many"
         )
+
+
+def _keep(config: Config) -> Iterator[str]:
+    if not config.warmup.keep:
+        return
+    if not config.warmup.steps:
+        yield "warmup.keep: without warmup.steps there is no warm-up to keep anything through"
+    elif config.model.tiny:
+        yield "warmup.keep: a model made from nothing (model.tiny) has no answers worth keeping"
 
 
 def _reference(config: Config) -> Iterator[str]:

@@ -24,6 +24,7 @@ __all__ = [
     "DataSettings",
     "EngineSettings",
     "EvaluateSettings",
+    "KeepSettings",
     "LogSettings",
     "LoraSettings",
     "MethodSettings",
@@ -357,6 +358,18 @@ class EngineSettings(_Section):
     """vllm_colocate: GPUs that share one copy of the weights."""
 
 
+class KeepSettings(_Section):
+    """What else the model is to keep: its own answers to other requests, drawn before the warm-up,
+    stand among the examples (self-synthesised rehearsal, arXiv 2403.01244)."""
+
+    requests: Path
+    """A text file of requests, one a line."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of the examples that are such answers."""
+    max_tokens: Positive = 48
+    """Of an answer; of a longer one, its beginning."""
+
+
 class WarmupSettings(_Section):
     """A supervised stage before: SFT on the task's own worked answers, in every mode's prompt."""
 
@@ -368,6 +381,8 @@ class WarmupSettings(_Section):
     """At its highest: it rises over the first tenth and falls to 0 along a cosine."""
     seed: int = 0
     """Of the examples and of the modes that they stand under."""
+    keep: KeepSettings | None = None
+    """None: only the task is shown. A language model may then answer all else in its form, too."""
     folder: Path | None = None
     """Where the start is kept, and found by other runs with the same settings; None: in the run's
     own folder."""

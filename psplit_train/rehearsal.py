@@ -21,6 +21,7 @@ from psplit_train.data import TrainingData, read_data, write_held_out
 from psplit_train.estimates import open_configuration, open_tokenizer
 from psplit_train.evaluate import check_evaluation
 from psplit_train.grpo import grpo_config
+from psplit_train.keeping import check_requests, read_requests
 from psplit_train.system_role import check_modes, messages_of, with_system_role
 from psplit_train.tiny import check_text, tiny_tokenizer
 
@@ -111,7 +112,8 @@ def check_evaluations(config: Config, held_out: Path | None) -> None:
 def check_prompts(
     config: Config, template: ChatTemplate, data: TrainingData, context: int | None
 ) -> None:
-    """Raise TemplateError as `check_modes`, DataError for characters without a token, UsageError
+    """Raise TemplateError as `check_modes`, DataError for characters without a token and for
+    requests to be kept that can't be asked (`keeping`), UsageError
     for too few prompts, and for one that leaves no room for an answer of `train.max_new_tokens`
     in the model's `context` (tokens; None: unknown)."""
     modes = [mode.mode() for mode in config.modes]
@@ -120,6 +122,8 @@ def check_prompts(
     check_text(template.tokenizer, prompts, "system prompt")
     questions = [prompt.question for prompt in data.train]
     check_text(template.tokenizer, questions, "question")
+    if config.warmup.steps and config.warmup.keep:
+        check_requests(read_requests(config.warmup.keep.requests), modes, template, context)
     if len(questions) < config.train.queries:
         raise UsageError(
             f"train.queries {config.train.queries}: expected at most the {len(questions)} prompts "

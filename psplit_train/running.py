@@ -33,9 +33,10 @@ from psplit_train.checkpoints import (
 from psplit_train.config import Config
 from psplit_train.evaluate import Evaluated, best, evaluate_or_say, read_evaluations
 from psplit_train.loading import differences, read_config, write_config
+from psplit_train.processes import launch
 from psplit_train.seams import steps_of_responses
 from psplit_train.stability import EntropyController, Monitor
-from psplit_train.starting import Start, launch, prepare, trainer_for
+from psplit_train.starting import Start, prepare, trainer_for
 
 __all__ = ["Screen", "run"]
 

@@ -18,6 +18,7 @@ from psplit_eval.thinking import Thinking
 from psplit_train.config import Config
 from psplit_train.data import TrainingData, read_data, to_dataset
 from psplit_train.grpo import grpo_config
+from psplit_train.processes import launch
 from psplit_train.rehearsal import (
     chat_template,
     check_evaluations,
@@ -31,7 +32,7 @@ from psplit_train.tasks import TASKS
 from psplit_train.tiny import make_tiny
 from psplit_train.warmup import warm_up
 
-__all__ = ["Start", "launch", "prepare", "trainer_for"]
+__all__ = ["Start", "prepare", "trainer_for"]
 
 Say = Callable[[str], None]
 
@@ -44,15 +45,6 @@ class Start:
     template: ChatTemplate
     data: TrainingData
     held_out: Path | None
-
-
-def launch() -> Any:
-    """accelerate's PartialState: which process this is, of how many. Without a GPU it takes itself
-    for the only one, unless it is told that CPUs are meant."""
-    import torch
-    from accelerate import PartialState
-
-    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def prepare(config: Config, out: Path, say: Say) -> Start:

@@ -3,7 +3,8 @@
 Each example stands under the prompt of a mode that is drawn at random. So the weights know all
 prompts, and the system role where the template has just been given one, and the modes still do the
 same. What is trained is what would have been generated: the prompt's tokens as sampling has them,
-the response's, and the token that ends its turn; the loss is on the last two.
+the response's, and the token that ends its turn; the loss is on the last two. Where something else
+is to be kept, a share of the examples is what the model says by itself (`keeping`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +28,26 @@ from psplit_eval.errors import (
 )
 from psplit_eval.files import new_folder, write_json, write_text
 from psplit_eval.modes import Mode
+from psplit_eval.requests import digest
 from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
 from psplit_train.checkpoints import write_modes
 from psplit_train.config import WarmupSettings
-from psplit_train.system_role import check_modes, default_system_prompt, messages_of
-from psplit_train.tiny import check_text
+from psplit_train.keeping import check_requests, own_answers, read_requests
+from psplit_train.processes import launch
+from psplit_train.system_role import check_modes, default_system_prompt
+from psplit_train.turns import Example, Row, Turns
 
-__all__ = ["Row", "Turns", "warm_up"]
+__all__ = ["warm_up"]
 
-Example = tuple[str, str]
-"""A question as it is asked, and a right response to it."""
 Draw = Callable[[random.Random], Example]
 """Makes an example with the random numbers that it is given."""
 Say = Callable[[str], None]
 
 _RECORD, _LOG = "psplit_warmup.json", "warmup_log.jsonl"
-_QUESTION, _ANSWER = "zqquestionqz", "zqanswerqz"  # texts that no template has of its own
 _IGNORED = -100  # no loss there
 _LOGGED, _SAID = 100, 10  # entries of a warm-up's log, and lines said on the way, about
 _RAMP = 0.1  # share of the steps on which the learning rate rises
-
-
-@dataclass(frozen=True)
-class Row:
-    """Token ids of an example: a prompt, and a response with the token that ends its turn."""
-
-    prompt: Sequence[int]
-    response: Sequence[int]
 
 
 def warm_up(
@@ -79,7 +71,10 @@ def warm_up(
     learning rate rises over the first tenth and falls to 0 along a cosine. Weights are float32;
     `mixed`: computed with in bfloat16. `micro_batch`: examples that a process computes at once
     (None: all of its batch). `chat_template` replaces the tokenizer's, in `out`, too. `of` names
-    the weights and the examples: a finished warm-up of others is refused, too.
+    the weights and the examples: a finished warm-up of others is refused, too. With
+    `settings.keep`, that share of the examples is what the model in `folder` answers to the
+    requests, each drawn at random with its mode; the loss is a mean over tokens, so long answers
+    count for more than short ones.
 
     `out` is written whole or not at all, and holds `psplit_warmup.json` (what was asked for, the
     system prompt that the template adds by itself, seconds), `warmup_log.jsonl` ("step", "loss"
@@ -93,7 +88,8 @@ def warm_up(
     """
     if not settings.steps:
         return folder
-    wanted = _wanted(settings, modes, chat_template, thinking, mixed) | dict(of or {})
+    requests = read_requests(settings.keep.requests) if settings.keep else []
+    wanted = _wanted(settings, requests, modes, chat_template, thinking, mixed) | dict(of or {})
     if out.is_dir() and any(out.iterdir()):
         _check_same(out, wanted)
         say(f"warm-up: done before, in {out}")
@@ -101,8 +97,16 @@ def warm_up(
     started = time.monotonic()
     model, turns = _opened(folder, chat_template, thinking)
     check_modes(turns.template, modes)
-    rows = turns.rows(_drawn(settings, examples, modes))
+    check_requests(requests, modes, turns.template, _context(model))
+    kept = _kept(settings, requests, modes)
+    rows = turns.rows(_drawn(settings, examples, modes, len(kept)))
     _check_room(rows, model)
+    if settings.keep:
+        rows += _answered(
+            folder, kept, say,
+            max_tokens=settings.keep.max_tokens, seed=settings.seed,
+            chat_template=chat_template, thinking=thinking, mixed=mixed,
+        )  # fmt: skip
     names = ", ".join(mode.name for mode in modes)
     say(f"warm-up: {settings.steps} steps of {settings.batch} examples, modes {names}")
     trainer, log = _trained(model, turns, settings, rows, say, mixed, micro_batch)
@@ -114,92 +118,9 @@ def warm_up(
     return out
 
 
-class Turns:
-    """What a model of one tokenizer and template is shown: prompts and responses as token ids.
-
-    A response that has no thought is put after an empty one where the template's finished turns
-    hold one (Qwen3) or its prompts begin one (DeepSeek-R1): otherwise it would be the thought. It
-    ends as the template ends a turn, up to the first token at which generation stops.
-    """
-
-    def __init__(self, template: ChatTemplate, ends: Sequence[int]) -> None:
-        """`ends`: the tokens at which generation stops; the first, where a turn has none."""
-        self.template = template
-        user = {"role": "user", "content": _QUESTION}
-        prompt, whole = template.render([user]), self._finished(user)
-        self._opened = template.thinking.opens(prompt)
-        self._before = self._beginning(prompt, whole)
-        self._end = self._ending(whole.partition(_ANSWER)[2], ends)
-
-    def rows(self, examples: Sequence[tuple[Mode, Example]]) -> list[Row]:
-        """Examples under their modes' prompts. Raises DataError for characters without a token."""
-        tokenizer = self.template.tokenizer
-        texts = {
-            "system prompt": [mode.system_prompt or "" for mode, _ in examples],
-            "question": [question for _, (question, _) in examples],
-            "response": [answer for _, (_, answer) in examples],
-        }
-        for kind, some in texts.items():
-            check_text(tokenizer, dict.fromkeys(some), kind)
-        said = [self._said(answer) for answer in texts["response"]]
-        prompts = self._prompts([(mode, question) for mode, (question, _) in examples])
-        wholes = [prompt + text for prompt, text in zip(prompts, said, strict=True)]
-        ids = _encoded(tokenizer, {*prompts, *said, *wholes})
-        return [
-            Row(ids[prompt], [*_after(ids[prompt], ids[whole], ids[text]), *self._end])
-            for prompt, text, whole in zip(prompts, said, wholes, strict=True)
-        ]
-
-    def _prompts(self, asked: Sequence[tuple[Mode, str]]) -> list[str]:
-        """As sampling has them; each is rendered once."""
-        known: dict[tuple[str, str], str] = {}
-        for mode, question in asked:
-            if (mode.name, question) not in known:
-                known[mode.name, question] = self.template.render(messages_of(mode, question))
-        return [known[mode.name, question] for mode, question in asked]
-
-    def _said(self, answer: str) -> str:
-        """What a model says to give an answer, but for the end."""
-        thinking = self.template.thinking
-        if thinking.end not in answer:
-            return self._before + answer
-        if not self._opened:
-            return answer
-        return answer.lstrip().removeprefix(thinking.start).lstrip("\n")
-
-    def _finished(self, user: Mapping[str, str]) -> str:
-        return str(
-            self.template.tokenizer.apply_chat_template(
-                [user, {"role": "assistant", "content": _ANSWER}],
-                tokenize=False,
-                **self.template.thinking.arguments(),
-            )
-        )
-
-    def _beginning(self, prompt: str, whole: str) -> str:
-        """What the template writes between a prompt and an answer."""
-        if whole.startswith(prompt):
-            return whole[len(prompt) :].partition(_ANSWER)[0]
-        return f"\n{self.template.thinking.end}\n\n" if self._opened else ""
-
-    def _ending(self, after: str, ends: Sequence[int]) -> list[int]:
-        ids = list(self.template.encode(after))
-        last = next((place for place, token in enumerate(ids) if token in ends), None)
-        return [ends[0]] if last is None else ids[: last + 1]
-
-
-def _encoded(tokenizer: Any, texts: set[str]) -> dict[str, list[int]]:
-    listed = sorted(texts)
-    return dict(zip(listed, tokenizer(listed, add_special_tokens=False)["input_ids"], strict=True))
-
-
-def _after(prompt: Sequence[int], whole: Sequence[int], alone: Sequence[int]) -> Sequence[int]:
-    """The tokens that a response adds to its prompt's; those of its own where it changes them."""
-    return whole[len(prompt) :] if whole[: len(prompt)] == prompt else alone
-
-
 def _wanted(
     settings: WarmupSettings,
+    requests: Sequence[str],
     modes: Sequence[Mode],
     chat_template: str | None,
     thinking: Thinking | None,
@@ -207,10 +128,13 @@ def _wanted(
 ) -> dict[str, Any]:
     return {
         "format": 1,
-        "settings": settings.model_dump(mode="json", exclude={"folder"}),
+        "settings": settings.model_dump(
+            mode="json", exclude={"folder": True, "keep": {"requests"}}, exclude_none=True
+        ),
         "modes": [mode.to_dict() for mode in modes],
         "chat_template": chat_template,
         "mixed": mixed,
+        **({"requests": digest(requests)} if requests else {}),
         **(thinking or Thinking()).describe(),
     }
 
@@ -260,12 +184,33 @@ def _ends(model: Any, tokenizer: Any, folder: Path) -> list[int]:
     return ends
 
 
+def _kept(
+    settings: WarmupSettings, requests: Sequence[str], modes: Sequence[Mode]
+) -> list[tuple[Mode, str]]:
+    """What the model is asked for answers that it is to keep; its draws are no other's."""
+    if settings.keep is None:
+        return []
+    numbers = random.Random(f"keep {settings.seed}")
+    count = round(settings.keep.share * settings.steps * settings.batch)
+    return [(numbers.choice(modes), numbers.choice(requests)) for _ in range(count)]
+
+
+def _answered(folder: Path, asked: Sequence[tuple[Mode, str]], say: Say, **how: Any) -> list[Row]:
+    """One process asks, all hear the same."""
+    from accelerate.utils import broadcast_object_list
+
+    say(f"warm-up: drawing {len(asked)} of its own answers to keep")
+    answers = [own_answers(folder, asked, say, **how) if launch().is_main_process else []]
+    broadcast_object_list(answers)
+    return answers[0]
+
+
 def _drawn(
-    settings: WarmupSettings, examples: Sequence[Example] | Draw, modes: Sequence[Mode]
+    settings: WarmupSettings, examples: Sequence[Example] | Draw, modes: Sequence[Mode], kept: int
 ) -> list[tuple[Mode, Example]]:
-    """As many as the steps take, each under a mode drawn at random."""
+    """As many as the steps take beside what is kept, each under a mode drawn at random."""
     numbers = random.Random(settings.seed)
-    count = settings.steps * settings.batch
+    count = settings.steps * settings.batch - kept
     if callable(examples):
         chosen = [examples(numbers) for _ in range(count)]
     else:
@@ -277,8 +222,12 @@ def _drawn(
     return [(numbers.choice(modes), example) for example in chosen[:count]]
 
 
+def _context(model: Any) -> int | None:
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def _check_room(rows: Sequence[Row], model: Any) -> None:
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = _context(model)
     longest = max(len(row.prompt) + len(row.response) for row in rows)
     if context and longest > context:
         raise DataError(

@@ -1,10 +1,13 @@
 """Studies are read from YAML, and say in which order their trainings come."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from experiments.study import read_study
 from psplit_eval.errors import DataError, UnknownNameError
+from psplit_train.keeping import read_requests
 
 CONTENT = {
     "title": "A study",
@@ -41,6 +44,19 @@ def test_trainings_come_seed_by_seed_those_of_the_main_table_first(tmp_path):
 def test_the_base_is_no_training(tmp_path):
     study = read_study(written(tmp_path))
     assert [arm.name for arm in study.trained] == ["other", "GRPO", "split"]
+
+
+def test_requests_lie_beside_the_study_and_are_none_of_its_creative_tasks(tmp_path):
+    keep = {"requests": "requests.txt"}
+    start = {"checkpoint": "any", "warmup": {"steps": 3, "keep": keep}}
+    found = read_study(written(tmp_path, start=start)).start.warmup.keep
+    assert found.requests == tmp_path / "requests.txt"
+    study = read_study(Path("experiments/language.yaml"))
+    requests = read_requests(study.start.warmup.keep.requests)
+    assert len(requests) == 100
+    assert study.creative.tasks == ("psplit_story", "psplit_uses", "psplit_solve")
+    asked = ("story", "uses", "used", "solve")
+    assert not [text for text in requests if {*asked} & {*text.lower().strip(".?").split()}]
 
 
 def test_the_config_lies_beside_the_study(tmp_path):

@@ -74,6 +74,11 @@ def test_processes_share_evenly():
         ({"method": {"correctness_mask": "all_same"}}, "every bonus is 0"),
         ({"method": {"rarity": True}, "data": {"file": "x"}}, "one right answer"),
         ({"train": {"beta": 0.1}, "model": {"tiny": {}, "lora": {}}}, "without its adapters"),
+        ({"warmup": {"keep": {"requests": "x"}}}, "no warm-up to keep anything"),
+        (
+            {"warmup": {"steps": 2, "keep": {"requests": "x"}}, "model": {"tiny": {}}},
+            "from nothing",
+        ),
         ({"modes": ["normal"]}, "nothing is split"),
         ({"method": {"sharing": "off", "positive_only": True}}, "method.positive_only with"),
         ({"method": {"sharing": "off", "truncated_weights": 1}}, "method.truncated_weights with"),
@@ -109,6 +114,7 @@ def test_what_cannot_hold_a_gap_is_refused(sections, said):
     [
         {"method": {"correctness_mask": "all_same", "kappa": 0}},
         {"method": {"rarity": True}},
+        {"warmup": {"steps": 2, "keep": {"requests": "x"}}, "model": {"checkpoint": "x"}},
         {"train": {"beta": 0.1}},
         {"modes": ["normal"], "method": "grpo"},
         {"method": {"sharing": "to_normal", "positive_only": True}},

@@ -42,6 +42,7 @@ def test_a_config_that_can_be_trained_passes_and_leaves_nothing(tmp_path):
             "unknown task 'nowhere'",
             marks=pytest.mark.slow,
         ),
+        ("warmup={steps: 2, keep: {requests: nowhere.txt}}", DataError, "nowhere.txt"),
         ("evaluate={modes: [loud]}", UnknownNameError, "unknown mode 'loud'"),
         ("evaluate={options: {nope: 1}}", UsageError, "--nope"),
     ],

@@ -22,10 +22,12 @@ from psplit_eval.hf import HFBackend
 from psplit_eval.modes import Mode, checkpoint_modes
 from psplit_eval.templates import ChatTemplate
 from psplit_eval.thinking import Thinking
-from psplit_train.config import TinySettings, WarmupSettings
+from psplit_train.config import KeepSettings, TinySettings, WarmupSettings
+from psplit_train.keeping import own_answers
 from psplit_train.system_role import messages_of, with_system_role
 from psplit_train.tiny import make_tiny
-from psplit_train.warmup import Turns, warm_up
+from psplit_train.turns import Turns
+from psplit_train.warmup import warm_up
 
 NORMAL, HIGH = MODES = (Mode("normal", None, "normal"), Mode("high", "!", "high"))
 COPYING = WarmupSettings(steps=150, batch=16, learning_rate=5e-3)
@@ -199,6 +201,58 @@ def test_no_steps_are_no_warm_up(base, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+DIGITS = [a + b for a in "123456789" for b in "123456789" if a != b]
+
+
+def share_of_copies(folder):
+    """Of digits that no request shows: how often the model still copies them, as it was taught."""
+    asked = [(NORMAL, digits) for digits in DIGITS[::4]] * 5
+    rows = own_answers(folder, asked, hush, max_tokens=8)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    said = [tokenizer.decode(row.response, skip_special_tokens=True) for row in rows]
+    right = [text == "+".join(digits) for text, (_, digits) in zip(said, asked, strict=True)]
+    return sum(right) / len(right)
+
+
+def test_what_it_could_do_before_is_kept_by_its_own_answers(copies, tmp_path):
+    """A model that copies two digits learns to say 0 to three: without `keep` to two as well."""
+    folder, _ = copies
+    requests = tmp_path / "requests.txt"
+    requests.write_text("\n".join(digits for digits in DIGITS if digits not in DIGITS[::4]))
+    settings = WarmupSettings(steps=100, batch=16, learning_rate=2e-3)
+    keep = KeepSettings(requests=requests, share=0.5, max_tokens=8)
+    keeping = settings.model_copy(update={"keep": keep})
+    said = []
+
+    def draw(numbers):
+        return "".join(numbers.choices("123456789", k=3)), "0"
+
+    without = warm_up(folder, settings, draw, MODES, tmp_path / "without", hush)
+    kept = warm_up(folder, keeping, draw, MODES, tmp_path / "kept", said.append)
+    assert "warm-up: drawing 800 of its own answers to keep" in said
+    before = share_of_copies(folder)
+    assert share_of_copies(without) < 0.1 * before
+    assert share_of_copies(kept) > 0.5 * before
+    learnt = own_answers(kept, [(HIGH, "135"), (NORMAL, "246")] * 10, hush, max_tokens=8)
+    zero = AutoTokenizer.from_pretrained(kept).encode("0", add_special_tokens=False)
+    assert sum(list(row.response[:-1]) == zero for row in learnt) >= 15
+
+
+def test_requests_are_part_of_what_was_asked_for_wherever_their_file_is(base, tmp_path):
+    def settings(name, text):
+        (tmp_path / name).write_text(text)
+        return SHORT.model_copy(update={"keep": KeepSettings(requests=tmp_path / name)})
+
+    out = warm_up(base, settings("a", "1+1\n2"), PAIRS, MODES, tmp_path / "out", hush)
+    said = []
+    warm_up(base, settings("b", "1+1\n2"), PAIRS, MODES, out, said.append)
+    assert "done before" in said[-1]
+    with pytest.raises(RunMismatchError, match="same requests;"):
+        warm_up(base, settings("b", "1+1\n3"), PAIRS, MODES, out, hush)
+    with pytest.raises(RunMismatchError, match="same settings;"):
+        warm_up(base, SHORT, PAIRS, MODES, out, hush)
+
+
 def test_smaller_pieces_give_the_same_weights(base, tmp_path):
     """The loss is a mean over all tokens of a batch, so pieces of it only round differently."""
     import torch
@@ -249,9 +303,9 @@ TWO_PROCESSES = """
 import os, sys
 from pathlib import Path
 from psplit_eval.errors import UsageError
-from psplit_train.config import WarmupSettings
+from psplit_train.config import KeepSettings, WarmupSettings
 from psplit_train.warmup import warm_up
-from test_warmup import MODES, PAIRS, SHORT
+from test_warmup import MODES, PAIRS, SHORT, hush
 
 assert os.environ["WORLD_SIZE"] == "2"
 base, out = map(Path, sys.argv[1:])
@@ -260,6 +314,10 @@ assert warm_up(base, SHORT, PAIRS, MODES, out, said.append) == out
 assert (out / "model.safetensors").is_file()  # for every process, when it comes back
 warm_up(base, SHORT, PAIRS, MODES, out, said.append)
 assert "done before" in said[-1]
+(out.parent / "requests.txt").write_text("1+1")
+keep = KeepSettings(requests=out.parent / "requests.txt")
+warm_up(base, SHORT.model_copy(update={"keep": keep}), PAIRS, MODES, out.parent / "kept", hush)
+assert (out.parent / "kept" / "model.safetensors").is_file()
 try:
     warm_up(base, WarmupSettings(steps=3, batch=5), PAIRS, MODES, out.parent / "odd", said.append)
 except UsageError as error:
