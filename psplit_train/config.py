@@ -64,7 +64,11 @@ Count = Annotated[int, Field(ge=0)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # of settings that are TRL's own: they would become null
     )
 
 
@@ -364,9 +368,9 @@ class KeepSettings(_Section):
 
     requests: Path
     """A text file of requests, one a line."""
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.33
     """Of the examples that are such answers."""
-    max_tokens: Positive = 48
+    max_tokens: Positive = 32
     """Of an answer; of a longer one, its beginning."""
 
 

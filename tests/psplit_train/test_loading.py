@@ -337,7 +337,7 @@ def test_paths_are_relative_to_the_file_and_of_options_to_the_folder_one_is_in(
 def test_what_is_written_is_read_back_equal(read, tmp_path):
     config = read(
         "modes: [normal, {name: hot, system_prompt: 'Say: \"on\" # é\\n  twice', role: high}]\n"
-        "train: {trl: {a: '1e5', b: 1e5, c: 'null', d: 'true', e: 'on', f: ''}}\n"
+        "train: {trl: {a: '1e5', b: 1e5, c: 'null', d: 'true', e: 'on', f: '', g: .inf}}\n"
         "evaluate: {every: 4, options: {x: '007'}}\n"
         "checkpoints: {every: 2}\n"
         "model: {tiny: {characters: '0123 \"#:'}}\n",
