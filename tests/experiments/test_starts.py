@@ -52,7 +52,9 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
     """A checkpoint that was made before, with and without a warm-up of its own."""
     monkeypatch.chdir(tmp_path)
     given = make_tiny(TinySettings(layers=1, width=16, heads=2), tmp_path / "given")
-    start = {"checkpoint": str(given), "warmup": {"steps": steps, "batch": 4}}
+    (tmp_path / "requests.txt").write_text("1 + 1")
+    keep = {"requests": "requests.txt", "max_tokens": 4}
+    start = {"checkpoint": str(given), "warmup": {"steps": steps, "batch": 4, "keep": keep}}
     config = {"model": {"checkpoint": "start"}, "data": {"task": "sums", "held_out": 4}}
     config["data"]["instruction"] = ""
     config["modes"] = ["normal", {"name": "high", "system_prompt": "a", "role": "high"}]
@@ -67,9 +69,11 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
     model = json.loads(manifest.read_text())["checkpoint"]["path"]
     assert model == str(out / "start" if steps else given)
     assert (out / "start" / "psplit_warmup.json").is_file() is bool(steps)
+    if steps:
+        assert "requests" in json.loads((out / "start" / "psplit_warmup.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["smollm2"])
+@pytest.mark.parametrize("name", ["language", "smollm2"])
 def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
     """Its arms' settings are settings, and what it evaluates is kept."""
     study = read_study(EXPERIMENTS / f"{name}.yaml")
@@ -80,6 +84,6 @@ def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
         kept = {last - every * back for back in range(config.checkpoints.keep)}
         assert set(study.evaluate.steps) <= kept
         assert study.evaluate.samples >= 8, "best of 8"
-    assert {arm.seeds for arm in study.arms} == {2}
+    assert {arm.seeds for arm in study.trained} == {2}
     prompts = study.prompts
     assert len({prompts.rewritten, prompts.low, *prompts.placebos}) == 5
