@@ -54,9 +54,8 @@ def test_requests_lie_beside_the_study_and_are_none_of_its_creative_tasks(tmp_pa
     study = read_study(Path("experiments/language.yaml"))
     requests = read_requests(study.start.warmup.keep.requests)
     assert len(requests) == 100
-    assert study.creative.tasks == ("psplit_story", "psplit_uses", "psplit_solve")
-    asked = ("story", "uses", "used", "solve")
-    assert not [text for text in requests if {*asked} & {*text.lower().strip(".?").split()}]
+    assert study.creative.tasks == ("psplit_story",)
+    assert not [text for text in requests if "story" in text.lower()]
 
 
 def test_the_config_lies_beside_the_study(tmp_path):
