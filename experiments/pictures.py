@@ -132,6 +132,8 @@ def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
                 for step, e in zip(steps, estimates, strict=True)
             ]
         finish_panel(axis, title)
+        if measure.startswith("eta/"):
+            axis.set_ylim(bottom=0)  # one that hardly moves is not blown up
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=9)
         axis.locator_params(axis="x", nbins=4, integer=True)
