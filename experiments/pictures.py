@@ -133,7 +133,7 @@ def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
             ]
         finish_panel(axis, title)
         if measure.startswith("eta/"):
-            axis.set_ylim(bottom=0)  # one that hardly moves is not blown up
+            axis.set_ylim(0, 1.05 * axis.get_ylim()[1])  # one that hardly moves is not blown up
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=9)
         axis.locator_params(axis="x", nbins=4, integer=True)

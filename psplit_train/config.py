@@ -368,7 +368,7 @@ class KeepSettings(_Section):
 
     requests: Path
     """A text file of requests, one a line."""
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.33
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Of the examples that are such answers."""
     max_tokens: Positive = 32
     """Of an answer; of a longer one, its beginning."""

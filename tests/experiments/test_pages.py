@@ -108,6 +108,13 @@ class Study:
     def seeds(self, arm):
         return ("one", "two", "three", "four", "five")[len(self.arms[arm].records) - 1]
 
+    def story(self, arm, metric, mode):
+        """Mean over premises, of the records that have stories."""
+        told = [
+            record.creative["psplit_story"] for record in self.arms[arm].records if record.creative
+        ]
+        return np.mean([np.mean(story[mode][metric]) for story in told])
+
     def verdicts(self, arm):
         records = self.arms[arm].records
         return [s["verdict"] for r in records for s in r.splits if s["mode"] == "high"]
@@ -131,6 +138,11 @@ def sums():
 @pytest.fixture(scope="module")
 def walks():
     return Study("walks")
+
+
+@pytest.fixture(scope="module")
+def language():
+    return Study("language")
 
 
 def text(page):
@@ -216,6 +228,51 @@ def test_what_the_guide_says_of_the_language_model_holds():
         if record.arm == "Policy Split (code)":
             ends = [np.mean(record.log[f"entropy_bits/{mode}"][-2:]) for mode in MODES]
             assert abs(ends[1] - ends[0]) < 0.02
+
+
+def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
+    """In the overview, the guide and the README; stories as far as seeds told any."""
+    steered, right = "steered", [*language.right("steered"), language.right("GRPO")[0]]
+    seeds = language.seeds(steered)
+    assert language.seeds("GRPO") == seeds
+    overview = text("docs/experiments/README.md").split("## How a study")[0]
+    assert f"SmolLM2, {seeds} seeds, 120 steps on a CPU" in overview
+    words = "{:.1f} % are right in normal, {:.1f} in high and {:.1f} in GRPO's model ({:.1f} and "
+    words += "{:.1f} by seed), {:.2f} bits apart"
+    seeds_of_plain = 100 * language.arms["GRPO"].values("accuracy", "normal").mean(axis=1)
+    assert words.format(*right, *seeds_of_plain, language.gap(steered)) in overview
+    normal, high = language.unique(steered)
+    unique = (high, normal, language.unique("GRPO")[0])
+    words = (
+        "with {:.1f}, {:.1f} and {:.1f} different right answers of 16 in high, normal and GRPO's"
+    )
+    assert words.format(*unique) in overview
+    assert language.late(steered, "eta/high") > 0.95 * 0.35, "η stood where it began"
+    assert f"KL beyond placebos is {language.beyond(steered):.2f} bits: too little" in overview
+    assert set(language.verdicts(steered)) == {"no"}
+    pass_ = [
+        100 * language.story(*which)
+        for which in (
+            ("base", "passing", "normal"),
+            (steered, "passing", "normal"),
+            (steered, "passing", "high"),
+        )
+    ]
+    words = "{:.0f} % of the start's pass the rules of quality, and {:.0f} and {:.0f} % after"
+    assert words.format(*pass_) in overview
+    modes = ("high", "normal")
+    spread = [
+        language.story(arm, "effective_dispersion", mode)
+        for mode in modes
+        for arm in (steered, "GRPO")
+    ]
+    spread.append(language.story("base", "effective_dispersion", "normal"))
+    words = "dispersion is {:.2f} and {:.2f} ({:.2f} and {:.2f} in normal, {:.2f} at the start; one"
+    assert words.format(*spread) in overview
+    assert sum(bool(record.creative) for record in language.arms[steered].records) == 1
+    assert f"to {right[2]:.0f} % | {language.came(steered)}" in text("docs/training.md")
+    words = "it is {:.1f} % and {:.1f} % after 120 steps on a CPU (GRPO {:.1f}; {} seeds)"
+    assert words.format(*right, seeds) in text("README.md")
 
 
 def test_what_the_overview_says_of_sums_holds(sums):
