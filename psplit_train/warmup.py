@@ -191,7 +191,8 @@ def _kept(
     if settings.keep is None:
         return []
     numbers = random.Random(f"keep {settings.seed}")
-    count = round(settings.keep.share * settings.steps * settings.batch)
+    every = settings.steps * settings.batch
+    count = min(round(settings.keep.share * every), every - 1)  # the task has one at least
     return [(numbers.choice(modes), numbers.choice(requests)) for _ in range(count)]
 
 

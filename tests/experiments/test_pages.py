@@ -270,7 +270,9 @@ def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
     words = "dispersion is {:.2f} and {:.2f} ({:.2f} and {:.2f} in normal, {:.2f} at the start; one"
     assert words.format(*spread) in overview
     assert sum(bool(record.creative) for record in language.arms[steered].records) == 1
-    assert f"to {right[2]:.0f} % | {language.came(steered)}" in text("docs/training.md")
+    guide = text("docs/training.md")
+    assert f"learnt the form, {language.right('base')[0]:.0f} % of held-out answers right" in guide
+    assert f"to {right[2]:.0f} % | {language.came(steered)}" in guide
     words = "it is {:.1f} % and {:.1f} % after 120 steps on a CPU (GRPO {:.1f}; {} seeds)"
     assert words.format(*right, seeds) in text("README.md")
 

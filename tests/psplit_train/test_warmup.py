@@ -238,6 +238,15 @@ def test_what_it_could_do_before_is_kept_by_its_own_answers(copies, tmp_path):
     assert sum(list(row.response[:-1]) == zero for row in learnt) >= 15
 
 
+def test_the_task_has_an_example_at_least(base, tmp_path):
+    (tmp_path / "requests.txt").write_text("1+1")
+    keep = KeepSettings(requests=tmp_path / "requests.txt", share=0.9)
+    settings = WarmupSettings(steps=1, batch=4, keep=keep)
+    said = []
+    warm_up(base, settings, PAIRS, MODES, tmp_path / "out", said.append)
+    assert "warm-up: drawing 3 of its own answers to keep" in said
+
+
 def test_requests_are_part_of_what_was_asked_for_wherever_their_file_is(base, tmp_path):
     def settings(name, text):
         (tmp_path / name).write_text(text)
