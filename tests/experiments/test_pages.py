@@ -274,6 +274,7 @@ def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
     assert f"learnt the form, {language.right('base')[0]:.0f} % of held-out answers right" in guide
     assert f"to {right[2]:.0f} % | {language.came(steered)}" in guide
     words = "it is {:.1f} % and {:.1f} % after 120 steps on a CPU (GRPO {:.1f}; {} seeds)"
+    words += f", {language.gap(steered):.2f} bits apart but hardly beyond neutral prompts"
     assert words.format(*right, seeds) in text("README.md")
 
 
