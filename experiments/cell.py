@@ -7,6 +7,7 @@ From `run` on it is psplit-train's command; a sweep starts it so, a process a tr
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import json
 import sys
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     study_path, records, *training = arguments
     if code := train(training):
         return code
+    _free_memory()
     study = read_study(Path(study_path))
     given = [training[i + 1] for i, word in enumerate(training) if word == "--set"]
     config = read_config(Path(training[1]), given)
@@ -58,6 +60,15 @@ def main(arguments: Sequence[str]) -> int:
     record = _record(study, _arm(study, settings), config, out)
     write_record(Path(records), record)
     return 0
+
+
+def _free_memory() -> None:
+    """Of a training that is over: trainings side by side share a GPU."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _arm(study: Study, settings: Mapping[str, str]) -> Arm:

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.records import Creative, Evaluation, Means, Values
 from experiments.study import Study
 from psplit_eval.arms import Arm
+from psplit_eval.backends import EngineOptions
 from psplit_eval.diverging import DivergeOptions, diverge_run
 from psplit_eval.modes import Mode
 from psplit_eval.run import RunOptions, Screen, run
@@ -37,6 +38,8 @@ HELD_OUT, TRAINED = "held_out", "trained"
 _COMPARISON, _BEHAVIOUR = "comparison.json", "divergence.json"
 _SCORED = 8
 """Samples a doc that are scored under every prompt."""
+_BATCH_MEMORY = 2**32
+"""Bytes: cells that are measured side by side would each take half of what is free."""
 _KEPT = ("accuracy_avg", "accuracy_unique", "accuracy_pass_at_8")
 _REPORTED = (*_KEPT, "entropy_bits")
 _CREATIVE = (
@@ -146,6 +149,7 @@ def _options(checkpoint: Path, config: Config, out: Path, step: int) -> RunOptio
         given_modes=[mode.mode() for mode in config.modes],
         seed=10_000 * config.train.seed + step,
         out=out,
+        engine=EngineOptions(batch_memory=_BATCH_MEMORY),
         divergence=False,
     )
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.analysis import MODES, claims, excess, seed_mean, trained_arms
+from experiments.analysis import (
+    MODES,
+    claims,
+    creative_comparisons,
+    creative_summary,
+    excess,
+    seed_mean,
+    trained_arms,
+)
 from experiments.page import write_page
 from experiments.records import read_records, read_stopped
 from experiments.study import read_study
@@ -108,12 +116,9 @@ class Study:
     def seeds(self, arm):
         return ("one", "two", "three", "four", "five")[len(self.arms[arm].records) - 1]
 
-    def story(self, arm, metric, mode):
-        """Mean over premises, of the records that have stories."""
-        told = [
-            record.creative["psplit_story"] for record in self.arms[arm].records if record.creative
-        ]
-        return np.mean([np.mean(story[mode][metric]) for story in told])
+    def told(self, task, arm, metric, mode):
+        """Mean over seeds and docs of a creative task, as the page has it."""
+        return creative_summary(self.arms[arm], metric, mode, task).value_b
 
     def verdicts(self, arm):
         records = self.arms[arm].records
@@ -231,7 +236,7 @@ def test_what_the_guide_says_of_the_language_model_holds():
 
 
 def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
-    """In the overview, the guide and the README; stories as far as seeds told any."""
+    """In the overview, the guide and the README."""
     steered, right = "steered", [*language.right("steered"), language.right("GRPO")[0]]
     seeds = language.seeds(steered)
     assert language.seeds("GRPO") == seeds
@@ -250,26 +255,31 @@ def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
     assert language.late(steered, "eta/high") > 0.95 * 0.35, "η stood where it began"
     assert f"KL beyond placebos is {language.beyond(steered):.2f} bits: too little" in overview
     assert set(language.verdicts(steered)) == {"no"}
-    pass_ = [
-        100 * language.story(*which)
-        for which in (
-            ("base", "passing", "normal"),
-            (steered, "passing", "normal"),
-            (steered, "passing", "high"),
-        )
+    creative = ("psplit_story", "psplit_uses", "psplit_solve")
+    passing = [
+        100 * language.told(task, arm, "passing", mode)
+        for task in creative
+        for arm, mode in (("base", "normal"), (steered, "normal"), (steered, "high"))
     ]
-    words = "{:.0f} % of the start's pass the rules of quality, and {:.0f} and {:.0f} % after"
-    assert words.format(*pass_) in overview
-    modes = ("high", "normal")
-    spread = [
-        language.story(arm, "effective_dispersion", mode)
-        for mode in modes
+    words = "stories {:.0f} % pass the rules of quality, and {:.0f} and {:.0f} % after training in "
+    words += "normal and high; of its uses {:.0f}, and {:.0f} and {:.0f}; of its solutions {:.0f}, "
+    assert (words + "and {:.0f} and {:.0f}.").format(*passing) in overview
+    gaps = [
+        language.told(task, arm, "entropy", "high") - language.told(task, arm, "entropy", "normal")
         for arm in (steered, "GRPO")
+        for task in creative
     ]
-    spread.append(language.story("base", "effective_dispersion", "normal"))
-    words = "dispersion is {:.2f} and {:.2f} ({:.2f} and {:.2f} in normal, {:.2f} at the start; one"
+    words = "entropy is {:.2f}, {:.2f} and {:.2f} bits above normal's (GRPO's model under the same "
+    words += "prompts: {:.2f}, {:.2f} and {:.2f})"
+    assert words.format(*gaps).replace("-", "−") in overview
+    assert all(found.p_adjusted > 0.5 for found in creative_comparisons(language.all))
+    spread = [
+        language.told("psplit_story", arm, "effective_dispersion", mode)
+        for arm in (steered, "GRPO")
+        for mode in ("high", "normal")
+    ]
+    words = "of stories {:.2f} in high and {:.2f} in normal; GRPO's {:.2f} and {:.2f}; two seeds"
     assert words.format(*spread) in overview
-    assert sum(bool(record.creative) for record in language.arms[steered].records) == 1
     guide = text("docs/training.md")
     assert f"learnt the form, {language.right('base')[0]:.0f} % of held-out answers right" in guide
     assert f"to {right[2]:.0f} % | {language.came(steered)}" in guide

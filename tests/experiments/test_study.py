@@ -55,8 +55,9 @@ def test_requests_lie_beside_the_study_and_are_none_of_its_creative_tasks(tmp_pa
     study = read_study(Path("experiments/language.yaml"))
     requests = read_requests(study.start.warmup.keep.requests)
     assert len(requests) == 100
-    assert study.creative.tasks == ("psplit_story",)
-    assert not [text for text in requests if re.search(r"\bstor(y|ies)\b", text.lower())]
+    assert study.creative.tasks == ("psplit_story", "psplit_uses", "psplit_solve")
+    asked_for = r"\b(stor(y|ies)|uses?|unusual|solv\w+|solutions?|goal)\b"
+    assert not [text for text in requests if re.search(asked_for, text.lower())]
 
 
 def test_the_config_lies_beside_the_study(tmp_path):
