@@ -370,7 +370,7 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
     rang = [
         sum(bool(r.alarms) for r in walks.arms[arm].records) for arm in ("steered", "GRPO", STEERED)
     ]
-    assert rang == [2, 3, 0]
+    assert rang == [4, 5, 0]
     said_by = [
         line for arm in ("steered", "GRPO") for r in walks.arms[arm].records for line in r.alarms
     ]
