@@ -60,6 +60,21 @@ def test_requests_lie_beside_the_study_and_are_none_of_its_creative_tasks(tmp_pa
     assert not [text for text in requests if re.search(asked_for, text.lower())]
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted({*Path("experiments").glob("*.yaml")} - {*Path("experiments").glob("*_train.yaml")}),
+)
+def test_every_arm_of_a_committed_study_can_be_trained_and_evaluated(path):
+    study = read_study(path)
+    for arm in study.trained:
+        config = study.configured(arm)
+        kept = config.train.steps - config.checkpoints.every * config.checkpoints.keep
+        assert all(
+            step % config.checkpoints.every == 0 and kept < step <= config.train.steps
+            for step in study.evaluate.steps
+        )
+
+
 def test_the_config_lies_beside_the_study(tmp_path):
     assert read_study(written(tmp_path)).config == tmp_path / "train.yaml"
 
