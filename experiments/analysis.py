@@ -7,8 +7,9 @@ Seeds and docs are both samples, so a statement is about a way to train on quest
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "MODES",
     "Claim",
     "Compared",
+    "Matched",
     "Trained",
     "claims",
     "comparisons",
@@ -33,6 +35,7 @@ __all__ = [
     "creative_summary",
     "creative_tasks",
     "excess",
+    "matched",
     "seed_mean",
     "summary",
     "trained_arms",
@@ -75,6 +78,24 @@ class Trained:
             return self.creative("bits", mode, task) / self.creative("tokens", mode, task)
         rows = [record.creative[task][mode][metric] for record in self.records]
         return np.array(rows, dtype=np.float64)
+
+    def at_last(self, metric: str, mode: str) -> Values:
+        """(seeds, docs) of held-out docs at the last checkpoint, by a stored metric."""
+        last = [max(record.evaluations, key=lambda e: e.step) for record in self.records]
+        return np.array([e.values[HELD_OUT][mode][_STORED[metric]] for e in last], dtype=np.float64)
+
+    def warmed(self, metric: str) -> dict[float, Values]:
+        """The same of the normal mode, by temperature, the coolest first; {} where the records have
+        no other than 1."""
+        known = set.intersection(*(set(record.temperatures) for record in self.records))
+        found = {
+            float(name): np.array(
+                [record.temperatures[name][_STORED[metric]] for record in self.records],
+                dtype=np.float64,
+            )
+            for name in known
+        }
+        return dict(sorted({**found, 1.0: self.at_last(metric, MODES[0])}.items())) if found else {}
 
     def _mean(self, stored: str, mode: str, task: str) -> Values:
         rows = [
@@ -206,6 +227,61 @@ def creative_comparisons(arms: Sequence[Trained]) -> list[Compared]:
                 difference = _within(each, np.broadcast_to(before, after.shape), after)
                 found.append(Compared(each.arm.name, f"{task}, {mode} less {BASE}'s", difference))
     return _corrected(found)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """An arm's high mode beside one policy, `other`'s normal mode, sampled at the temperature at
+    which that has as many different right answers a question, or the most that it has.
+
+    `unique`: of both, that of `other` first. `difference`: of accuracy, high less that; p
+    two-sided, and by Holm over all of a study."""
+
+    arm: str
+    other: str
+    temperature: float
+    unique: tuple[float, float]
+    difference: Difference
+    p_adjusted: float = math.nan
+
+
+def matched(study: Study, arms: Sequence[Trained]) -> list[Matched]:
+    """Every candidate beside the start and the reference; [] where these were sampled at 1 only."""
+    by_name = {each.arm.name: each for each in arms}
+    others = [by_name[name] for name in (BASE, study.reference) if name in by_name]
+    ours = [by_name[name] for name in study.candidates if name in by_name]
+    found = [_matched(each, other) for each in ours for other in others if other.warmed("unique")]
+    adjusted = holm([each.difference.p for each in found])
+    return [replace(each, p_adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+
+
+def _matched(ours: Trained, other: Trained) -> Matched:
+    unique, right = ours.at_last("unique", "high"), ours.at_last("accuracy", "high")
+    counts = {t: float(values.mean()) for t, values in other.warmed("unique").items()}
+    accuracies, weights = other.warmed("accuracy"), _between(counts, float(unique.mean()))
+    temperature = sum(weight * t for t, weight in weights.items())
+    count = sum(weight * counts[t] for t, weight in weights.items())
+    theirs = np.sum([weight * accuracies[t] for t, weight in weights.items()], axis=0)
+    if other.arm.name == BASE:  # one checkpoint, whose answers count as given
+        before = np.broadcast_to(theirs.mean(axis=0), right.shape)
+        difference = _within(ours, before, right)
+    else:
+        difference = crossed_difference(theirs, right)
+    both = count, float(unique.mean())
+    return Matched(ours.arm.name, other.arm.name, temperature, both, difference)
+
+
+def _between(counts: Mapping[float, float], wanted: float) -> dict[float, float]:
+    """Weights of the coolest temperatures between which a count passes what is wanted, by linear
+    interpolation; of the one with the highest count where none does."""
+    grid = list(counts)
+    if counts[grid[0]] >= wanted:
+        return {grid[0]: 1.0}
+    for cool, warm in pairwise(grid):
+        if counts[warm] >= wanted:
+            share = (wanted - counts[cool]) / (counts[warm] - counts[cool])
+            return {cool: 1 - share, warm: share}
+    return {max(grid, key=counts.__getitem__): 1.0}
 
 
 @dataclass(frozen=True)

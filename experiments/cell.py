@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from experiments.measuring import (
+    at_temperatures,
     creative,
     evaluate,
     reported_means,
@@ -122,7 +123,9 @@ def _measured(
         evaluate(folder, config, study, tasks, out / f"eval-{step}", step)
         for step, folder in checkpoints.items()
     ]
-    last = checkpoints[max(checkpoints)]
+    step = max(checkpoints)
+    last = checkpoints[step]
+    warmed = arm.name in (BASE, study.reference)
     return Record(
         arm=arm.name,
         seed=config.train.seed,
@@ -132,6 +135,9 @@ def _measured(
         evaluations=evaluations,
         splits=splits(last, config, study, tasks, out / "splits"),
         creative=creative(last, config, study, out / "creative"),
+        temperatures=at_temperatures(last, config, study, tasks, out / "temperatures", step)
+        if warmed
+        else {},
         window=_WINDOW,
     )
 

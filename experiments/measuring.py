@@ -25,6 +25,7 @@ from psplit_train.data import read_data, write_held_out
 __all__ = [
     "HELD_OUT",
     "TRAINED",
+    "at_temperatures",
     "creative",
     "evaluate",
     "reported_means",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 HELD_OUT, TRAINED = "held_out", "trained"
+_NORMAL = "normal"
 _COMPARISON, _BEHAVIOUR = "comparison.json", "divergence.json"
 _SCORED = 8
 """Samples a doc that are scored under every prompt."""
@@ -69,6 +71,21 @@ def evaluate(
     options = _options(checkpoint, config, out, step)
     options = replace(options, include=(tasks,), tasks=(HELD_OUT, TRAINED))
     return _evaluation(run(options, Screen()), step)
+
+
+def at_temperatures(
+    checkpoint: Path, config: Config, study: Study, tasks: Path, out: Path, step: int
+) -> dict[str, Values]:
+    """Sample held-out docs in the normal mode at each of the study's temperatures."""
+    options = _options(checkpoint, config, out, step)
+    normal = [mode.mode() for mode in config.modes if mode.name == _NORMAL]
+    options = replace(options, include=(tasks,), tasks=(HELD_OUT,), given_modes=normal)
+    found = {}
+    for name in (f"{temperature:g}" for temperature in study.evaluate.temperatures):
+        settings = {"": TaskSettings(sampling={"temperature": float(name)})}
+        done = run(replace(options, out=out / name, settings=settings), Screen())
+        found[name] = _evaluation(done, step).values[HELD_OUT][_NORMAL]
+    return found
 
 
 def splits(

@@ -20,12 +20,13 @@ from experiments.analysis import (
     creative_summary,
     creative_tasks,
     excess,
+    matched,
     seed_mean,
     summary,
     trained_arms,
 )
 from experiments.measuring import HELD_OUT, TRAINED
-from experiments.pictures import draw_creative, draw_stopped, draw_study
+from experiments.pictures import draw_creative, draw_stopped, draw_study, draw_temperatures
 from experiments.records import Record, read_records, read_stopped
 from experiments.study import BASE, Study
 from psplit_eval.files import write_text
@@ -93,6 +94,7 @@ def _results(
     yield "## The main table\n\n" + _table([each for each in arms if each.arm.main])
     yield _notes()
     yield from _comparisons(study, arms)
+    yield from _temperatures(study, arms, folder)
     others = [each for each in arms if not each.arm.main]
     if others:
         yield "## Other methods and ablations\n\n" + _table(others)
@@ -188,6 +190,43 @@ def _compared(found: Iterable[Compared]) -> str:
         (each.arm, each.what, *_difference(each.difference), _p(each.p_adjusted)) for each in found
     ]
     return markdown_table(("arm", "what", "difference", "95 % interval", "p, Holm"), rows)
+
+
+def _temperatures(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:
+    found = matched(study, arms)
+    if not found:
+        return
+    rows = [
+        (
+            each.arm,
+            each.other,
+            f"{each.temperature:.2f}",
+            f"{each.unique[0]:.1f}",
+            f"{each.unique[1]:.1f}",
+            f"{each.difference.value_a:.3f}",
+            f"{each.difference.value_b:.3f}",
+            *_difference(each.difference),
+            _p(each.p_adjusted),
+        )
+        for each in found
+    ]
+    header = ("arm", "beside", "at temperature", "unique, there", "unique, high",
+              "accuracy, there", "accuracy, high", "difference", "95 % interval",
+              "p, Holm")  # fmt: skip
+    tried = ", ".join(f"{t:g}" for t in study.evaluate.temperatures)
+    yield (
+        "## A second mode, or a warmer sampler\n\nWho wants more different answers of one policy "
+        f"can sample it at a higher temperature. So start (*{BASE}*) and *{study.reference}* "
+        f"answered in the normal mode at {tried} as well. Each arm's high mode, at 1, is set "
+        "beside them where they have as many different right answers a question, or the most that "
+        "they ever have. Last checkpoints, held-out questions.\n\n" + markdown_table(header, rows)
+    )
+    yield (
+        "Interpolated between the temperatures nearest. Two-sided t-tests clustered by seed and "
+        f"question (beside *{BASE}*: its answers as given), corrected over this table."
+    )
+    plot = draw_temperatures(arms, folder)
+    yield f"![{plot.alt}]({folder.name}/{plot.name}.png)\n\n{plot.caption}"
 
 
 def _creative(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[str]:

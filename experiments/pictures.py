@@ -39,7 +39,7 @@ from psplit_eval.figures import (
 )
 from psplit_eval.stats import Difference, Estimate
 
-__all__ = ["draw_creative", "draw_stopped", "draw_study"]
+__all__ = ["draw_creative", "draw_stopped", "draw_study", "draw_temperatures"]
 
 _CURVES = (
     ("entropy_bits/normal", "entropy, normal"),
@@ -60,6 +60,10 @@ _UNITS = {
 }
 _LEAST_SPAN = 0.05
 """Of the x axis of a dot plot, in the metric's unit."""
+_POLICY_LINES = (
+    {"color": "#222222", "marker": ".", "linestyle": "-"},
+    {"color": "#888888", "marker": ".", "linestyle": "--"},
+)
 _BAND = "its band reaches from the lowest seed to the highest and is no confidence interval"
 
 
@@ -218,6 +222,61 @@ def draw_creative(arms: Sequence[Trained], folder: Path) -> Plot:
     ]
     heading = "Creative tasks, which were not trained on"
     return _both_modes(arms, folder, "creative", panels, (heading, caption))
+
+
+def draw_temperatures(arms: Sequence[Trained], folder: Path) -> Plot:
+    """Different right answers over accuracy: one policy along its temperatures, and both modes of
+    every other main arm."""
+    folder.mkdir(parents=True, exist_ok=True)
+    main = [each for each in arms if each.arm.main]
+    names = [each.arm.name for each in main if not each.warmed("unique")]
+    room = legend_room([each.arm.name for each in main])
+    figure, (axis,) = panel_grid(1, "", sharey=False, beside=room, size=(5.2, 4.2))
+    lines, rows = iter(_POLICY_LINES), []
+    for each in main:
+        points, name = _policies(each), legend_name(each.arm.name)
+        rows += [(each.arm.name, key, *point, len(each.records)) for key, point in points.items()]
+        if each.arm.name in names:
+            style = {**mode_style(names, each.arm.name), "linestyle": "none", "markersize": 7}
+            axis.plot(*points[MODES[0]], fillstyle="none", **style)
+            axis.plot(*points[MODES[1]], label=name, **style)
+        else:
+            shown = _past_the_most(points)
+            axis.plot(*zip(*shown.values(), strict=True), label=name, **next(lines))
+            for temperature, point in shown.items():
+                axis.annotate(
+                    temperature, point, (-5, -9), textcoords="offset points", fontsize=7, ha="right"
+                )
+    finish_panel(axis, "")
+    axis.set_xlabel("accuracy, share of samples", fontsize=9)
+    axis.set_ylabel("different right answers a question", fontsize=9)
+    axis.tick_params(labelsize=9)
+    set_heading(figure, "Two modes beside one policy, sampled cooler and warmer")
+    add_legend(figure, [axis])
+    caption = (
+        "Held-out questions at the last checkpoint, means over seeds. A line is one policy, the "
+        "normal mode, sampled at the temperatures beside its dots, to one step past its most; a "
+        "pair of marks is an arm with two modes at temperature 1: hollow for normal, full for "
+        "high. Further up and further right is better."
+    )
+    alt = "Different right answers over accuracy; the numbers are in the CSV file beside it."
+    header = ("arm", "mode_or_temperature", "accuracy", "unique", "seeds")
+    return write_figure(folder, "temperatures", figure, (caption, alt), header, rows)
+
+
+def _past_the_most(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Up to one temperature beyond that with the most different right answers."""
+    counts = [unique for _, unique in points.values()]
+    return dict(list(points.items())[: counts.index(max(counts)) + 2])
+
+
+def _policies(each: Trained) -> dict[str, tuple[float, float]]:
+    """Accuracy and different right answers, by temperature or by mode."""
+    pairs = {
+        f"{t:g}": (each.warmed("accuracy")[t], each.warmed("unique")[t])
+        for t in each.warmed("unique")
+    } or {mode: (each.at_last("accuracy", mode), each.at_last("unique", mode)) for mode in MODES}
+    return {key: (float(x.mean()), float(y.mean())) for key, (x, y) in pairs.items()}
 
 
 def _both_modes(

@@ -63,7 +63,8 @@ class Record:
     mean a window of `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's
     findings on each other prompt at the last checkpoint, on held-out docs (KL and entropy gap to
     normal, beyond each placebo). `creative`: of creative tasks there, where the study
-    has any. `seconds`: of training.
+    has any. `temperatures`: each of the study's → values of held-out docs, by the normal mode
+    there. `seconds`: of training.
 
     Of a training that was stopped, `steps` is how far it came, in its evaluations' place there are
     `means`, as far as it was measured, and no alarms are known of it."""
@@ -81,6 +82,7 @@ class Record:
     seconds: float = 0.0
     steps: int | None = None
     creative: Creative = field(default_factory=dict)
+    temperatures: Mapping[str, Values] = field(default_factory=dict)
     means: Sequence[Means] = field(default_factory=list)
 
     def at(self, step: int) -> Evaluation:

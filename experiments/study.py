@@ -89,6 +89,9 @@ class EvaluationSettings(_Section):
     """A doc and mode."""
     docs: Count | None = None
     """Of those held out, and of those trained on; None: as many as are held out."""
+    temperatures: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """At which start and reference answer held-out docs again, in the normal mode and by the last
+    checkpoint: a second mode has to be better than that. 1 is what all is evaluated at."""
 
 
 class CreativeSettings(_Section):

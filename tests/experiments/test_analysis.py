@@ -16,6 +16,7 @@ from experiments.analysis import (
     creative_summary,
     creative_tasks,
     excess,
+    matched,
     seed_mean,
     summary,
     trained_arms,
@@ -204,6 +205,53 @@ def test_the_config_of_an_arm_is_its_settings_and_its_seed():
     assert config_of("GRPO", 0) == study().digest(study().arm("GRPO"), 0)
     assert config_of("GRPO", 0) != config_of("GRPO", 1)
     assert config_of("GRPO", 0) != changed.digest(changed.arm("GRPO"), 0)
+
+
+def warmed(arm, seed, counts):
+    """A record of one policy: temperature → (accuracy, different right answers) of every doc."""
+    values = {
+        name: metrics(np.random.default_rng(0), right, 0.3, unique)
+        for name, (right, unique) in counts.items()
+    }
+    return replace(record(arm, seed, *PLAIN), temperatures=values)
+
+
+def beside(arm, counts, split=GOOD):
+    """What is found of `split`, whose high mode has 12 different right answers (GOOD)."""
+    made = [warmed(arm, seed, counts) for seed in range(3)]
+    made += [record("split", seed, *split) for seed in range(3)]
+    return matched(study(), list(arms(made).values()))
+
+
+@pytest.mark.parametrize("arm", ["base", "GRPO"])
+def test_high_is_set_beside_one_policy_where_that_has_as_many_answers(arm):
+    """12 of 8 and 16 lie halfway between temperatures 1.5 and 2, so accuracy does as well."""
+    (found,) = beside(arm, {"1.5": (0.8, 8.0), "2": (0.6, 16.0), "3": (0.5, 20.0)})
+    assert (found.arm, found.other) == ("split", arm)
+    assert found.temperature == pytest.approx(1.75, abs=0.02)
+    assert found.unique[0] == pytest.approx(found.unique[1])
+    assert found.difference.value_a == pytest.approx(0.7, abs=0.01)
+    assert found.difference.difference == pytest.approx(0.2, abs=0.02)
+    assert found.p_adjusted == found.difference.p < 0.001
+
+
+def test_where_one_policy_never_has_so_many_its_most_is_taken():
+    (found,) = beside("GRPO", {"1.5": (0.8, 8.0), "2": (0.6, 9.0), "3": (0.5, 5.0)})
+    assert found.temperature == 2
+    assert found.unique[0] == pytest.approx(9, abs=0.2)
+    assert found.difference.value_a == pytest.approx(0.6, abs=0.01)
+
+
+def test_where_the_coolest_has_more_it_is_taken():
+    few = ((0.95, 0.2, 4.5), (0.9, 0.8, 5.0))
+    (found,) = beside("base", {"0.5": (0.97, 8.0), "2": (0.6, 9.0)}, few)
+    assert found.temperature == 0.5
+
+
+def test_without_temperatures_there_is_nothing_to_match():
+    assert matched(study(), list(arms(records()).values())) == []
+    some = [warmed("GRPO", 0, {"2": (0.6, 9.0)}), record("GRPO", 1, *PLAIN)]
+    assert not arms(some)["GRPO"].warmed("unique"), "one record has none"
 
 
 def creative(arm, seed, gain):

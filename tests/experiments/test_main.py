@@ -26,7 +26,7 @@ def small(tmp_path_factory):
     ]
     study["ablations"] = [{"title": "by η", "setting": "method.eta", "arms": ["opposed", "η 0.5"]}]
     study["candidates"] = ["opposed"]
-    study["evaluate"] = {"steps": [1, 2], "samples": 8}
+    study["evaluate"] = {"steps": [1, 2], "samples": 8, "temperatures": [0.5, 2]}
     study["creative"] = {"tasks": ["psplit_words"], "samples": 2, "max_tokens": 4}
     study["start"]["model"]["context"] = 512  # of psplit_words
     study["start"]["warmup"] = {"steps": 3, "batch": 8}
@@ -61,6 +61,9 @@ def test_a_study_is_run_and_gone_on_with(small):
     for record in records:
         assert [e.step for e in record.evaluations] == ([0] if record.arm == "base" else [1, 2])
         assert {split["mode"] for split in record.splits} == {"high", "high_rewritten", "low"}
+        warmed = record.temperatures
+        assert set(warmed) == ({"0.5", "2"} if record.arm in ("base", "GRPO") else set())
+        assert {len(values["accuracy_unique"]) for values in warmed.values()} <= {6}
         words = record.creative["psplit_words"]
         assert next(iter(words["high"])) == "effective_association"
         assert {len(values) for mode in words.values() for values in mode.values()} == {24}
@@ -69,7 +72,7 @@ def test_a_study_is_run_and_gone_on_with(small):
     assert "of opposed | found" in page
     assert "| η 0.5 | psplit_words, high less base's |" in page
     pictures = {path.stem for path in (small / "pages" / "sums").glob("*.png")}
-    assert pictures == {"arms", "by_eta", "creative", "curves", "others", "prompts"}
+    assert pictures == {"arms", "by_eta", "creative", "curves", "others", "prompts", "temperatures"}
 
 
 def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
