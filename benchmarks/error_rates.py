@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from bootstrap_speed import measured
-from error_rates_tables import INTERVAL, NAIVE, tables
+from error_rates_tables import BELOW, INTERVAL, NAIVE, tables
 from scipy import stats
 from simulated import (
     Binary,
@@ -73,6 +73,7 @@ SPEED = RESULTS.with_name("error_rates_speed.csv")
 SEED, ALPHA = 20261125, 0.05
 REPETITIONS, BOOTSTRAPS, RESAMPLES = 10_000, 2_000, 2_000
 FAMILY, FAMILIES = 20, 5_000
+LEVELS, MANY = (0.05, 0.0112, 0.0025), 40_000
 DOCS = (30, 100, 500)
 SHIFT = 0.4
 
@@ -193,13 +194,19 @@ def once_stratified(
 def once_crossed(case: Seeds, docs: int, k: int, rng: Rng) -> Outcome:
     a, b = crossed(rng, case, docs, k)
     found = crossed_difference(a, b, case.paired)
-    kind = "paired" if case.paired else "unpaired"
+    kind = _pairing(case)
     asked = {f"interval: crossed, {kind}": _covers(found, case.shift)}
     if case.shift == 0:
         naive = paired_mean_difference(a.ravel(), b.ravel())
         asked[f"crossed, {kind}"] = found.p < ALPHA
         asked[f"{NAIVE}crossed, {kind}"] = naive.p < ALPHA
     return asked
+
+
+def once_levels(case: Seeds, docs: int, k: int, rng: Rng) -> Outcome:
+    """At the levels that Holm's correction leaves, two-sided."""
+    p = crossed_difference(*crossed(rng, case, docs, k), case.paired).p
+    return {f"{BELOW}{level:g}": p < level for level in LEVELS}
 
 
 def _covers(found: Difference | Estimate | tuple[float, float], truth: float) -> bool | None:
@@ -274,9 +281,22 @@ def crossed_cells() -> Iterator[Cell]:
 
 
 def _crossed_cell(seeds: Seeds) -> Cell:
-    case = ("paired" if seeds.paired else "unpaired") + (", shifted" if seeds.shift else "")
+    case = _pairing(seeds) + (", shifted" if seeds.shift else "")
     once, wanted = partial(once_crossed, seeds, 100, 8), EXACT if seeds.binary else LEVEL
     return Cell("crossed", seeds.name, "100", 8, case, once, wanted)
+
+
+def level_cells() -> Iterator[Cell]:
+    for count in (2, 3, 5):
+        for spread in (0.2, 0.4):
+            for paired in (False, True):
+                seeds = Seeds(count, spread, paired, binary=False)
+                once = partial(once_levels, seeds, 100, 8)
+                yield Cell("levels", seeds.name, "100", 8, _pairing(seeds), once, repetitions=MANY)
+
+
+def _pairing(seeds: Seeds) -> str:
+    return "paired" if seeds.paired else "unpaired"
 
 
 # --- b: coverage where the arms differ ---
@@ -439,6 +459,7 @@ PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
     "given": given_cells,
     "stratified": stratified_cells,
     "crossed": crossed_cells,
+    "levels": level_cells,
     "coverage": coverage_cells,
     "bootstrap": bootstrap_cells,
     "family": family_cells,
@@ -489,6 +510,8 @@ def _wanted(cell: Cell, asked: str) -> Wanted:
         return COVER
     if asked.startswith(NAIVE) or asked == "no correction":
         return ANY
+    if asked.startswith(BELOW):
+        return 0.0, EXACT[1] / ALPHA * float(asked.removeprefix(BELOW))
     if asked in ("swap test", "Wilcoxon", "McNemar mid-p"):
         return EXACT
     return cell.wanted

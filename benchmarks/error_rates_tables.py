@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["INTERVAL", "NAIVE", "tables"]
+from scipy.stats import binomtest
+
+__all__ = ["BELOW", "INTERVAL", "NAIVE", "tables"]
 
 Row = dict[str, str]
 
 INTERVAL = "interval: "
 NAIVE = "naive: "
 """Begins what is computed by the same function with samples in the place of docs."""
-_ONE_BY_ONE = ("family", "claims", "power")
+BELOW = "crossed, p below "
+"""Begins a test at the level that follows."""
+_ONE_BY_ONE = ("levels", "family", "claims", "power")
 
 
 def tables(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """False claims, coverage, families, claims, power, and what was not met."""
-    for lines in (_level, _coverage, _family, _claims, _power, _missed):
+    """False claims, small levels, coverage, families, claims, power, and what was not met."""
+    for lines in (_level, _small_levels, _coverage, _family, _claims, _power, _missed):
         yield list(lines(rows))
 
 
@@ -32,6 +36,29 @@ def _level(rows: Sequence[Row]) -> Iterator[str]:
         beside = _span(naive.get((NAIVE + asked, data), []))
         cells = (asked, data, str(len(found)), _span(found), _wanted(found), _met(found), beside)
         yield _line(cells)
+
+
+def _small_levels(rows: Sequence[Row]) -> Iterator[str]:
+    """Rates as multiples of the level, with those of 5 % beside them."""
+    found = _grouped(_of(rows, "levels"), lambda row: (row["case"], row["population"]))
+    levels = map(_below, next(iter(found.values()), []))
+    heads = [f"{100 * x:.3g} % (one-sided {50 * x:.3g} %)" for x in levels]
+    yield _line(("arms", "data", *heads))
+    yield "|---" * (2 + len(heads)) + "|"
+    for place, each in found.items():
+        yield _line((*place, *map(_multiple, each)))
+
+
+def _multiple(row: Row) -> str:
+    """From the count, since the rate is rounded."""
+    found = binomtest(int(row["count"]), int(row["repetitions"]))
+    interval = found.proportion_ci(method="wilson")
+    rate, low, high = (x / _below(row) for x in (found.statistic, interval.low, interval.high))
+    return f"{rate:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _below(row: Row) -> float:
+    return float(row["asked"].removeprefix(BELOW))
 
 
 def _coverage(rows: Sequence[Row]) -> Iterator[str]:

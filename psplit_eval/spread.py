@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-__all__ = ["UNKNOWN", "Discordant", "Share", "Spread"]
+__all__ = ["UNKNOWN", "Composite", "Discordant", "Share", "Spread"]
+
+_TINY = 1e-50
+"""No p of a `Composite` is smaller: scipy's quantiles fail further out."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,9 @@ class Spread:
 
     def limits(self, confidence: float = 0.95) -> tuple[float, float]:
         """Two-sided interval; NaN where nothing is known."""
-        from scipy.special import stdtrit
-
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
+        t = self._critical(confidence)
         if self.error != 0:
-            half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+            half = t * self.error
             low, high = (min(half, reach) for reach in self.reach)
             return self.centre - low, self.centre + high
         unseen = 1 - ((1 - confidence) / 2) ** (1 / self.n)  # share of docs that may be otherwise
@@ -40,24 +41,36 @@ class Spread:
 
     def p_below(self, value: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at or below `value`."""
-        from scipy.special import stdtr
-
         if self.error != 0:
-            return float(stdtr(self.freedom, (value - self.centre) / self.error))
+            return self._chance((value - self.centre) / self.error)
         return self._p_constant(self.centre - value, self.reach[0])
 
     def p_above(self, value: float) -> float:
         """One-sided p-value of the hypothesis that the truth is at or above `value`."""
-        from scipy.special import stdtr
-
         if self.error != 0:
-            return float(stdtr(self.freedom, (self.centre - value) / self.error))
+            return self._chance((self.centre - value) / self.error)
         return self._p_constant(value - self.centre, self.reach[1])
 
     def mirrored(self) -> Spread:
         """The same of a − b."""
         low, high = self.reach
         return replace(self, centre=-self.centre, reach=(high, low))
+
+    def _critical(self, confidence: float) -> float:
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
+        return self._quantile((1 + confidence) / 2)
+
+    def _quantile(self, chance: float) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, chance))
+
+    def _chance(self, t: float) -> float:
+        """The chance whose quantile is `t`."""
+        from scipy.special import stdtr
+
+        return float(stdtr(self.freedom, t))
 
     def _p_constant(self, gap: float, reach: float) -> float:
         """For the truth to lie `gap` off, a share gap / reach of docs has to be otherwise."""
@@ -67,6 +80,49 @@ class Spread:
 
 
 UNKNOWN = Spread(math.nan, math.nan, math.nan, 0)
+
+
+@dataclass(frozen=True)
+class Composite(Spread):
+    """Of an estimate whose variance is made of several `parts`: (variance, degrees of freedom).
+
+    At every level the quantile is the mean of the parts' own, weighted by variance (Cochran and
+    Cox, Experimental Designs, 1950). Any one number of degrees of freedom is right at one level
+    only: with few for one part, p is too small further out. `freedom` is the least of the parts'.
+    """
+
+    parts: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(
+        cls, centre: float, error: float, n: int, parts: Iterable[tuple[float, float]]
+    ) -> Composite:
+        """Parts without variance do not count; expects one that does."""
+        counted = tuple(part for part in parts if part[0] > 0)
+        return cls(centre, error, min(freedom for _, freedom in counted), n, parts=counted)
+
+    def _quantile(self, chance: float) -> float:
+        from scipy.special import stdtrit
+
+        total = math.fsum(variance for variance, _ in self.parts)
+        return math.fsum(v * float(stdtrit(f, chance)) for v, f in self.parts) / total
+
+    def _chance(self, t: float) -> float:
+        """It lies between the chances that the parts' own distributions give."""
+        from scipy.optimize import brentq
+        from scipy.special import stdtr
+
+        def off(log: float) -> float:
+            return self._quantile(math.exp(log)) - t
+
+        if t > 0:
+            return 1 - self._chance(-t)
+        chances = [float(stdtr(freedom, t)) for _, freedom in self.parts]
+        low, high = max(min(chances), _TINY), max(chances)
+        if not low < high or off(math.log(low)) >= 0:
+            return low
+        beyond = math.log(high) + 1e-6  # rounding may put the root just above `high`
+        return math.exp(brentq(off, math.log(low), beyond))
 
 
 @dataclass(frozen=True)
@@ -82,22 +138,14 @@ class Discordant(Spread):
     losses: int = 0
 
     def limits(self, confidence: float = 0.95) -> tuple[float, float]:
-        from scipy.special import stdtrit
-
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
-        t = float(stdtrit(self.freedom, (1 + confidence) / 2))
+        t = self._critical(confidence)
         return self._where(t, -1.0), self._where(-t, 1.0)
 
     def p_below(self, value: float) -> float:
-        from scipy.special import stdtr
-
-        return float(stdtr(self.freedom, -self._score(value)))
+        return self._chance(-self._score(value))
 
     def p_above(self, value: float) -> float:
-        from scipy.special import stdtr
-
-        return float(stdtr(self.freedom, self._score(value)))
+        return self._chance(self._score(value))
 
     def mirrored(self) -> Spread:
         return replace(self, centre=-self.centre, gains=self.losses, losses=self.gains)
@@ -144,31 +192,23 @@ class Share(Spread):
         return cls(found.centre, found.error, found.freedom, found.n, (mean, 1 - mean), bound)
 
     def limits(self, confidence: float = 0.95) -> tuple[float, float]:
-        from scipy.special import stdtrit
-
         if not self.error > 0:
             return super().limits(confidence)
-        if not 0 < confidence < 1:
-            raise ValueError(f"confidence {confidence}: expected more than 0 and less than 1")
-        t, mean, docs = float(stdtrit(self.freedom, (1 + confidence) / 2)), self._mean, self._docs
+        t, mean, docs = self._critical(confidence), self._mean, self._docs
         middle = (mean + t * t / (2 * docs)) / (1 + t * t / docs)
         wide = math.sqrt(mean * (1 - mean) / docs + (t / docs) ** 2 / 4)
         half = t / (1 + t * t / docs) * wide
         return middle - half - self.bound, middle + half - self.bound
 
     def p_below(self, value: float) -> float:
-        from scipy.special import stdtr
-
         if not self.error > 0:
             return super().p_below(value)
-        return float(stdtr(self.freedom, -self._score(value)))
+        return self._chance(-self._score(value))
 
     def p_above(self, value: float) -> float:
-        from scipy.special import stdtr
-
         if not self.error > 0:
             return super().p_above(value)
-        return float(stdtr(self.freedom, self._score(value)))
+        return self._chance(self._score(value))
 
     def mirrored(self) -> Spread:
         low, high = self.reach

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from psplit_eval.files import defined
 from psplit_eval.resampling import MEAN, RATIO, Array, Quantity, difference_of, error, swap_test
-from psplit_eval.spread import UNKNOWN, Discordant, Share, Spread
+from psplit_eval.spread import UNKNOWN, Composite, Discordant, Share, Spread
 
 __all__ = [
     "FEW_DOCS",
@@ -275,9 +275,10 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     Both (checkpoints, docs), of the same docs; `paired`: row i of a and of b belong together, too
     (one seed, say). Checkpoints and docs are both samples: it is a claim about the training method.
     Two-way clustered variance (Cameron, Gelbach and Miller 2011): of checkpoints, plus of docs,
-    less of their crossing, never less than the largest of them. Degrees of freedom by Cochran and
-    Cox: with few checkpoints the level is 5 % or below (docs/error_rates.md). One checkpoint in an
-    arm tells nothing of their spread: NaN.
+    less of their crossing, never less than the largest of them. Quantiles by Cochran and Cox
+    (`Composite`): Satterthwaite's degrees of freedom believe a part that has two of them when it
+    comes out small by chance, and claim too often. One checkpoint in an arm tells nothing of their
+    spread: NaN.
     """
     left, right = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (a, b))
     if (left.ndim, right.ndim) != (2, 2) or not left.size or not right.size:
@@ -302,22 +303,8 @@ def crossed_difference(a: ArrayLike, b: ArrayLike, paired: bool = False) -> Diff
     parts = zip(by_row, arms, strict=True)
     pooled = sum(s**2 / (len(arm) - 1) for s, arm in parts)
     rows = sum(by_row), sum(by_row) ** 2 / pooled if pooled else math.inf
-    spread = Spread(bare.difference, math.sqrt(total), _cautious_freedom((by_doc, n - 1), rows), n)
+    spread = Composite.of(bare.difference, math.sqrt(total), n, ((by_doc, n - 1), rows))
     return replace(bare, spread=spread, p=_two_sided(spread))
-
-
-def _cautious_freedom(*parts: tuple[float, float]) -> float:
-    """Degrees of freedom for a sum of (variance, its degrees of freedom).
-
-    Those whose 97.5 % quantile is the mean of the parts' quantiles, weighted by variance (Cochran
-    and Cox, Experimental Designs, 1950). Satterthwaite's believe a part of two
-    degrees of freedom when it comes out small by chance, and claim too often.
-    """
-    from scipy.special import stdtridf, stdtrit
-
-    total = sum(variance for variance, _ in parts)
-    quantile = sum(variance * float(stdtrit(f, 0.975)) for variance, f in parts) / total
-    return float(stdtridf(0.975, quantile))
 
 
 def _crossing(arm: Array) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from psplit_eval.spread import Discordant, Share, Spread
+from psplit_eval.spread import Composite, Discordant, Share, Spread
 
 NORMAL = 1e9
 """Degrees of freedom that make Student's quantile the normal one, as Tango has it."""
@@ -75,6 +75,61 @@ def test_hardly_ever_is_a_loss_called_none(n, margin):
 def test_a_confidence_is_a_chance():
     with pytest.raises(ValueError, match="confidence"):
         counted(10, 1, 1).limits(1.0)
+
+
+# A variance of several parts
+
+
+@pytest.mark.parametrize("tail", [0.4, 0.025, 0.0056, 0.00125, 1e-8, 1e-30])
+def test_at_every_level_the_parts_quantiles_are_weighted_by_variance(tail):
+    """Cochran and Cox: scipy's quantiles of 2 and 99 degrees of freedom, 0.3 and 0.1 of 0.4."""
+    spread = Composite.of(0.5, 0.2, 100, [(0.3, 2), (0.1, 99)])
+    quantile = 0.75 * stats.t.isf(tail, 2) + 0.25 * stats.t.isf(tail, 99)
+    assert spread.p_below(0.5 - 0.2 * quantile) == pytest.approx(tail, rel=1e-8)
+    assert spread.p_above(0.5 + 0.2 * quantile) == pytest.approx(tail, rel=1e-8)
+    assert spread.p_above(0.5 - 0.2 * quantile) == pytest.approx(1 - tail, rel=1e-8)
+    if tail > 1e-4:
+        limits = 0.5 - 0.2 * quantile, 0.5 + 0.2 * quantile
+        assert spread.limits(1 - 2 * tail) == pytest.approx(limits)
+
+
+PARTS = st.lists(
+    st.tuples(
+        st.floats(0, 1) | st.sampled_from([1e-12, 1e12]),
+        st.floats(1, 1000) | st.sampled_from([1.0, math.inf]),
+    ),
+    min_size=1,
+    max_size=3,
+).filter(lambda parts: any(variance > 0 for variance, _ in parts))
+
+
+@given(PARTS, st.floats(-1, 1), st.floats(0.01, 2), st.floats(0.2, 0.9999))
+def test_limits_of_parts_are_where_p_says_so(parts, centre, error, confidence):
+    spread = Composite.of(centre, error, 50, parts)
+    low, high = spread.limits(confidence)
+    tail = (1 - confidence) / 2
+    assert spread.p_below(low) == pytest.approx(tail, rel=1e-6)
+    assert spread.p_above(high) == pytest.approx(tail, rel=1e-6)
+    assert spread.p_below(low - error / 100) < tail < spread.p_below(low + error / 100)
+    mirrored = spread.mirrored()
+    assert mirrored.limits(confidence) == pytest.approx((-high, -low), abs=1e-9)
+    assert mirrored.p_below(-high) == pytest.approx(tail, rel=1e-6)
+
+
+@given(PARTS, st.floats(0, 1e60), st.floats(0, 1e60))
+def test_further_off_is_surer_however_far(parts, one, other):
+    spread = Composite.of(0.0, 1.0, 50, parts)
+    near, far = sorted((one, other))
+    assert 0 < spread.p_below(-far) <= spread.p_below(-near) * (1 + 1e-9) <= 0.5 * (1 + 1e-9)
+    assert spread.p_below(far) == pytest.approx(1 - spread.p_below(-far))
+
+
+def test_the_only_part_that_counts_is_students_t():
+    alone = Composite.of(0.3, 0.1, 12, [(0.2, 11), (0.0, math.inf)])
+    student = Spread(0.3, 0.1, 11, 12)
+    for value in (-1.0, 0.0, 0.3, 0.5):
+        assert alone.p_below(value) == student.p_below(value)
+    assert alone.limits(0.99) == pytest.approx(student.limits(0.99), rel=1e-12)
 
 
 # A share less a bound

@@ -237,6 +237,17 @@ def test_the_interval_of_crossed_arms_has_cochrans_and_coxs_quantile_by_hand():
     assert found.ci_high - found.difference == pytest.approx(half)
 
 
+@given(st.integers(0, 1000), st.sampled_from([2, 3, 5]), st.booleans())
+def test_crossed_arms_differ_at_the_level_whose_interval_excludes_0(seed, checkpoints, paired):
+    rng = np.random.default_rng(seed)
+    effects = rng.normal(0, 0.3, (2, checkpoints, 1)) + rng.normal(0, 0.2, (2, 1, 12))
+    a, b = effects + rng.normal(0, 0.1, (2, checkpoints, 12))
+    found = crossed_difference(a, b + 0.5, paired)
+    for alpha in (0.05, 0.01, 0.0025, found.p * 1.001, found.p / 1.001):
+        low, high = found.spread.limits(1 - alpha)
+        assert (found.p < alpha) == (low > 0 or high < 0)
+
+
 def test_three_seeds_an_arm_keep_their_level():
     """Seeds that vary more than docs and are few: with Satterthwaite's degrees of freedom 172 of
     these are claimed; at a level of 6 % more than 154 are, once in a thousand."""
