@@ -16,18 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from experiments.analysis import trained_arms
 from experiments.cell import measure_base, stopped_record
 from experiments.page import write_page
-from experiments.records import STOPPED, record_path, write_record
+from experiments.records import STOPPED, read_records, read_stopped, record_path, write_record
 from experiments.study import BASE, Study, read_study
 from psplit_eval.checkpoints import resolve_checkpoint
 from psplit_eval.commandline import OneLineParser, exit_code
+from psplit_eval.errors import DataError
 from psplit_eval.files import new_folder
 from psplit_eval.modes import Mode
 from psplit_eval.training_curves import LOG_NAMES
 from psplit_train.config import Config
 from psplit_train.data import read_data
-from psplit_train.loading import read_config
+from psplit_train.loading import differences, read_config
 from psplit_train.sweep import Cell, sweep
 from psplit_train.tasks import TASKS
 from psplit_train.tiny import make_tiny
@@ -62,6 +64,8 @@ def _work(options: argparse.Namespace) -> int:
         _keep_stopped(study, options.study, records)
     elif not options.report:
         chosen = [study.arm(name).name for name in options.arms.split(",") if name]
+        study.check()
+        trained_arms(study, [*read_records(records), *read_stopped(records)])  # none is stale
         _run(study, options.study, records, options.jobs, chosen)
     page = write_page(study, options.study, records, options.pages)
     _say(f"page: {page}")
@@ -71,7 +75,7 @@ def _work(options: argparse.Namespace) -> int:
 
 def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequence[str]) -> None:
     out = Path("runs/experiments") / path.stem
-    start = _kept_start(study, path.parent / "starts" / path.stem, out)
+    start = kept_start(study, path.parent / "starts" / path.stem, out)
     if not chosen or BASE in chosen:
         _measure_base(study, start, records, out)
     arms = {cell.name: arm for arm, cell in study.cells()}
@@ -81,8 +85,8 @@ def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequ
         return arm is None or record_path(records, arm.name, cell.seed).is_file()
 
     command = (sys.executable, "-m", "experiments.cell", str(path), str(records))
-    for main in (True, False):
-        group = [a for a in study.trained if a.main is main and (not chosen or a.name in chosen)]
+    for first in (True, False):
+        group = [a for a in study.trained if a.main is first and (not chosen or a.name in chosen)]
         if group:
             seeds = range(max(arm.seeds for arm in group))
             settings = [arm.settings for arm in group]
@@ -95,29 +99,34 @@ def _run(study: Study, path: Path, records: Path, jobs: int | None, chosen: Sequ
 def _keep_stopped(study: Study, path: Path, records: Path) -> None:
     for arm, cell in study.cells():
         out = Path("runs/experiments") / path.stem / "cells" / cell.name
-        if (out / LOG_NAMES[0]).is_file() and not record_path(
-            records, arm.name, cell.seed
-        ).is_file():
-            kept = stopped_record(study, arm, cell.seed, out)
-            write_record(records / STOPPED, kept)
-            _say(
-                f"{arm.name}, seed {cell.seed}: stopped at step {kept.steps}, what there is is kept"
-            )
+        known = record_path(records, arm.name, cell.seed).is_file()
+        if known or not (out / LOG_NAMES[0]).is_file():
+            continue
+        if changed := _changed(study.configured(arm, cell.seed), out):
+            _say(f"{arm.name}, seed {cell.seed}: not kept, as it was given {changed[0]}")
+            continue
+        kept = stopped_record(study, arm, cell.seed, out)
+        write_record(records / STOPPED, kept)
+        _say(f"{arm.name}, seed {cell.seed}: stopped at step {kept.steps}, what there is is kept")
+
+
+def _changed(config: Config, out: Path) -> list[str]:
+    """In what a training in `out` was given something else, but for where its start lay."""
+    found = differences(read_config(out / "config.yaml"), config)
+    return [each for each in found if not each.startswith("model.checkpoint:")]
 
 
 def _checkpoint(start: Path) -> str:
     return f"model.checkpoint={json.dumps(str(start.absolute()))}"
 
 
-def _missing(study: Study, records: Path) -> list[str]:
-    return [
-        f"{arm.name}, seed {cell.seed}"
-        for arm, cell in study.cells()
-        if not record_path(records, arm.name, cell.seed).is_file()
-    ]
+def _missing(study: Study, records: Path) -> bool:
+    """Whether any arm, the base too, lacks a record."""
+    asked = ((arm.name, seed) for arm in study.arms for seed in range(arm.seeds))
+    return any(not record_path(records, name, seed).is_file() for name, seed in asked)
 
 
-def _kept_start(study: Study, kept: Path, out: Path) -> Path:
+def kept_start(study: Study, kept: Path, out: Path) -> Path:
     """A tiny start is committed: made on another machine, it may differ in its last digits."""
     if study.start.model is None:
         return _start(study, out)
@@ -125,7 +134,23 @@ def _kept_start(study: Study, kept: Path, out: Path) -> Path:
         made = _start(study, out)
         with new_folder(kept) as partial:
             shutil.copytree(made, partial, dirs_exist_ok=True)
+    _check_start(study, kept)
     return kept
+
+
+def _check_start(study: Study, kept: Path) -> None:
+    """By what its warm-up wrote down, which is nothing where there was none."""
+    record = kept / "psplit_warmup.json"
+    asked = study.start.warmup.model_dump(
+        mode="json", exclude={"folder": True, "keep": {"requests"}}, exclude_none=True
+    )
+    asked = asked if asked["steps"] else {}
+    found = json.loads(record.read_text(encoding="utf-8"))["settings"] if record.is_file() else {}
+    if found != asked:
+        raise DataError(
+            f"start {kept}: warm-up {found or 'none'}, expected the study's {asked or 'none'}; "
+            "delete it, and it is made again"
+        )
 
 
 def _start(study: Study, out: Path) -> Path:

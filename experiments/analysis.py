@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.measuring import HELD_OUT, TRAINED
-from experiments.records import Record
+from experiments.records import Record, record_path
 from experiments.study import BASE, Arm, Study
 from psplit_eval.errors import DataError
 from psplit_eval.spread import Spread
@@ -106,21 +107,38 @@ class Trained:
 
 
 def trained_arms(study: Study, records: Sequence[Record]) -> list[Trained]:
-    """Arms that have a record, in the study's order. Raises DataError for records of another config
-    than the study's, and where docs differ."""
+    """Arms that have a record, in the study's order. Raises DataError for records of another study
+    than this is now, and where docs differ."""
     for record in records:
-        if record.config != study.digest(study.arm(record.arm), record.seed):
-            raise DataError(
-                f"record of {record.arm!r}, seed {record.seed}: of another config than the "
-                "study's; delete it, and it is trained again"
-            )
+        _check_record(study, record)
     found = [
         Trained(arm, [record for record in records if record.arm == arm.name]) for arm in study.arms
     ]
-    docs = {str(e.docs) for record in records for e in record.evaluations}
+    docs = {str(e.docs): _file(record) for record in records for e in record.evaluations}
     if len(docs) > 1:
-        raise DataError("records of different docs; delete those of an earlier config")
+        raise DataError(
+            f"records {' and '.join(docs.values())}: of different docs; delete those of an earlier "
+            "config"
+        )
     return [each for each in found if each.records]
+
+
+def _check_record(study: Study, record: Record) -> None:
+    arm = next((arm for arm in study.arms if arm.name == record.arm), None)
+    if arm is None:
+        fault, fix = f"arm {record.arm!r}, which is none of the study's", "or name the arm again"
+    elif record.config != study.digest(arm, record.seed):
+        fault, fix = "another config than the study's", "and it is trained again"
+    elif record.study not in ("", study.frame(arm)):  # empty in old ones
+        fault = "another start, prompts, evaluation or model than the study's"
+        fix = "and it is trained again"
+    else:
+        return
+    raise DataError(f"record {_file(record)}: of {fault}; delete it, {fix}")
+
+
+def _file(record: Record) -> str:
+    return record_path(Path(), record.arm, record.seed).name
 
 
 def summary(trained: Trained, metric: str, mode: str, task: str = HELD_OUT) -> Difference:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,9 +35,9 @@ from psplit_train.cli import main as train
 from psplit_train.config import Config
 from psplit_train.loading import read_config
 
-__all__ = ["COMMON", "main", "measure_base", "stopped_record"]
+__all__ = ["main", "measure_base", "stopped_record"]
 
-COMMON = ("train.seed", "model.checkpoint")
+_COMMON = ("train.seed", "model.checkpoint")
 """What a sweep sets by itself; the rest is the arm's."""
 _WINDOW = 20
 _LOGGED = (
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     given = [training[i + 1] for i, word in enumerate(training) if word == "--set"]
     config = read_config(Path(training[1]), given)
     sets = (text.partition("=") for text in given)
-    settings = {name: value for name, _, value in sets if name not in COMMON}
+    settings = {name: value for name, _, value in sets if name not in _COMMON}
     out = Path(training[training.index("--out") + 1])
     record = _record(study, _arm(study, settings), config, out)
     write_record(Path(records), record)
@@ -91,6 +92,7 @@ def stopped_record(study: Study, arm: Arm, seed: int, out: Path) -> Record:
     log = out / LOG_NAMES[0]
     known, said = study.digest(arm, seed), reported_splits(out / "splits")
     nothing = Record(arm.name, seed, arm.settings, known, _versions(), [], said, _WINDOW)
+    nothing = replace(nothing, study=study.frame(arm))
     means = (reported_means(out / f"eval-{step}", step) for step in study.evaluate.steps)
     return replace(
         _logged(nothing, log),
@@ -103,9 +105,10 @@ def stopped_record(study: Study, arm: Arm, seed: int, out: Path) -> Record:
 def _logged(record: Record, log: Path) -> Record:
     series = read_training_log(log).series
     logged = {name: points for name, points in series.items() if name.startswith(_LOGGED)}
+    last = int(max(step for step, _ in series["step_time"]))
     return replace(
         record,
-        log={name: _windows([value for _, value in points]) for name, points in logged.items()},
+        log={name: _windows(points, last) for name, points in logged.items()},
         seconds=round(sum(value for _, value in series["step_time"]), 1),
     )
 
@@ -131,6 +134,7 @@ def _measured(
         seed=config.train.seed,
         settings=arm.settings,
         config=digest(config),
+        study=study.frame(arm),
         versions=_versions(),
         evaluations=evaluations,
         splits=splits(last, config, study, tasks, out / "splits"),
@@ -156,11 +160,15 @@ def _checkpoint(out: Path, step: int) -> Path:
     return folder
 
 
-def _windows(values: Sequence[float]) -> list[float]:
-    """Means of whole windows; of what is shorter than one, its own."""
-    whole = len(values) - len(values) % _WINDOW or len(values)
-    parts = [values[i : i + _WINDOW] for i in range(0, whole, _WINDOW)]
-    return [round(fmean(part), 5) for part in parts]
+def _windows(points: Sequence[tuple[float, float]], last: int) -> list[float]:
+    """Means of whole windows of steps, of which the last logged one is `last`, so that they are the
+    same steps of every measure, NaN where it has none; of what is shorter than one, its own."""
+    windows: list[list[float]] = [[] for _ in range(max(1, last // _WINDOW))]
+    for step, value in points:
+        number = int(step - 1) // _WINDOW
+        if number < len(windows) and math.isfinite(value):
+            windows[number].append(value)
+    return [round(fmean(window), 5) if window else math.nan for window in windows]
 
 
 def _alarms(out: Path) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records import Creative, Evaluation, Means, Values
-from experiments.study import Study
+from experiments.study import MODES, Study
 from psplit_eval.arms import Arm
 from psplit_eval.backends import EngineOptions
 from psplit_eval.diverging import DivergeOptions, diverge_run
@@ -24,6 +24,7 @@ from psplit_train.data import read_data, write_held_out
 
 __all__ = [
     "HELD_OUT",
+    "PROMPTS",
     "TRAINED",
     "at_temperatures",
     "creative",
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 HELD_OUT, TRAINED = "held_out", "trained"
-_NORMAL = "normal"
+PROMPTS = ("high", "high_rewritten", "low")
+"""What `splits` sets beside the normal mode."""
 _COMPARISON, _BEHAVIOUR = "comparison.json", "divergence.json"
 _SCORED = 8
 """Samples a doc that are scored under every prompt."""
@@ -78,13 +80,13 @@ def at_temperatures(
 ) -> dict[str, Values]:
     """Sample held-out docs in the normal mode at each of the study's temperatures."""
     options = _options(checkpoint, config, out, step)
-    normal = [mode.mode() for mode in config.modes if mode.name == _NORMAL]
+    normal = [mode.mode() for mode in config.modes if mode.name == MODES[0]]
     options = replace(options, include=(tasks,), tasks=(HELD_OUT,), given_modes=normal)
     found = {}
     for name in (f"{temperature:g}" for temperature in study.evaluate.temperatures):
         settings = {"": TaskSettings(sampling={"temperature": float(name)})}
         done = run(replace(options, out=out / name, settings=settings), Screen())
-        found[name] = _evaluation(done, step).values[HELD_OUT][_NORMAL]
+        found[name] = _evaluation(done, step).values[HELD_OUT][MODES[0]]
     return found
 
 

@@ -59,12 +59,13 @@ class Means:
 
 @dataclass(frozen=True)
 class Record:
-    """One training. `config`: SHA-256 of what it was given (`study.digest`). `log`: measure → a
-    mean a window of `window` steps. `alarms`: what the monitor said. `splits`: psplit_eval's
-    findings on each other prompt at the last checkpoint, on held-out docs (KL and entropy gap to
-    normal, beyond each placebo). `creative`: of creative tasks there, where the study
-    has any. `temperatures`: each of the study's → values of held-out docs, by the normal mode
-    there. `seconds`: of training.
+    """One training. `config`: SHA-256 of what it was given (`study.digest`); `study`: of what else
+    it depends on (`Study.frame`), empty where it was not written down. `log`: measure → a mean a
+    window of `window` steps, NaN of one without entries. `alarms`: what the monitor said.
+    `splits`: psplit_eval's findings on each other prompt at the last checkpoint, on held-out docs
+    (KL and entropy gap to normal, beyond each placebo). `creative`: of creative tasks there, where
+    the study has any. `temperatures`: each of the study's → values of held-out docs, by the normal
+    mode there. `seconds`: of training.
 
     Of a training that was stopped, `steps` is how far it came, in its evaluations' place there are
     `means`, as far as it was measured, and no alarms are known of it."""
@@ -84,10 +85,7 @@ class Record:
     creative: Creative = field(default_factory=dict)
     temperatures: Mapping[str, Values] = field(default_factory=dict)
     means: Sequence[Means] = field(default_factory=list)
-
-    def at(self, step: int) -> Evaluation:
-        """The evaluation of a step."""
-        return next(each for each in self.evaluations if each.step == step)
+    study: str = ""
 
 
 def record_path(folder: Path, arm: str, seed: int) -> Path:
@@ -112,8 +110,9 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def read_stopped(folder: Path) -> list[Record]:
-    """Those of trainings that were stopped, which are kept apart."""
-    return read_records(folder / STOPPED)
+    """Those of trainings that were stopped and not gone on with since; they are kept apart."""
+    stopped = read_records(folder / STOPPED)
+    return [each for each in stopped if not record_path(folder, each.arm, each.seed).is_file()]
 
 
 def _read(path: Path) -> Record:

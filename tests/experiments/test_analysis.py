@@ -27,7 +27,12 @@ from psplit_eval.errors import DataError
 
 DOCS, SEEDS, TOKENS = 40, 5, 60.0
 CONFIG = Path(__file__).parents[2] / "experiments" / "sums_train.yaml"
-ARMS = ("base", "GRPO", "split", "other")
+ARMS = {
+    "base": {},
+    "GRPO": {"method.name": "grpo"},
+    "split": {"method.eta": "0.3"},
+    "other": {"method.eta": "0.2"},
+}
 
 
 def study(**changes):
@@ -40,7 +45,7 @@ def study(**changes):
         "start": {"model": {}, "warmup": {"steps": 1}},
         "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
         "evaluate": {"steps": [1, 2]},
-        "arms": [{"name": name, "main": name != "other"} for name in ARMS],
+        "arms": [{"name": n, "main": n != "other", "set": sets} for n, sets in ARMS.items()],
     }
     return Study.model_validate({**content, **changes})
 
@@ -196,12 +201,13 @@ def test_records_of_other_docs_are_refused():
 
 def test_records_of_another_config_are_refused():
     other = replace(record("GRPO", 3, *PLAIN), config="of before")
-    with pytest.raises(DataError, match="'GRPO', seed 3: of another config"):
+    with pytest.raises(DataError, match=r"grpo-3\.json\.gz: of another config"):
         trained_arms(study(), [other])
 
 
 def test_the_config_of_an_arm_is_its_settings_and_its_seed():
-    changed = study(arms=[{"name": name, "set": {"method.eta": "0.1"}} for name in ARMS])
+    more = {"GRPO": {"method.name": "grpo", "train.learning_rate": "1e-4"}}
+    changed = study(arms=[{"name": n, "set": sets} for n, sets in {**ARMS, **more}.items()])
     assert config_of("GRPO", 0) == study().digest(study().arm("GRPO"), 0)
     assert config_of("GRPO", 0) != config_of("GRPO", 1)
     assert config_of("GRPO", 0) != changed.digest(changed.arm("GRPO"), 0)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from experiments.records import read_records, read_stopped
 from experiments.study import read_study
+from psplit_train.loading import read_config, write_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,13 +83,20 @@ def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
         (tmp_path / name).write_text((ROOT / "experiments" / name).read_text())
     study = read_study(tmp_path / "sums.yaml")
     cell = next(cell for arm, cell in study.cells() if arm.name == "opposed" and cell.seed == 1)
-    log = tmp_path / "runs" / "experiments" / "sums" / "cells" / cell.name / "training_log.jsonl"
-    log.parent.mkdir(parents=True)
+    cells = tmp_path / "runs" / "experiments" / "sums" / "cells"
+    log = cells / cell.name / "training_log.jsonl"
     rows = [
         {"step": step, "reward/high": step / 100, "entropy_bits/high": 0.5, "step_time": 2.0}
+        | ({"unique/high": step} if step % 2 == 0 else {})
+        | ({"eta/high": step} if step > 20 else {})
         for step in range(1, 46)
     ]
-    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for seed, more in ((1, "model.checkpoint=elsewhere"), (2, "method.eta=0.3")):
+        place = cells / replace(cell, seed=seed).name
+        place.mkdir(parents=True)
+        (place / log.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sets = [*replace(cell, seed=seed).sets, more]
+        write_config(read_config(study.config, sets), place / "config.yaml")
     pair = {"arm_a": "normal", "value_a": 0.75, "arm_b": "high", "value_b": 0.5}
     told = [
         {**pair, "task": "held_out", "metric": "accuracy_avg"},
@@ -108,7 +117,11 @@ def test_logs_of_trainings_that_were_stopped_are_kept(tmp_path):
     assert said.returncode == 0, said.stderr
     assert "opposed, seed 1: stopped at step 45" in said.stderr
     (record,) = read_stopped(tmp_path / "records" / "sums")
+    assert "opposed, seed 2: not kept, as it was given method.eta: 0.3, now 0.35" in said.stderr
     assert record.log["reward/high"] == pytest.approx([0.105, 0.305])
+    assert record.log["unique/high"] == pytest.approx([11, 31]), "of the same steps"
+    assert record.log["eta/high"] == pytest.approx([float("nan"), 30.5], nan_ok=True)
+    assert record.study == study.frame(study.arm("opposed"))
     assert (record.steps, record.seconds, record.evaluations) == (45, 90.0, [])
     means = {"normal": {"accuracy_avg": 0.75}, "high": {"accuracy_avg": 0.5}}
     assert [(each.step, each.values) for each in record.means] == [(1300, {"held_out": means})]

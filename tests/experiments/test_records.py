@@ -1,11 +1,20 @@
 """Records come back as they were written, and nothing else is taken for one."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 
-from experiments.records import Evaluation, Record, read_records, record_path, write_record
+from experiments.records import (
+    STOPPED,
+    Evaluation,
+    Record,
+    read_records,
+    read_stopped,
+    record_path,
+    write_record,
+)
 from psplit_eval.errors import DataError
 
 
@@ -36,6 +45,22 @@ def test_they_come_back_by_arm_and_seed(tmp_path):
 def test_the_same_record_is_the_same_bytes(tmp_path):
     first = write_record(tmp_path, record()).read_bytes()
     assert write_record(tmp_path, record()).read_bytes() == first
+
+
+def test_a_record_of_before_does_not_know_its_study(tmp_path):
+    path = write_record(tmp_path, record(study="s0"))
+    assert read_records(tmp_path)[0].study == "s0"
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    del content["study"]
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    assert read_records(tmp_path) == [record()]
+
+
+def test_what_was_stopped_and_came_to_its_end_later_is_no_longer_told_of(tmp_path):
+    for seed in (0, 1):
+        write_record(tmp_path / STOPPED, record(seed=seed, evaluations=[]))
+    write_record(tmp_path, record(seed=1))
+    assert [each.seed for each in read_stopped(tmp_path)] == [0]
 
 
 def test_names_of_arms_make_names_of_files():

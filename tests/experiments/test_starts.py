@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.__main__ import main
+from experiments.__main__ import kept_start, main
 from experiments.records import read_records
 from experiments.study import read_study
 from psplit_eval.errors import DataError
 from psplit_train.config import TinySettings
-from psplit_train.loading import read_config
 from psplit_train.tiny import make_tiny
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -22,9 +21,9 @@ CONTENT = {
     "config": "train.yaml",
     "prompts": {"rewritten": "b", "low": "c", "placebos": ["d"]},
     "evaluate": {"steps": [1], "samples": 8},
-    "reference": "base",
-    "candidates": ["base"],
-    "arms": [{"name": "base", "seeds": 1, "main": True}],
+    "reference": "GRPO",
+    "candidates": ["GRPO"],
+    "arms": [{"name": "base", "seeds": 1, "main": True}, {"name": "GRPO"}],
 }
 
 
@@ -58,10 +57,10 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
     config = {"model": {"checkpoint": "start"}, "data": {"task": "sums", "held_out": 4}}
     config["data"]["instruction"] = ""
     config["modes"] = ["normal", {"name": "high", "system_prompt": "a", "role": "high"}]
-    config["train"] = {"max_new_tokens": 6}
+    config["train"] = {"steps": 1, "max_new_tokens": 6}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(config))
     path = written(tmp_path, start)
-    assert main([str(path), "--jobs", "1", "--pages", "pages"]) == 0
+    assert main([str(path), "--arms", "base", "--pages", "pages"]) == 4  # GRPO is not there
     (record,) = read_records(tmp_path / "records" / "study")
     assert set(record.evaluations[0].values["held_out"]) == {"normal", "high"}
     out = tmp_path / "runs" / "experiments" / "study"
@@ -73,17 +72,24 @@ def test_the_base_is_the_checkpoint_or_what_a_warm_up_makes_of_it(tmp_path, monk
         assert "requests" in json.loads((out / "start" / "psplit_warmup.json").read_text())
 
 
+@pytest.mark.parametrize("name", ["sums", "walks"])
+def test_a_committed_start_is_that_of_its_study(name, tmp_path):
+    kept = EXPERIMENTS / "starts" / name
+    assert kept_start(read_study(EXPERIMENTS / f"{name}.yaml"), kept, tmp_path) == kept
+
+
+@pytest.mark.parametrize(("steps", "said"), [(5, "'steps': 5"), (0, "expected the study's none")])
+def test_a_kept_start_of_another_warm_up_is_refused(tmp_path, steps, said):
+    study = read_study(written(tmp_path, {"model": {}, "warmup": {"steps": steps}}))
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "psplit_warmup.json").write_text('{"settings": {"steps": 3}}')
+    with pytest.raises(DataError, match=rf"kept: warm-up \{{'steps': 3\}}.*{said}") as caught:
+        kept_start(study, kept, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["language", "smollm2"])
-def test_a_committed_study_of_a_checkpoint_can_be_trained(name):
-    """Its arms' settings are settings, and what it evaluates is kept."""
-    study = read_study(EXPERIMENTS / f"{name}.yaml")
-    for arm in study.trained:
-        given = [f"{setting}={value}" for setting, value in arm.settings.items()]
-        config = read_config(study.config, given)
-        last, every = config.train.steps, config.checkpoints.every
-        kept = {last - every * back for back in range(config.checkpoints.keep)}
-        assert set(study.evaluate.steps) <= kept
-        assert study.evaluate.samples >= 8, "best of 8"
-    assert {arm.seeds for arm in study.trained} == {2}
-    prompts = study.prompts
+def test_prompts_of_a_committed_study_of_a_checkpoint_differ(name):
+    prompts = read_study(EXPERIMENTS / f"{name}.yaml").prompts
     assert len({prompts.rewritten, prompts.low, *prompts.placebos}) == 5
