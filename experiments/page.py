@@ -11,7 +11,6 @@ from statistics import fmean
 
 from experiments.analysis import (
     METRICS,
-    MODES,
     Compared,
     Trained,
     claims,
@@ -25,10 +24,10 @@ from experiments.analysis import (
     summary,
     trained_arms,
 )
-from experiments.measuring import HELD_OUT, TRAINED
+from experiments.measuring import HELD_OUT, PROMPTS, TRAINED
 from experiments.pictures import draw_creative, draw_stopped, draw_study, draw_temperatures
 from experiments.records import Record, read_records, read_stopped
-from experiments.study import BASE, Study
+from experiments.study import BASE, MODES, Study
 from psplit_eval.files import write_text
 from psplit_eval.stats import Difference
 from psplit_train.cards import markdown_table
@@ -38,11 +37,9 @@ __all__ = ["write_page"]
 
 def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
     """Write `pages`/NAME.md and its pictures. Raises DataError for records that do not fit."""
-    whole = read_records(records)
-    known = {(record.arm, record.seed) for record in whole}
-    rest = [each for each in read_stopped(records) if (each.arm, each.seed) not in known]
-    arms, stopped = trained_arms(study, whole), trained_arms(study, rest)
-    every = trained_arms(study, [*whole, *rest])
+    rest = read_stopped(records)
+    every = trained_arms(study, [*read_records(records), *rest])
+    arms, stopped = _having("evaluations", every), _having("steps", every)
     page = pages / f"{path.stem}.md"
     pages.mkdir(parents=True, exist_ok=True)
     parts = [f"# {study.title}", study.about.strip(), _how(study, path, arms, rest)]
@@ -55,8 +52,8 @@ def write_page(study: Study, path: Path, records: Path, pages: Path) -> Path:
 
 
 def _how(study: Study, path: Path, arms: Sequence[Trained], rest: Sequence[Record]) -> str:
-    done = sum(len(each.records) for each in arms)
-    asked = sum(arm.seeds for arm in study.arms)
+    asked = {(arm.name, seed) for arm in study.arms for seed in range(arm.seeds)}
+    done = asked & {(each.arm.name, record.seed) for each in arms for record in each.records}
     steps = ", ".join(map(str, study.evaluate.steps))
     early = (
         " **Not finished**: answers are of the seeds so far, and who looks before the end is wrong "
@@ -69,11 +66,11 @@ def _how(study: Study, path: Path, arms: Sequence[Trained], rest: Sequence[Recor
         "and in no others."
     )
     return (
-        f"{done} of {asked} records are there.{partly if measured else ''}"
+        f"{len(done)} of {len(asked)} records are there.{partly if measured else ''}"
         f"{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
-        f"[arms](../../experiments/{path.name})); made with {_libraries(arms)}. "
+        f"[arms](../../experiments/{path.name})){_libraries(arms)}. "
         f"Evaluated by psplit-eval at steps {steps}, "
         f"{study.evaluate.samples} samples a question and mode at temperature 1; values are means "
         "over these checkpoints."
@@ -81,9 +78,11 @@ def _how(study: Study, path: Path, arms: Sequence[Trained], rest: Sequence[Recor
 
 
 def _libraries(arms: Sequence[Trained]) -> str:
-    """Which torch made how many records: digits differ between them, as between machines."""
+    """Which torch made how many records, if there are any: digits differ between them, as between
+    machines."""
     known = Counter(record.versions["torch"] for each in arms for record in each.records)
-    return ", ".join(f"torch {version} ({count})" for version, count in sorted(known.items()))
+    made = ", ".join(f"torch {version} ({count})" for version, count in sorted(known.items()))
+    return f"; made with {made}" if made else ""
 
 
 def _results(
@@ -91,13 +90,16 @@ def _results(
 ) -> Iterator[str]:
     """`every`: with trainings that were stopped, of which some numbers may be known."""
     yield from _claims(study, arms)
-    yield "## The main table\n\n" + _table([each for each in arms if each.arm.main])
-    yield _notes()
-    yield from _comparisons(study, arms)
-    yield from _temperatures(study, arms, folder)
+    main = [each for each in arms if each.arm.main]
     others = [each for each in arms if not each.arm.main]
+    if main:
+        yield f"## The main table\n\n{_table(main)}\n\n{_notes()}"
+        yield from _comparisons(study, arms)
+        yield from _temperatures(study, arms, folder)
     if others:
         yield "## Other methods and ablations\n\n" + _table(others)
+        if not main:
+            yield _notes()
     yield "## Held-out and trained questions\n\n" + _generalisation(arms)
     if any(record.means for each in every for record in each.records):
         yield "## Held-out questions, seed by seed\n\n" + _by_seed(_having("means", every))
@@ -140,11 +142,12 @@ def _logged_rows(each: Trained) -> Iterator[Sequence[str]]:
 
 def _notes() -> str:
     return (
-        "Shares, bits a token, and different right answers among a question's samples; in "
-        "brackets 95 % intervals over seeds and questions (two-way clustered; base: over "
-        "questions), which of few seeds are wide and may leave the range of a share. KL in bits a "
-        "token at what the first-named mode says, mean of the last fifth of training, between its "
-        "lowest and highest seed; of arms with one trained mode it is in the table of prompts."
+        "Shares, bits a token (a question's bits by its tokens, then the mean over questions), and "
+        "different right answers among a question's samples; in brackets 95 % intervals over seeds "
+        "and questions (two-way clustered; base: over questions), which of few seeds are wide and "
+        "may leave the range of a share. KL in bits a token at what the first-named mode says, "
+        "mean of the last fifth of training, between its lowest and highest seed; of arms with one "
+        "trained mode it is in the table of prompts."
     )
 
 
@@ -156,7 +159,7 @@ def _claims(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
         rows = [
             (
                 claim.words,
-                f"{claim.value:+.3f}",
+                _shown(claim.value, "+.3f"),
                 f"[{claim.low:+.3f}, {claim.high:+.3f}]" if math.isfinite(claim.low) else "",
                 _p(claim.p_adjusted),
                 claim.answer,
@@ -256,7 +259,7 @@ def _creative_rows(each: Trained, task: str, metrics: Sequence[str]) -> Iterator
     first = (each.arm.name, str(len(each.records)))
     for mode in MODES:
         found = [creative_summary(each, metric, mode, task) for metric in metrics]
-        values = (f"{e.value_b:.{1 if abs(e.value_b) >= 10 else 3}f}" for e in found[1:])
+        values = (_shown(e.value_b, ".1f" if abs(e.value_b) >= 10 else ".3f") for e in found[1:])
         yield (*first, mode, _value(found[0], metrics[0]), *values)
         first = ("", "")
 
@@ -284,7 +287,7 @@ def _rows(each: Trained) -> Iterator[Sequence[str]]:
 def _value(found: Difference, metric: str) -> str:
     digits = 1 if metric == "unique" else 3
     value, low, high = found.value_b, found.ci_low, found.ci_high
-    shown = f"{value:.{digits}f}"
+    shown = _shown(value, f".{digits}f")
     return f"{shown} [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else shown
 
 
@@ -292,7 +295,13 @@ def _logged(each: Trained, measure: str) -> str:
     known = [record.log[measure] for record in each.records if measure in record.log]
     if not known:
         return ""
-    return _spread([fmean(values[-max(2, len(values) // 5) :]) for values in known])
+    return _spread([_late(values) for values in known])
+
+
+def _late(values: Sequence[float]) -> float:
+    """Mean of a log's last fifth."""
+    last = [value for value in values[-max(2, len(values) // 5) :] if math.isfinite(value)]
+    return fmean(last) if last else math.nan
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -344,14 +353,14 @@ def _by_seed(arms: Iterable[Trained]) -> str:
         for mode in MODES
     ]
     note = (
-        "Means over questions and evaluated checkpoints, of all seeds (lowest to highest seed): "
+        "Means over questions and evaluated checkpoints, of all seeds (lowest to highest seed), "
+        "of entropy over all tokens, so that long answers count for more than in other tables: "
         "what the seeds differ by, and no confidence interval."
     )
     return f"{note}\n\n{markdown_table(('arm', 'seeds', 'mode', *METRICS), rows)}"
 
 
 def _prompts(arms: Iterable[Trained]) -> str:
-    prompts = ("high", "high_rewritten", "low")
     rows = [
         (
             each.arm.name,
@@ -360,13 +369,15 @@ def _prompts(arms: Iterable[Trained]) -> str:
             _verdicts(each, prompt),
         )
         for each in arms
-        for prompt in prompts
+        for prompt in PROMPTS
     ]
     header = ("arm", "prompt", "KL beyond", "entropy beyond", "split, by seed")
     note = (
         "By how much KL(normal‖prompt) and the gap of entropy exceed those of the placebo that "
         "comes nearest, bits a token at the last checkpoint, mean (lowest to highest seed); and "
-        "psplit-eval's answers to *split*."
+        "psplit-eval's answers to *split*. As there, normal itself counts as a placebo, of gap 0; "
+        "*low* is meant to have less entropy, so it is beyond all of them where its number is "
+        "below 0."
     )
     return f"{note}\n\n{markdown_table(header, rows)}"
 
@@ -391,10 +402,13 @@ def _settings(study: Study, arms: Sequence[Trained]) -> str:
 def _difference(found: Difference) -> tuple[str, str]:
     limits = found.ci_low, found.ci_high
     known = math.isfinite(found.ci_low)
-    return f"{found.difference:+.3f}", "[{:+.3f}, {:+.3f}]".format(*limits) if known else ""
+    return _shown(found.difference, "+.3f"), "[{:+.3f}, {:+.3f}]".format(*limits) if known else ""
 
 
 def _p(value: float) -> str:
-    if math.isnan(value):
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else _shown(value, ".3f")
+
+
+def _shown(value: float, form: str) -> str:
+    """Empty where it is not defined."""
+    return "" if math.isnan(value) else f"{value:{form}}"

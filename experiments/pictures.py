@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,15 +14,15 @@ import numpy as np
 
 from experiments.analysis import (
     METRICS,
-    MODES,
     Trained,
     creative_summary,
     creative_tasks,
     excess,
     summary,
 )
+from experiments.measuring import PROMPTS
 from experiments.records import Record
-from experiments.study import Ablation, Study
+from experiments.study import MODES, Ablation, Study
 from psplit_eval.figures import (
     Plot,
     add_legend,
@@ -64,6 +64,8 @@ _POLICY_LINES = (
     {"color": "#222222", "marker": ".", "linestyle": "-"},
     {"color": "#888888", "marker": ".", "linestyle": "--"},
 )
+_Panel = tuple[str, str, str, Callable[..., Difference]]
+"""Key, title, unit, and what it shows of an arm in a `mode`."""
 _BAND = "its band reaches from the lowest seed to the highest and is no confidence interval"
 
 
@@ -76,16 +78,15 @@ def draw_study(
     main = [each for each in arms if each.arm.main]
     others = [each for each in arms if not each.arm.main]
     logged = [each for each in main if any(record.log for record in each.records)]
-    curves = [_curves(logged, folder, "curves")] if logged else []
-    plots = [
-        *curves,
-        _values(main, folder, "arms"),
-        *([_values(others, folder, "others")] if others else []),
-        *_prompts([each for each in prompted if each.arm.main], folder),
-    ]
-    for ablation in study.ablations:
-        plots += _ablation(study, ablation, arms, folder)
-    return plots
+    asked = (
+        (_curves, logged, "curves"),
+        (_values, main, "arms"),
+        (_values, others, "others"),
+        (_prompts, [each for each in prompted if each.arm.main], "prompts"),
+    )
+    plots = [draw(chosen, folder, name) for draw, chosen, name in asked if chosen]
+    ablations = ((each, _by_setting(study, each, arms)) for each in study.ablations)
+    return [*plots, *(_ablation(each, by, folder) for each, by in ablations if len(by) > 1)]
 
 
 def draw_stopped(arms: Sequence[Trained], folder: Path) -> Plot:
@@ -94,8 +95,9 @@ def draw_stopped(arms: Sequence[Trained], folder: Path) -> Plot:
     return _curves(arms, folder, "stopped")
 
 
-def _estimate(found: Difference) -> Estimate:
-    return Estimate(found.difference, found.ci_low, found.ci_high, found.n)
+def _estimate(each: Trained, found: Difference) -> Estimate:
+    """Of so many seeds."""
+    return Estimate(found.difference, found.ci_low, found.ci_high, len(each.records))
 
 
 def _seeds(values: Sequence[float]) -> Estimate:
@@ -103,6 +105,11 @@ def _seeds(values: Sequence[float]) -> Estimate:
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if len(known) > 1 else (math.nan, math.nan)
     return Estimate(fmean(known) if known else math.nan, low, high, len(known))
+
+
+def _rows(keys: Iterable[Sequence[Any]], found: Iterable[Estimate]) -> list[Sequence[Any]]:
+    """Of a CSV file: what each value is of, then its numbers."""
+    return [(*key, e.value, e.ci_low, e.ci_high, e.n) for key, e in zip(keys, found, strict=True)]
 
 
 def _drawn(record: Record) -> set[str]:
@@ -114,33 +121,28 @@ def _drawn(record: Record) -> set[str]:
     }
 
 
+def _line(each: Trained, measure: str) -> dict[float, Estimate]:
+    """By step, as far as all seeds came that have a curve."""
+    known = [record.log[measure] for record in each.records if measure in _drawn(record)]
+    width = each.records[0].window
+    return {width * (i + 0.5): _seeds(found) for i, found in enumerate(zip(*known, strict=False))}
+
+
 def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
     names = [each.arm.name for each in logged]
-    room = legend_room(names)
     measured = {measure for each in logged for record in each.records for measure in _drawn(record)}
     curves = [(measure, title) for measure, title in _CURVES if measure in measured]
+    room = legend_room(names)
     figure, axes = panel_grid(len(curves), "", sharey=False, beside=room, size=(2.7, 2.4))
     rows = []
     for axis, (measure, title) in zip(axes, curves, strict=True):
-        for each in logged:
-            known = [record.log[measure] for record in each.records if measure in _drawn(record)]
-            if not known:
-                continue
-            length, width = min(map(len, known)), each.records[0].window
-            estimates = [_seeds([log[i] for log in known]) for i in range(length)]
-            steps = [width * (i + 0.5) for i in range(length)]
-            style = {**mode_style(names, each.arm.name), "marker": ""}
-            draw_curve(axis, steps, estimates, legend_name(each.arm.name), style)
-            rows += [
-                (measure, each.arm.name, step, e.value, e.ci_low, e.ci_high, e.n)
-                for step, e in zip(steps, estimates, strict=True)
-            ]
-        finish_panel(axis, title)
-        if measure.startswith("eta/"):
-            axis.set_ylim(0, 1.05 * axis.get_ylim()[1])  # one that hardly moves is not blown up
-        axis.set_xlabel("step", fontsize=9)
-        axis.tick_params(labelsize=9)
-        axis.locator_params(axis="x", nbins=4, integer=True)
+        lines = {each.arm.name: _line(each, measure) for each in logged}
+        for arm, line in lines.items():
+            if line:
+                style = {**mode_style(names, arm), "marker": ""}
+                draw_curve(axis, list(line), list(line.values()), legend_name(arm), style)
+            rows += _rows(((measure, arm, step) for step in line), line.values())
+        _finish_curves(axis, measure, title)
     set_heading(figure, "Training: both modes over steps (bits a token; shares; answers)")
     add_legend(figure, axes)
     caption = (
@@ -154,19 +156,35 @@ def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
     return write_figure(folder, name, figure, (caption, alt), header, rows)
 
 
-def _draw_dots(
-    axis: Any, found: Sequence[Estimate], offset: float, label: str, style: Mapping[str, Any]
-) -> None:
-    """A dot with its bar in every row, `offset` rows off its middle."""
-    axis.errorbar(
-        [e.value for e in found],
-        [row + offset for row in range(len(found))],
-        xerr=bar_lengths(found),
-        label=label,
-        markersize=4,
-        capsize=2,
-        **{**style, "linestyle": "none"},
-    )
+def _finish_curves(axis: Any, measure: str, title: str) -> None:
+    finish_panel(axis, title)
+    if measure.startswith("eta/"):
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1])  # one that hardly moves is not blown up
+    axis.set_xlabel("step", fontsize=9)
+    axis.tick_params(labelsize=9)
+    axis.locator_params(axis="x", nbins=4, integer=True)
+
+
+def _draw_dots(axis: Any, found: Mapping[str, Sequence[Estimate]], apart: float) -> None:
+    """A row an arm, in which each group has a dot with its bar, so many rows from the next."""
+    for number, (group, estimates) in enumerate(found.items()):
+        offset = apart * (number - (len(found) - 1) / 2)
+        axis.errorbar(
+            [e.value for e in estimates],
+            [row + offset for row in range(len(estimates))],
+            xerr=bar_lengths(estimates),
+            label=group,
+            markersize=4,
+            capsize=2,
+            **{**mode_style(tuple(found), group), "linestyle": "none"},
+        )
+
+
+def _dot_rows(
+    key: str, names: Sequence[str], found: Mapping[str, Sequence[Estimate]]
+) -> Iterable[Sequence[Any]]:
+    for group, estimates in found.items():
+        yield from _rows(((key, name, group) for name in names), estimates)
 
 
 def _finish_dots(axis: Any, title: str, unit: str) -> None:
@@ -182,7 +200,7 @@ def _finish_dots(axis: Any, title: str, unit: str) -> None:
 
 def _room(found: Sequence[Estimate]) -> tuple[float, float]:
     """Limits of an axis that hold all values, and of intervals what is not far out."""
-    values = [e.value for e in found]
+    values = [e.value for e in found if math.isfinite(e.value)] or [0.0]
     span = max(max(values) - min(values), _LEAST_SPAN)
     low = min([*values, *(e.ci_low for e in found if math.isfinite(e.ci_low))])
     high = max([*values, *(e.ci_high for e in found if math.isfinite(e.ci_high))])
@@ -283,27 +301,20 @@ def _both_modes(
     arms: Sequence[Trained],
     folder: Path,
     name: str,
-    panels: Sequence[tuple[str, str, str, Callable[..., Difference]]],
+    panels: Sequence[_Panel],
     words: tuple[str, str],
 ) -> Plot:
-    """A dot plot: of each panel its key, title, unit, and what it shows of an arm in a mode.
-    `words`: heading and caption."""
+    """A dot plot, a row an arm; `words`: heading and caption."""
     names = [each.arm.name for each in arms]
     size = (2.4, 1.0 + 0.3 * len(names))
     figure, axes = panel_grid(len(panels), "", sharey=True, beside=legend_room(names), size=size)
-    rows = []
+    rows: list[Sequence[Any]] = []
     for axis, (key, title, unit, shown) in zip(axes, panels, strict=True):
-        drawn: list[Estimate] = []
-        for offset, mode in zip((-0.13, 0.13), MODES, strict=True):
-            found = [_estimate(shown(each, mode=mode)) for each in arms]
-            drawn += found
-            _draw_dots(axis, found, offset, mode, mode_style(MODES, mode))
-            rows += [
-                (key, arm, mode, e.value, e.ci_low, e.ci_high, len(each.records))
-                for arm, each, e in zip(names, arms, found, strict=True)
-            ]
-        axis.set_xlim(*_room(drawn))
+        found = {mode: [_estimate(each, shown(each, mode=mode)) for each in arms] for mode in MODES}
+        _draw_dots(axis, found, 0.26)
+        axis.set_xlim(*_room([e for estimates in found.values() for e in estimates]))
         _finish_dots(axis, title, unit)
+        rows += _dot_rows(key, names, found)
     _name_rows(axes[0], names)
     heading, caption = words
     set_heading(figure, heading)
@@ -313,63 +324,61 @@ def _both_modes(
     return write_figure(folder, name, figure, (caption, alt), header, rows)
 
 
-def _prompts(arms: Sequence[Trained], folder: Path) -> Iterator[Plot]:
+def _prompts(arms: Sequence[Trained], folder: Path, name: str) -> Plot:
     """How far each prompt goes beyond placebos."""
-    prompts = ("high", "high_rewritten", "low")
     names = [each.arm.name for each in arms]
-    figure, axes = panel_grid(
-        2, "", sharey=True, beside=legend_room(names), size=(3.2, 1.2 + 0.35 * len(names))
-    )
-    rows = []
-    for axis, measure in zip(axes, ("kl", "entropy"), strict=True):
-        for number, prompt in enumerate(prompts):
-            found = [_seeds([excess(r, prompt, measure) for r in each.records]) for each in arms]
-            _draw_dots(axis, found, 0.2 * (number - 1), prompt, mode_style(prompts, prompt))
-            rows += [
-                (measure, name, prompt, e.value, e.ci_low, e.ci_high, e.n)
-                for name, e in zip(names, found, strict=True)
-            ]
-        title = {"kl": "KL(normal‖prompt)", "entropy": "entropy, less normal's"}[measure]
+    size = (3.2, 1.2 + 0.35 * len(names))
+    figure, axes = panel_grid(2, "", sharey=True, beside=legend_room(names), size=size)
+    rows: list[Sequence[Any]] = []
+    titles = {"kl": "KL(normal‖prompt)", "entropy": "entropy, less normal's"}
+    for axis, (measure, title) in zip(axes, titles.items(), strict=True):
+        found = {
+            prompt: [_seeds([excess(r, prompt, measure) for r in each.records]) for each in arms]
+            for prompt in PROMPTS
+        }
+        _draw_dots(axis, found, 0.2)
         axis.axvline(0, color="#888888", linewidth=0.8)
         _finish_dots(axis, title, "bits a token beyond the nearest placebo")
+        rows += _dot_rows(measure, names, found)
     _name_rows(axes[0], names)
     set_heading(figure, "What prompts do, beyond placebos")
     add_legend(figure, axes)
     caption = (
         "How far each prompt takes a model from its normal mode at what that says of held-out "
-        "questions, beyond the placebo that comes nearest. high is trained on; high_rewritten and "
-        "low are known from the start's warm-up only. Dots are means over seeds, bars reach from "
+        "questions, beyond the placebo that comes nearest; normal itself counts as one. high is "
+        "trained on; high_rewritten and low are known from the start's warm-up only, and low is "
+        "meant to have less entropy, so to lie below 0. Dots are means over seeds, bars reach from "
         "the lowest seed to the highest."
     )
     alt = "Dot plot of three prompts and all main arms; the numbers are in the CSV beside it."
     header = ("measure", "arm", "prompt", "mean", "lowest", "highest", "seeds")
-    yield write_figure(folder, "prompts", figure, (caption, alt), header, rows)
+    return write_figure(folder, name, figure, (caption, alt), header, rows)
 
 
-def _ablation(
-    study: Study, ablation: Ablation, arms: Sequence[Trained], folder: Path
-) -> Iterator[Plot]:
-    """Values over a setting that is a number, also where an arm has it by default."""
+def _by_setting(
+    study: Study, ablation: Ablation, arms: Sequence[Trained]
+) -> list[tuple[float, Trained]]:
+    """Arms by a setting that is a number, also where they have it by default; [] where it is none
+    in one of them."""
     chosen = [each for name in ablation.arms for each in arms if each.arm.name == name]
+    value = attrgetter(ablation.setting)
     try:
-        xs = [float(attrgetter(ablation.setting)(study.configured(each.arm))) for each in chosen]
+        found = [(float(value(study.configured(each.arm))), each) for each in chosen]
     except (AttributeError, TypeError, ValueError):
-        return
-    if len(chosen) < 2:
-        return
-    chosen = [each for _, each in sorted(zip(xs, chosen, strict=True), key=lambda pair: pair[0])]
-    xs = sorted(xs)
-    leaf = ablation.setting.rpartition(".")[2]
+        return []
+    return sorted(found, key=itemgetter(0))
+
+
+def _ablation(ablation: Ablation, arms: Sequence[tuple[float, Trained]], folder: Path) -> Plot:
+    """Values over a setting, each arm beside its number."""
+    xs, leaf = [x for x, _ in arms], ablation.setting.rpartition(".")[2]
     figure, axes = panel_grid(len(METRICS), "", sharey=False, size=(2.5, 2.5))
-    rows = []
+    rows: list[Sequence[Any]] = []
     for axis, metric in zip(axes, METRICS, strict=True):
         for mode in MODES:
-            found = [_seeds(list(np.mean(e.values(metric, mode), axis=1))) for e in chosen]
+            found = [_seeds(list(np.mean(each.values(metric, mode), axis=1))) for _, each in arms]
             draw_curve(axis, xs, found, mode, mode_style(MODES, mode))
-            rows += [
-                (metric, mode, x, e.value, e.ci_low, e.ci_high, e.n)
-                for x, e in zip(xs, found, strict=True)
-            ]
+            rows += _rows(((metric, mode, x) for x in xs), found)
         finish_panel(axis, metric)
         axis.set_xlabel(plain(leaf), fontsize=9)
         axis.set_xticks(xs, [f"{x:g}" for x in xs])
@@ -380,4 +389,4 @@ def _ablation(
     caption = f"Held-out questions over {leaf}: a line is the mean over seeds, {_BAND}."
     alt = f"Plots over {leaf}; the numbers are in the CSV beside it."
     header = ("metric", "mode", leaf, "mean", "lowest", "highest", "seeds")
-    yield write_figure(folder, name, figure, (caption, alt), header, rows)
+    return write_figure(folder, name, figure, (caption, alt), header, rows)
