@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from experiments.measuring import HELD_OUT, TRAINED
 from experiments.records import Record, record_path
-from experiments.study import BASE, Arm, Study
+from experiments.records import Values as Stored
+from experiments.study import BASE, MODES, Arm, Study
 from psplit_eval.errors import DataError
 from psplit_eval.spread import Spread
 from psplit_eval.stats import Difference, crossed_difference, holm, paired_mean_difference
@@ -44,7 +45,6 @@ __all__ = [
 
 Values = NDArray[np.float64]
 
-MODES = ("normal", "high")
 METRICS = ("accuracy", "entropy", "unique", "best of 8")
 _STORED = {
     "accuracy": "accuracy_avg",
@@ -79,6 +79,11 @@ class Trained:
             return self.creative("bits", mode, task) / self.creative("tokens", mode, task)
         rows = [record.creative[task][mode][metric] for record in self.records]
         return np.array(rows, dtype=np.float64)
+
+    def entropy_gap(self) -> Difference:
+        """Bits a token, high less normal."""
+        normal, high = (self.values("entropy", mode) for mode in MODES)
+        return crossed_difference(normal, high, paired=True)
 
     def at_last(self, metric: str, mode: str) -> Values:
         """(seeds, docs) of held-out docs at the last checkpoint, by a stored metric."""
@@ -157,10 +162,10 @@ def creative_summary(trained: Trained, metric: str, mode: str, task: str) -> Dif
 
 
 def _within(trained: Trained, a: Values, b: Values) -> Difference:
-    """b less a of one arm's checkpoints."""
+    """b less a of one arm's checkpoints; NaN where it is defined in no doc."""
     defined = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
     a, b = a[:, defined], b[:, defined]
-    if trained.arm.name == BASE:
+    if trained.arm.name == BASE or not defined.any():
         return paired_mean_difference(a.mean(axis=0), b.mean(axis=0))
     return crossed_difference(a, b, paired=True)
 
@@ -201,10 +206,7 @@ def comparisons(study: Study, arms: Sequence[Trained]) -> list[Compared]:
     for each in arms:
         if not each.arm.main or each.arm.name == BASE or len(each.records) < 2:
             continue
-        gap = crossed_difference(
-            each.values("entropy", "normal"), each.values("entropy", "high"), paired=True
-        )
-        found.append(Compared(each.arm.name, "entropy, high less normal", gap))
+        found.append(Compared(each.arm.name, "entropy, high less normal", each.entropy_gap()))
         if each is reference:
             continue
         for metric, mode in (("accuracy", "normal"), ("accuracy", "high"), ("unique", "high")):
@@ -220,12 +222,25 @@ def _corrected(found: Sequence[Compared]) -> list[Compared]:
 
 
 def creative_tasks(arms: Sequence[Trained]) -> dict[str, list[str]]:
-    """Creative task → its metrics, the one that decides first; {} where not all arms have them."""
+    """Creative task → its metrics, the one that decides first; of both what all records have.
+    Raises DataError where records are decided by different ones."""
     known = [record.creative for each in arms for record in each.records]
-    if not known or not all(known):
-        return {}
-    kept = {task: [*modes[MODES[0]], "entropy"] for task, modes in known[0].items()}
-    return {task: [m for m in names if m not in ("bits", "tokens")] for task, names in kept.items()}
+    tasks = [task for task in (known[0] if known else ()) if all(task in each for each in known)]
+    return {
+        task: _shared(task, [each[task][mode] for each in known for mode in MODES])
+        for task in tasks
+    }
+
+
+def _shared(task: str, values: Sequence[Stored]) -> list[str]:
+    deciding = {next(iter(each)) for each in values}
+    if len(deciding) > 1:
+        raise DataError(
+            f"{task}: records are decided by {' and '.join(sorted(deciding))}, expected one of "
+            "them; delete the records that have the other"
+        )
+    names = [name for name in values[0] if all(name in each for each in values)]
+    return [*(name for name in names if name not in ("bits", "tokens")), "entropy"]
 
 
 def creative_comparisons(arms: Sequence[Trained]) -> list[Compared]:
@@ -305,8 +320,8 @@ def _between(counts: Mapping[float, float], wanted: float) -> dict[float, float]
 @dataclass(frozen=True)
 class Claim:
     """Something wanted of an arm: that `value` is above `wanted`. One-sided p that it is not, by
-    Holm over all claims of a study; `low`, `high`: 95 % interval. Of counts there is no p: all
-    seeds or not."""
+    Holm over all claims of a study, NaN where it is not known; `low`, `high`: 95 % interval. What
+    is `counted` has no p: all seeds or not."""
 
     arm: str
     words: str
@@ -316,11 +331,12 @@ class Claim:
     wanted: float
     p: float
     p_adjusted: float = math.nan
+    counted: bool = False
 
     @property
     def answer(self) -> str:
         """yes, no (shown to be below), or inconclusive."""
-        if math.isnan(self.p):
+        if self.counted:
             return "yes" if self.value >= self.wanted else "no"
         if self.p_adjusted < 0.05:
             return "yes"
@@ -336,52 +352,52 @@ def claims(study: Study, arms: Sequence[Trained]) -> list[Claim]:
     if plain is None:
         return []
     found = [claim for each in ours for claim in _claims(each, plain, study.margin)]
-    adjusted = iter(holm([claim.p for claim in found if not math.isnan(claim.p)]))
+    adjusted = iter(holm([claim.p for claim in found if not claim.counted]))
     return [
-        claim if math.isnan(claim.p) else replace(claim, p_adjusted=next(adjusted))
-        for claim in found
+        claim if claim.counted else replace(claim, p_adjusted=next(adjusted)) for claim in found
     ]
 
 
 def _claims(ours: Trained, plain: Trained, margin: float) -> Iterator[Claim]:
-    def own(metric: str, mode: str) -> Values:
-        return ours.values(metric, mode)
-
-    def claim(words: str, found: Difference, wanted: float = 0.0) -> Claim:
-        limits = found.ci_low, found.ci_high
-        p = found.spread.p_below(wanted)
-        return Claim(ours.arm.name, words, found.difference, *limits, wanted, p)
-
-    name, ratio = plain.arm.name, f"unique right answers, high at least {LEAST_RATIO:g} ×"
-    yield claim(
-        f"accuracy, normal less {name}'s: above −{margin:g}",
-        crossed_difference(plain.values("accuracy", "normal"), own("accuracy", "normal")),
-        -margin,
-    )
-    yield claim(
-        f"accuracy, high less {LEAST_SHARE:g} × normal: above 0",
-        crossed_difference(
-            LEAST_SHARE * own("accuracy", "normal"), own("accuracy", "high"), paired=True
-        ),
-    )
-    yield claim(
-        f"entropy, high less normal: above {LEAST_GAP:g} bits",
-        crossed_difference(own("entropy", "normal"), own("entropy", "high"), paired=True),
-        LEAST_GAP,
-    )
-    yield claim(
-        f"{ratio} {name}'s: difference above 0",
-        crossed_difference(LEAST_RATIO * plain.values("unique", "normal"), own("unique", "high")),
-    )
-    yield claim(
-        f"{ratio} normal's: difference above 0",
-        crossed_difference(
-            LEAST_RATIO * own("unique", "normal"), own("unique", "high"), paired=True
-        ),
-    )
+    yield from _right(ours, plain, margin)
+    words = f"entropy, high less normal: above {LEAST_GAP:g} bits"
+    yield _of_difference(ours, words, ours.entropy_gap(), LEAST_GAP)
+    yield from _diverse(ours, plain)
     yield from (_generalises(ours, mode) for mode in MODES)
     yield _beyond_placebos(ours)
     yield _stable(ours)
+
+
+def _right(ours: Trained, plain: Trained, margin: float) -> Iterator[Claim]:
+    normal, high = (ours.values("accuracy", mode) for mode in MODES)
+    yield _of_difference(
+        ours,
+        f"accuracy, normal less {plain.arm.name}'s: above −{margin:g}",
+        crossed_difference(plain.values("accuracy", MODES[0]), normal),
+        -margin,
+    )
+    yield _of_difference(
+        ours,
+        f"accuracy, high less {LEAST_SHARE:g} × normal: above 0",
+        crossed_difference(LEAST_SHARE * normal, high, paired=True),
+    )
+
+
+def _diverse(ours: Trained, plain: Trained) -> Iterator[Claim]:
+    normal, high = (ours.values("unique", mode) for mode in MODES)
+    words = f"unique right answers, high at least {LEAST_RATIO:g} × {{}}'s: difference above 0"
+    yield _of_difference(
+        ours,
+        words.format(plain.arm.name),
+        crossed_difference(LEAST_RATIO * plain.values("unique", MODES[0]), high),
+    )
+    yield _of_difference(
+        ours, words.format("normal"), crossed_difference(LEAST_RATIO * normal, high, paired=True)
+    )
+
+
+def _of_difference(ours: Trained, words: str, found: Difference, wanted: float = 0.0) -> Claim:
+    return replace(_of_spread(ours, words, found.spread, wanted), value=found.difference)
 
 
 def _of_spread(ours: Trained, words: str, spread: Spread, wanted: float) -> Claim:
@@ -400,11 +416,15 @@ def _generalises(ours: Trained, mode: str) -> Claim:
 
 
 def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
-    """KL (or entropy) of a prompt beyond the placebo that comes nearest, bits a token; NaN where
-    one of them is undefined."""
+    """KL (or entropy) of a prompt less that of the placebo that comes nearest, bits a token: by
+    what it goes beyond all of them. So of `low`, which is meant to have less entropy than they, it
+    is below 0 where it has. The normal mode counts as a placebo whose KL and entropy gap are 0, as
+    in psplit-eval's answers to *split*; of KL it never is the nearest. NaN where one of them is
+    undefined."""
     split = next(each for each in record.splits if each["mode"] == mode)
     found = [e["excess"] for e in split["beyond_placebos"] if e["measure"] == measure]
-    return math.nan if None in found or not found else min(found)
+    nearest = max if (mode, measure) == ("low", "entropy") else min
+    return math.nan if None in found or not found else nearest(found)
 
 
 def _beyond_placebos(ours: Trained) -> Claim:
@@ -419,4 +439,4 @@ def _beyond_placebos(ours: Trained) -> Claim:
 def _stable(ours: Trained) -> Claim:
     calm = fmean(not record.alarms for record in ours.records)
     words = "share of seeds without an alarm: all"
-    return Claim(ours.arm.name, words, calm, math.nan, math.nan, 1.0, math.nan)
+    return Claim(ours.arm.name, words, calm, math.nan, math.nan, 1.0, math.nan, counted=True)

@@ -1,4 +1,4 @@
-"""Values, differences and claims of arms whose numbers were put there."""
+"""Values, differences, claims and pages of arms whose numbers were put there."""
 
 from dataclasses import replace
 from functools import cache
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats as reference
 
+from experiments.__main__ import main
 from experiments.analysis import (
     MODES,
     claims,
@@ -21,7 +23,9 @@ from experiments.analysis import (
     summary,
     trained_arms,
 )
-from experiments.records import Evaluation, Means, Record
+from experiments.measuring import PROMPTS
+from experiments.page import write_page
+from experiments.records import Evaluation, Means, Record, write_record
 from experiments.study import Study
 from psplit_eval.errors import DataError
 
@@ -35,11 +39,11 @@ ARMS = {
 }
 
 
-def study(**changes):
-    content = {
+def content(**changes):
+    given = {
         "title": "t",
         "about": "a",
-        "config": CONFIG,
+        "config": str(CONFIG),
         "reference": "GRPO",
         "candidates": ["split"],
         "start": {"model": {}, "warmup": {"steps": 1}},
@@ -47,7 +51,11 @@ def study(**changes):
         "evaluate": {"steps": [1, 2]},
         "arms": [{"name": n, "main": n != "other", "set": sets} for n, sets in ARMS.items()],
     }
-    return Study.model_validate({**content, **changes})
+    return {**given, **changes}
+
+
+def study(**changes):
+    return Study.model_validate(content(**changes))
 
 
 @cache
@@ -66,29 +74,33 @@ def metrics(rng, accuracy, bits, unique):
     }
 
 
-def record(arm, seed, normal, high, beyond=0.3, alarms=(), docs="d"):
-    """`normal`, `high`: (accuracy, bits a token, unique) of the mode."""
+def record(arm, seed, normal, high, beyond=0.3, alarms=(), docs="d", learnt=0.0):
+    """`normal`, `high`: (accuracy, bits a token, unique) of the mode; `learnt`: accuracy of trained
+    docs above that of held-out ones."""
     rng = np.random.default_rng([seed, *map(ord, arm)])
     shift = np.array([rng.normal(0, 0.005), 0, 0])
     named = {"held_out": [f"{docs}{i}" for i in range(DOCS)]}
     named["trained"] = [f"t{docs}{i}" for i in range(DOCS)]
 
     def evaluation(step):
-        modes = {
-            mode: metrics(rng, *(np.array(of) + shift))
-            for mode, of in (("normal", normal), ("high", high))
+        tasks = {
+            task: {
+                mode: metrics(rng, *(np.array(of) + shift + (more, 0, 0)))
+                for mode, of in (("normal", normal), ("high", high))
+            }
+            for task, more in (("held_out", 0), ("trained", learnt))
         }
-        return Evaluation(step, named, {"held_out": modes, "trained": modes})
+        return Evaluation(step, named, tasks)
 
     found = [
         {"measure": "kl", "excess": beyond + 0.1},
         {"measure": "kl", "excess": beyond + rng.normal(0, 0.01)},
         {"measure": "entropy", "excess": 0.5},
     ]
-    splits = [{"mode": "high", "verdict": "yes", "beyond_placebos": found}]
+    splits = [{"mode": mode, "verdict": "yes", "beyond_placebos": found} for mode in PROMPTS]
     evaluations = [evaluation(1), evaluation(2)]
     config = config_of(arm, seed)
-    return Record(arm, seed, {}, config, {}, evaluations, splits, 20, alarms=alarms)
+    return Record(arm, seed, {}, config, {"torch": "2"}, evaluations, splits, 20, alarms=alarms)
 
 
 PLAIN, GOOD = ((0.9, 0.3, 4.0), (0.9, 0.3, 4.0)), ((0.95, 0.2, 4.5), (0.9, 0.8, 12.0))
@@ -175,6 +187,78 @@ def test_what_is_missing_is_not_claimed():
     ]
 
 
+BOUNDS = (
+    ("accuracy, normal less GRPO's", lambda x: ((0.88 + x / 20, 0.2, 4.0), (0.9, 0.8, 12.0))),
+    ("accuracy, high less 0.9 × normal", lambda x: ((0.9, 0.2, 4.0), (0.81 + x / 20, 0.8, 12.0))),
+    ("entropy, high less normal", lambda x: ((0.9, 0.2, 4.0), (0.9, 0.5 + x / 20, 12.0))),
+    ("unique right answers, high at least 2 × GRPO's", lambda x: (PLAIN[0], (0.9, 0.8, 8 + x))),
+    ("unique right answers, high at least 2 × normal's", lambda x: (PLAIN[0], (0.9, 0.8, 8 + x))),
+)
+
+
+@pytest.mark.parametrize(("off", "answer"), [(-0.6, "no"), (0.6, "yes")])
+def test_a_claim_holds_just_above_its_bound_and_not_below(off, answer):
+    for words, split in BOUNDS:
+        assert answers(list(arms(records(split(off))).values()))[words] == answer, words
+    beyond = answers(list(arms(records(beyond=0.1 + off / 20)).values()))
+    assert beyond["KL of high beyond the nearest placebo"] == answer
+    learnt = answers(list(arms(records(learnt=0.05 - off / 20)).values()))
+    for mode in MODES:
+        assert learnt[f"accuracy, {mode}, held-out less trained docs"] == answer
+
+
+def claimed(found):
+    return {claim.words.split(":")[0]: claim for claim in claims(study(), found)}
+
+
+def test_a_claim_has_a_one_sided_p_corrected_over_all_of_them():
+    """By scipy of one, and Holm's of the least and the greatest by hand."""
+    made = records(((0.9, 0.2, 4.5), (0.87, 0.55, 10.0)), beyond=0.11)
+    found = claimed(list(arms(made).values()))
+    values = [excess(each) for each in made if each.arm == "split"]
+    test = reference.ttest_1samp(values, 0.1, alternative="greater")
+    claim = found["KL of high beyond the nearest placebo"]
+    assert claim.p == pytest.approx(test.pvalue)
+    limits = reference.t.interval(0.95, SEEDS - 1, np.mean(values), reference.sem(values))
+    assert (claim.low, claim.high) == pytest.approx(limits)
+    ranked = sorted((each for each in found.values() if not each.counted), key=lambda e: e.p)
+    assert len(ranked) == 8
+    assert ranked[0].p_adjusted == pytest.approx(8 * ranked[0].p, abs=0)
+    assert ranked[1].p_adjusted == pytest.approx(max(8 * ranked[0].p, 7 * ranked[1].p), abs=0)
+
+
+def test_what_is_not_known_is_inconclusive_and_counts_all_the_same():
+    made = records()
+    one = next(each for each in made if each.arm == "split")
+    for split in one.splits:
+        split["beyond_placebos"] = [{"measure": "kl", "excess": None}]
+    found = claimed(list(arms(made).values()))
+    assert found["KL of high beyond the nearest placebo"].answer == "inconclusive"
+    assert found["share of seeds without an alarm"].answer == "yes"
+    ranked = sorted(each.p for each in found.values() if np.isfinite(each.p))
+    least = min(found.values(), key=lambda each: (np.isnan(each.p), each.p))
+    assert least.p_adjusted == pytest.approx(8 * ranked[0], abs=0)
+
+
+def test_modes_of_one_seed_are_compared_with_each_other():
+    """Seeds differ widely, and both modes of each alike."""
+    made = records()[: 2 * SEEDS]
+    for seed, off in enumerate((-0.1, -0.05, 0, 0.05, 0.1)):
+        normal, high = (0.8 + off, 0.4 + off, 6 + 10 * off), (0.8 + 0.9 * off, 0.9 + off, 14)
+        made.append(record("split", seed, normal, (*high[:2], 14 + 20 * off)))
+    both = list(arms(made).values())
+    found = claimed(both)
+    for words, most in (
+        ("accuracy, high less 0.9 × normal", 0.05),
+        ("entropy, high less normal", 0.05),
+        ("unique right answers, high at least 2 × normal's", 1.0),
+    ):
+        assert found[words].high - found[words].low < most
+    compared = {(each.arm, each.what): each.difference for each in comparisons(study(), both)}
+    gap = compared["split", "entropy, high less normal"]
+    assert gap.ci_high - gap.ci_low < 0.05
+
+
 def test_what_seeds_cannot_tell_is_inconclusive():
     near = ((0.882, 0.2, 4.5), (0.87, 0.8, 12.0))  # nearly two points below
     found = answers(list(arms(records(near)).values()))
@@ -193,9 +277,20 @@ def test_beyond_placebos_is_beyond_the_nearest():
     assert excess(some, measure="entropy") == 0.5
 
 
+def test_low_is_beyond_placebos_where_it_has_less_entropy_than_all():
+    """Normal is one of them, as in psplit-eval's own answer."""
+    gaps = {"placebo_1": -0.3, "placebo_2": -0.1, "normal": -0.05}
+    beyond = [{"measure": "entropy", "placebo": n, "excess": gap} for n, gap in gaps.items()]
+    beyond += [{"measure": "kl", "placebo": "placebo_1", "excess": kl} for kl in (0.2, 0.4)]
+    splits = [{"mode": mode, "beyond_placebos": beyond} for mode in PROMPTS]
+    some = replace(record("split", 0, *GOOD), splits=splits)
+    assert [excess(some, mode, "entropy") for mode in PROMPTS] == [-0.3, -0.3, -0.05]
+    assert [excess(some, mode) for mode in PROMPTS] == [0.2, 0.2, 0.2]
+
+
 def test_records_of_other_docs_are_refused():
     mixed = [record("GRPO", 0, *PLAIN), record("GRPO", 1, *PLAIN, docs="e")]
-    with pytest.raises(DataError, match="different docs"):
+    with pytest.raises(DataError, match=r"grpo-0\.json\.gz and grpo-1\.json\.gz: of different"):
         trained_arms(study(), mixed)
 
 
@@ -203,6 +298,21 @@ def test_records_of_another_config_are_refused():
     other = replace(record("GRPO", 3, *PLAIN), config="of before")
     with pytest.raises(DataError, match=r"grpo-3\.json\.gz: of another config"):
         trained_arms(study(), [other])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study": "of before"}, "of another start, prompts, evaluation or model"),
+        ({"arm": "gone"}, "of arm 'gone', which is none of the study's"),
+    ],
+)
+def test_records_of_another_study_are_refused(changes, said):
+    known = replace(record("GRPO", 3, *PLAIN), study=study().frame(study().arm("GRPO")))
+    assert trained_arms(study(), [known])
+    with pytest.raises(DataError, match=rf"-3\.json\.gz: {said}.*delete it") as caught:
+        trained_arms(study(), [replace(known, **changes)])
+    assert "\n" not in str(caught.value)
 
 
 def test_the_config_of_an_arm_is_its_settings_and_its_seed():
@@ -307,6 +417,105 @@ def test_creative_tasks_that_some_records_lack_are_left_out():
         == {}
     )
     assert creative_tasks([]) == {}
+
+
+def with_stories(arm, seed, drop=(), **more):
+    """A creative record without some of its metrics, and with others."""
+    made = creative(arm, seed, 0.2)
+    stories = {
+        mode: {name: found for name, found in {**values, **more}.items() if name not in drop}
+        for mode, values in made.creative["stories"].items()
+    }
+    return replace(made, creative={"stories": stories})
+
+
+def test_creative_metrics_are_those_of_all_records():
+    made = [creative("base", 0, 0), with_stories("split", 0, ["quality"], passing=[1.0] * 20)]
+    tasks = creative_tasks(list(arms(made).values()))
+    assert tasks == {"stories": ["effective_dispersion", "entropy"]}
+    made = [creative("base", 0, 0), with_stories("split", 0, ["effective_dispersion"])]
+    with pytest.raises(DataError, match=r"stories: .* by effective_dispersion and quality"):
+        creative_tasks(list(arms(made).values()))
+
+
+def test_what_is_defined_in_no_doc_of_a_seed_has_no_difference():
+    made = [creative("split", 0, 0.2), with_stories("split", 1, quality=[float("nan")] * 20)]
+    both = arms(made)
+    assert np.isnan(creative_summary(both["split"], "quality", "high", "stories").value_b)
+    undefined = with_stories("split", 1, effective_dispersion=[float("nan")] * 20)
+    (found,) = creative_comparisons(list(arms([made[0], undefined]).values()))
+    assert np.isnan([found.difference.difference, found.difference.p]).all()
+
+
+def page_of(folder, made, **changes):
+    for each in made:
+        write_record(folder / "records", each)
+    given = study(**changes)
+    return write_page(given, Path("t.yaml"), folder / "records", folder / "pages").read_text()
+
+
+def test_a_page_without_evaluations(tmp_path):
+    assert "[arms](../../experiments/t.yaml)). Evaluated" in page_of(tmp_path, [])
+
+
+def test_a_page_of_ablations_only_has_no_main_table(tmp_path):
+    page = page_of(tmp_path, [record("other", seed, *PLAIN) for seed in range(2)])
+    assert "## Other methods" in page
+    assert "in brackets 95 % intervals" in page
+    assert "main table" not in page
+    assert {path.name for path in (tmp_path / "pages" / "t").glob("*.png")} == {"others.png"}
+
+
+def test_a_study_is_finished_when_each_of_its_arms_is(tmp_path):
+    some = [{"name": n, "main": True, "set": ARMS[n], "seeds": 2} for n in ("GRPO", "split")]
+    made = [record("GRPO", seed, *PLAIN) for seed in range(3)]
+    page = page_of(tmp_path, [*made, record("split", 0, *GOOD)], arms=some)
+    assert "3 of 4 records are there. **Not finished**" in page
+    assert "4 of 4 records are there. This" in page_of(
+        tmp_path, [record("split", 1, *GOOD)], arms=some
+    )
+
+
+def test_what_a_page_knows_not_is_left_empty(tmp_path):
+    empty = {name: [float("nan")] * 20 for name in ("effective_dispersion", "quality")}
+    made = [with_stories(arm, seed, **empty) for arm, seed in (("base", 0), ("split", 0))]
+    made += [creative(arm, seed, 0.2) for arm, seed in (("split", 1), ("GRPO", 0), ("GRPO", 1))]
+    made[1].splits[0]["beyond_placebos"] = [{"measure": "kl", "excess": None}]
+    page = page_of(tmp_path, made, creative={"tasks": ["stories"]})
+    assert "| split | 2 | normal |  |  | 2.000 |" in page
+    assert "| split | stories, high less normal |  |  |  |" in page
+    assert "nan" not in page
+
+
+def written(folder, made, **changes):
+    """A study's file, its records beside it, and a start that was kept."""
+    path = folder / "t.yaml"
+    path.write_text(yaml.safe_dump(content(evaluate={"steps": [1400, 1500]}, **changes)))
+    kept = folder / "starts" / "t" / "psplit_warmup.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"settings": {"steps": 1, "batch": 64, "learning_rate": 0.001, "seed": 0}}')
+    for each in made:
+        write_record(folder / "records" / "t", each)
+    return str(path)
+
+
+def test_a_record_of_the_base_that_is_missing_is_missed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made = [record(arm, seed, *PLAIN) for arm in list(ARMS)[1:] for seed in range(3)]
+    path = written(tmp_path, made)
+    given = [path, "--arms", "GRPO,split,other", "--jobs", "1", "--pages", "pages"]
+    assert main(given) == 4, capsys.readouterr().err
+    for seed in range(3):
+        write_record(tmp_path / "records" / "t", record("base", seed, *PLAIN))
+    assert main(given) == 0
+
+
+def test_a_stale_record_is_found_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, [replace(record("GRPO", 0, *PLAIN), config="of before")])
+    assert main([path, "--jobs", "1"]) == 2
+    assert "record grpo-0.json.gz: of another config" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_seed_has_a_mean_by_its_answers_or_by_its_reports():
