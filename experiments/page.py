@@ -66,7 +66,8 @@ def _how(study: Study, path: Path, arms: Sequence[Trained], rest: Sequence[Recor
         "and in no others."
     )
     return (
-        f"{len(done)} of {len(asked)} records are there.{partly if measured else ''}"
+        f"[All studies](README.md). {len(done)} of {len(asked)} records are there."
+        f"{partly if measured else ''}"
         f"{early if done < asked else ''} This page is made by "
         f"`python -m experiments experiments/{path.name}`, which trains what is missing "
         f"([settings](../../experiments/{study.config.name}), "
@@ -144,10 +145,10 @@ def _notes() -> str:
     return (
         "Shares, bits a token (a question's bits by its tokens, then the mean over questions), and "
         "different right answers among a question's samples; in brackets 95 % intervals over seeds "
-        "and questions (two-way clustered; base: over questions), which of few seeds are wide and "
-        "may leave the range of a share. KL in bits a token at what the first-named mode says, "
-        "mean of the last fifth of training, between its lowest and highest seed; of arms with one "
-        "trained mode it is in the table of prompts."
+        "and questions (two-way clustered; base: over questions). With few seeds they are wide and "
+        "may go below 0 or above 1. KL in bits a token at what the first-named mode says, mean of "
+        "the last fifth of training, between its lowest and highest seed; of arms with one trained "
+        "mode it is in the table of prompts."
     )
 
 
@@ -171,9 +172,9 @@ def _claims(study: Study, arms: Sequence[Trained]) -> Iterator[str]:
         yield markdown_table(header, rows)
     if found:
         yield (
-            "The claims were written down before the arm was trained. One-sided p of the opposite, "
-            "corrected over all claims of this page; *no*: the interval lies below; else "
-            "inconclusive."
+            "The claims were written down before the arm was trained. p: one-sided, of a claim "
+            "that is false, corrected over all claims of this page. *No*: the whole interval lies "
+            "below what is wanted; else inconclusive."
         )
 
 
@@ -218,8 +219,8 @@ def _temperatures(study: Study, arms: Sequence[Trained], folder: Path) -> Iterat
               "p, Holm")  # fmt: skip
     tried = ", ".join(f"{t:g}" for t in study.evaluate.temperatures)
     yield (
-        "## A second mode, or a warmer sampler\n\nWho wants more different answers of one policy "
-        f"can sample it at a higher temperature. So start (*{BASE}*) and *{study.reference}* "
+        "## A second mode, or a warmer sampler\n\nOne policy, too, gives more different answers "
+        f"where it is sampled at a higher temperature. So start (*{BASE}*) and *{study.reference}* "
         f"answered in the normal mode at {tried} as well. Each arm's high mode, at 1, is set "
         "beside them where they have as many different right answers a question, or the most that "
         "they ever have. Last checkpoints, held-out questions.\n\n" + markdown_table(header, rows)

@@ -147,9 +147,9 @@ def _curves(logged: Sequence[Trained], folder: Path, name: str) -> Plot:
     add_legend(figure, axes)
     caption = (
         "What the trainings logged of their own batches, means over 20 steps: a line is the mean "
-        f"over an arm's seeds, {_BAND}. GRPO trains one mode with all responses, twice as many a "
-        "question, of which it has more different ones; what it does not log of the other is not "
-        "drawn."
+        f"over an arm's seeds, {_BAND}. GRPO draws all responses to a question in its one mode, "
+        "so its different right answers are of more responses than others' and do not compare; its "
+        "other mode is not logged."
     )
     alt = "Line plots over steps, a line an arm; the numbers are in the CSV file beside it."
     header = ("measure", "arm", "step", "mean", "lowest", "highest", "seeds")

@@ -174,7 +174,8 @@ TRAINER_LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 STUDY_LAYERS: tuple[tuple[str, ...], ...] = (
-    ("records", "study"),
+    ("records",),
+    ("study",),
     ("measuring",),
     ("analysis", "cell"),
     ("pictures",),

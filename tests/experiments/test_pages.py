@@ -13,6 +13,7 @@ from experiments.analysis import (
     creative_comparisons,
     creative_summary,
     excess,
+    matched,
     seed_mean,
     trained_arms,
 )
@@ -24,6 +25,7 @@ from psplit_eval.stats import crossed_difference
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "experiments"
 PAGES = ROOT / "docs" / "experiments"
+SMOLLM2 = STUDIES / "smollm2.yaml"
 REPORTED = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "README")
 
 
@@ -108,6 +110,11 @@ class Study:
     def beyond(self, arm):
         return np.mean([excess(record) for record in self.arms[arm].records])
 
+    def far(self, arm, prompt):
+        """KL(normal‖prompt) at the last checkpoint."""
+        splits = [s for r in self.arms[arm].records for s in r.splits if s["mode"] == prompt]
+        return np.mean([split["kl_bits"]["value"] for split in splits])
+
     def late(self, arm, measure):
         """Of the last fifth of training."""
         logs = [record.log[measure] for record in self.arms[arm].records]
@@ -123,6 +130,39 @@ class Study:
     def verdicts(self, arm):
         records = self.arms[arm].records
         return [s["verdict"] for r in records for s in r.splits if s["mode"] == "high"]
+
+    def matched(self, arm):
+        """What is found of one policy beside an arm's high mode, at other temperatures: by its
+        name."""
+        return {each.other: each for each in matched(self.study, self.all) if each.arm == arm}
+
+    def warmer(self, place, arm):
+        """What README and overview say of temperatures."""
+        start, plain = (self.matched(arm)[name] for name in ("base", "GRPO"))
+        words = {
+            "README": "GRPO's model has {:.1f} at most, {:.0f} % right (temperature {:g}), and the "
+            "start {:.1f} at {:.0f} %; high has as many at {:.1f} %",
+            "overview": "GRPO's model has {:.1f} different right answers at most, at temperature "
+            "{:g}, where {:.1f} % are right. The start can have {:.1f}, at {:.2f}, where {:.1f} % "
+            "are. High of *{}* has as many, and {:.1f} % right: {:.1f} points more "
+            "[{:.1f}, {:.1f}]",
+        }[place]
+        right = [100 * each.difference.value_a for each in (plain, start)]
+        high, less = 100 * plain.difference.value_b, start.difference
+        limits = [100 * x for x in (less.difference, less.ci_low, less.ci_high)]
+        most = plain.unique[0]
+        if place == "README":
+            return words.format(most, right[0], plain.temperature, start.unique[0], right[1], high)
+        at = (most, plain.temperature, right[0], start.unique[0], start.temperature, right[1])
+        return words.format(*at, arm, high, *limits)
+
+    def one_policy(self, arm="no opposite bonus", beside="opposed"):
+        """One mode with a bonus beside the high mode of another arm."""
+        return (
+            f"{self.right(arm)[0]:.1f} % right with {self.unique(arm)[0]:.1f} different right "
+            f"answers, and high of *{beside}* {self.right(beside)[1]:.1f} % with "
+            f"{self.unique(beside)[1]:.1f}"
+        )
 
     def came(self, arm):
         """What the guide says came of an arm."""
@@ -154,37 +194,53 @@ def text(page):
     return re.sub(r"\s+", " ", (ROOT / page).read_text())
 
 
-STEERED = "steered + neutral"
+STEERED, ONE_SIDED = "steered + neutral", "milder without opposite bonus"
 
 
-def test_what_the_readme_says_of_the_studies_holds(sums, walks):
-    """Published settings left one policy; opposite bonuses made two, one of them with more than
-    twice as many different right answers; steered they kept a solved task."""
-    said = text("README.md")
+README_ROWS = {
+    ("sums", "steered"): "sums, preset",
+    ("sums", STEERED): "sums, with a neutral mode",
+    ("walks", "steered"): "walks, preset",
+    ("walks", STEERED): "walks, with a neutral mode",
+    ("language", "steered"): "SmolLM2, word problems, preset",
+    ("language", STEERED): "SmolLM2, word problems, with a neutral mode",
+}
+
+
+def readme_row(study, arm, label):
+    right, unique, said = study.right(arm), study.unique(arm), study.verdicts(arm)
+    cells = (
+        label,
+        "{:.1f} / {:.1f} ({:.1f})".format(*right, study.right("GRPO")[0]),
+        "{:.1f} / {:.1f} ({:.1f})".format(*unique, study.unique("GRPO")[0]),
+        f"{study.gap(arm):.2f} bits",
+        f"in {said.count('yes')} of {len(said)} seeds",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def test_what_the_readme_says_of_the_studies_holds(sums, walks, language):
+    said, studies = text("README.md"), {"sums": sums, "walks": walks, "language": language}
     assert "the published settings left one policy" in said
-    for form in ("code", "paper"):
-        assert abs(sums.gap(f"Policy Split ({form})")) < 0.02
-    opposed, plain = sums.arms["opposed"], sums.arms["GRPO"].values("accuracy", "normal")
-    gaps = (opposed.values("entropy", "high") - opposed.values("entropy", "normal")).mean(axis=1)
-    assert f"{gaps.mean():.2f} bits a token apart" in said
-    assert gaps.min() > 0.25, "in every seed"
-    normal, high = sums.right("opposed")
-    assert f"{normal:.1f} % right in normal (GRPO: {100 * plain.mean():.1f};" in said
-    assert f"{high:.1f} % in high" in said
-    difference = crossed_difference(plain, opposed.values("accuracy", "normal"))
-    assert f"known to ±{50 * (difference.ci_high - difference.ci_low):.1f} points" in said
-    assert "more than twice as many different right answers" in said
-    normal, high = sums.unique("opposed")
-    assert high > 2 * max(normal, sums.unique("GRPO")[0])
-    assert f"({walks.right('opposed')[1]:.0f} % right in high)" in said
-    right = [*walks.right(STEERED), walks.right("GRPO")[0]]
-    assert "({:.1f} % and {:.1f} %; GRPO {:.1f} %)".format(*right) in said
-    normal, high = walks.unique(STEERED)
-    plain = walks.unique("GRPO")[0]
-    assert (
-        f"{high / normal:.1f} times as many different ones in high as in normal and "
-        f"{high / plain:.1f} times as many as in GRPO's model ({walks.seeds(STEERED)} seeds)"
-    ) in said
+    for study, forms in ((sums, ("code", "paper")), (walks, ("code",))):
+        for form in forms:
+            assert abs(study.gap(f"Policy Split ({form})")) < 0.02
+    for study in (sums, walks):
+        opposed = study.arms["opposed"]
+        gaps = [opposed.values("entropy", mode).mean(axis=1) for mode in MODES]
+        assert (gaps[1] - gaps[0]).min() > 0.25, "in every seed"
+    for (name, arm), label in README_ROWS.items():
+        assert readme_row(studies[name], arm, label) in said
+    assert walks.warmer("README", STEERED) in said
+    cool = sums.matched("steered")["base"]
+    assert cool.p_adjusted > 0.05, "not shown to be better"
+    words = (
+        "in sums the start, sampled cooler, is {:.1f} % right at as many different answers as the"
+    )
+    right = [100 * cool.difference.value_a, 100 * cool.difference.value_b]
+    assert (words + " preset's high, which is {:.1f} %").format(*right) in said
+    assert sums.one_policy() in said
+    assert walks.one_policy(ONE_SIDED, STEERED) in said
 
 
 def test_what_the_guide_says_of_the_language_model_holds():
@@ -217,18 +273,31 @@ def test_what_the_guide_says_of_the_language_model_holds():
     )
     assert "with {:.1f}, {:.1f} and {:.1f} different right".format(*unique) in overview
     gap = mean("opposed", "entropy", "high") - mean("opposed", "entropy", "normal")
-    assert f"In SmolLM2 it is {gap:.2f} bits" in overview
+    done, asked = len(read_records(whole)), sum(a.seeds for a in read_study(SMOLLM2).arms)
+    assert (
+        f"In SmolLM2 (unfinished: [{done} of {asked} records](smollm2.md)) it is {gap:.2f}"
+        in overview
+    )
     tries = [
         100 * mean(arm, "best of 8", mode)
-        for arm, mode in (("opposed", "high"), ("GRPO", "normal"))
+        for arm, mode in (("opposed", "high"), ("opposed", "normal"), ("GRPO", "normal"))
+    ]
+    words = "right for {:.1f} % of its questions in high, for {:.1f} in normal, and for {:.1f} in"
+    assert words.format(*tries) in overview
+    far = [
+        np.mean(
+            [
+                excess(record, prompt)
+                for record in records
+                if record.arm == "opposed" and record.splits
+            ]
+        )
+        for prompt in ("high_rewritten", "high")
     ]
     assert (
-        "right for {:.1f} % of the questions in high, and for {:.1f} in".format(*tries) in overview
+        "a reworded one does not (beyond neutral prompts {:.2f} bits of {:.2f})".format(*far)
+        in overview
     )
-    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
-    assert "{:.1f} % right in normal and {:.1f} in high (GRPO {:.1f})".format(*right) in readme
-    words = "{:.1f} different right answers of 32 in high, {:.1f} in normal and {:.1f} in GRPO's"
-    assert words.format(*unique) in readme
     for record in records:
         if record.arm == "Policy Split (code)":
             ends = [np.mean(record.log[f"entropy_bits/{mode}"][-2:]) for mode in MODES]
@@ -255,6 +324,20 @@ def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
     assert language.late(steered, "eta/high") > 0.95 * 0.35, "η stood where it began"
     assert f"KL beyond placebos is {language.beyond(steered):.2f} bits: too little" in overview
     assert set(language.verdicts(steered)) == {"no"}
+    third = language.arms[STEERED]
+    beyond = [excess(record) for record in third.records]
+    words = (
+        "With a neutral mode it is {:.2f} bits ({:.2f} and {:.2f} by seed) and *split* in one seed"
+    )
+    assert words.format(np.mean(beyond), *beyond) in overview
+    assert sorted(language.verdicts(STEERED)) == ["no", "yes"]
+    assert f"In SmolLM2 {language.warmer('overview', steered)}; two seeds" in overview
+    low = [language.far(arm, "low") for arm in (STEERED, steered)]
+    words = "at a gap of {:.2f} bits, and KL(normal‖low) is {:.2f} bits in place of {:.2f}:"
+    assert words.format(language.gap(STEERED), *low) in overview
+    by_seed = 100 * third.values("accuracy", "normal").mean(axis=1)
+    words = "{:.1f} % are right in normal and {:.1f} in high ({:.1f} and {:.1f} by seed in normal)"
+    assert words.format(*language.right(STEERED), *by_seed) in overview
     creative = ("psplit_story", "psplit_uses", "psplit_solve")
     passing = [
         100 * language.told(task, arm, "passing", mode)
@@ -282,13 +365,15 @@ def test_what_is_said_of_the_model_that_keeps_its_language_holds(language):
     assert words.format(*spread) in overview
     guide = text("docs/training.md")
     assert f"learnt the form, {language.right('base')[0]:.0f} % of held-out answers right" in guide
-    assert f"to {right[2]:.0f} % | {language.came(steered)}" in guide
-    words = "it is {:.1f} % and {:.1f} % after 120 steps on a CPU (GRPO {:.1f}; {} seeds)"
-    words += f", {language.gap(steered):.2f} bits apart but hardly beyond neutral prompts"
-    assert words.format(*right, seeds) in text("README.md")
+    plain = "to {:.0f} % ({:.0f} and {:.0f})".format(right[2], *seeds_of_plain)
+    assert f"{plain} | {language.came(steered)}" in guide
+    assert language.came(STEERED) in guide
+    beyond = [language.beyond(arm) for arm in (STEERED, steered)]
+    assert "in language {:.2f} and {:.2f} (two seeds)".format(*beyond) in guide
+    assert "(GRPO's: {:.1f} and {:.1f} %)".format(*seeds_of_plain) in text("README.md")
 
 
-def test_what_the_overview_says_of_sums_holds(sums):
+def test_what_the_overview_says_of_sums_holds(sums, walks):
     """Numbers to the digit that is written there."""
     said = text("docs/experiments/README.md").split("## How a study")[0]
     for arm in ("Policy Split (code)", "Policy Split (paper)"):
@@ -303,16 +388,40 @@ def test_what_the_overview_says_of_sums_holds(sums):
     assert f"mode has {normal:.1f} and GRPO's model {sums.unique('GRPO')[0]:.1f}" in said
     normal, high = sums.right("opposed")
     assert f"{high:.1f} % right to normal's {normal:.1f}" in said
-    assert f"it stands {sums.right('GRPO')[0] - normal:.1f} points below GRPO" in said
+    assert f"it stands {normal - sums.right('GRPO')[0]:.1f} points above GRPO" in said
+    plain, opposed = sums.arms["GRPO"], sums.arms["opposed"]
+    pair = (plain.values("accuracy", "normal"), opposed.values("accuracy", "normal"))
+    found = crossed_difference(*pair)
+    assert f"can tell no more than {50 * (found.ci_high - found.ci_low):.1f} points" in said
     both = [sums.mean("no opposite bonus", "entropy", mode) for mode in MODES]
     seeds = sums.seeds("no opposite bonus")
     assert "{:.2f} and {:.2f} bits ({} seeds)".format(*both, seeds) in said
+    shown = []
+    for metric, scale in (("accuracy", 100), ("unique", 1)):
+        one = sums.arms["no opposite bonus"].values(metric, "normal")
+        found = crossed_difference(opposed.values(metric, "high"), one)
+        shown += [scale * x for x in (found.difference, found.ci_low, found.ci_high)]
+    words = "({:+.1f} points [{:+.1f}, {:+.1f}]; {:+.1f} answers [{:+.1f}, {:+.1f}])"
+    assert words.format(*shown) in said
+    right, unique = sums.right("no opposite bonus")[0], sums.unique("no opposite bonus")[0]
+    assert (
+        f"*{ONE_SIDED}*, {walks.seeds(ONE_SIDED)} seeds, is {walks.one_policy(ONE_SIDED, STEERED)}"
+        in said
+    )
+    words = f"*{STEERED}* is {walks.right(STEERED)[0]:.1f} % right in normal."
+    assert "What a second mode adds is the first: " + words in said
+    pair = (sums.right("opposed")[1], sums.unique("opposed")[1])
+    words = "{:.1f} % right with {:.1f} different answers, where *opposed* has {:.1f} and {:.1f} in"
+    assert words.format(right, unique, *pair) in said
     both = [sums.mean("η₂ 0.1", "entropy", mode) for mode in MODES]
     assert "leaves normal {:.2f} bits and high {:.2f}".format(*both) in said
     beyond, of = sums.beyond("opposed"), sums.late("opposed", "kl_bits/normal_high")
     assert f"its KL is {beyond:.2f} bits, of {of:.2f}" in said
     assert f"raises that to {sums.beyond('opposed + neutral'):.2f}" in said
     assert f"({sums.unique('opposed + neutral')[1]:.1f} different answers)" in said
+    low = [sums.far("opposed", "low"), walks.far("steered", "low"), walks.far(STEERED, "low")]
+    words = "KL(normal‖low) is {:.2f} bits in *opposed* and, on walks, {:.2f} in *steered*; with a "
+    assert (words + "neutral mode it is {:.2f} there").format(*low) in said
     forking, plain = (sums.mean(arm, "entropy", "normal") for arm in ("forking tokens", "GRPO"))
     seeds = sums.seeds("Clip-Cov")
     assert f"GRPO ({forking:.2f} bits), the others about its {plain:.2f} ({seeds} seeds" in said
@@ -328,7 +437,7 @@ def test_what_the_overview_says_of_the_parts_of_opposed_holds(sums):
     parts = ("no sharing", "no truncated weights", "clamp κ 2", "α 0.5", "α 0", "rarity", "η 0.5")
     seeds = {sums.seeds(arm) for arm in parts}
     assert seeds == {"three"}
-    assert "(sums, three seeds each, but for one setting as *opposed*)" in said
+    assert "(sums, three seeds each; each differs from *opposed* in one setting)" in said
     assert f"{sums.right('no truncated weights')[0]:.0f} % right in normal. With the clamp" in said
     assert f"(κ 2) the gap is {sums.gap('clamp κ 2'):.2f} bits" in said
     runs = [sums.late(arm, "kl_bits/high_normal") for arm in ("α 0.5", "α 0")]
@@ -360,8 +469,8 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
     assert f"η falls from 0.35 to {eta:.2f}, the modes stay {walks.gap('steered'):.2f} bits" in said
     assert "{:.1f} % right in normal and {:.1f} in high".format(*walks.right("steered")) in said
     right, (normal, high) = walks.right(STEERED), walks.unique(STEERED)
-    assert f"(*{STEERED}*, {walks.seeds(STEERED)} seeds) it is" in said
-    assert "it is {:.1f} and {:.1f}, {:.2f} bits".format(*right, walks.gap(STEERED)) in said
+    words = f"On walks *{STEERED}* is {{:.1f}} and {{:.1f}} % right, {{:.2f}} bits apart"
+    assert words.format(*right, walks.gap(STEERED)) in said
     assert (
         f"{high:.0f} different right answers in high, {normal:.0f} in normal and "
         f"{walks.unique('GRPO')[0]:.0f} in GRPO's model, and KL {walks.beyond(STEERED):.2f}"
@@ -380,16 +489,22 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
         "In sums *steered* is {:.1f} and {:.1f} % right, {:.2f} bits apart, with "
         "{:.1f} and {:.1f} different right answers ({} seeds)"
     ).format(*right, sums.gap("steered"), high, normal, sums.seeds("steered")) in said
+    assert sums.late("steered", "eta/high") > 0.95 * 0.35, "nearly all of its training"
     right, (normal, high) = sums.right(STEERED), sums.unique(STEERED)
+    words = (
+        "In sums it is {:.1f} and {:.1f} % right, {:.2f} bits, {:.1f}, {:.1f} and {:.1f} different"
+    )
+    unique = (high, normal, sums.unique("GRPO")[0])
+    assert words.format(*right, sums.gap(STEERED), *unique) in said
+    yes = ("no", "one", "two", "three", "four", "five")[sums.verdicts(STEERED).count("yes")]
+    assert f"right answers, KL {sums.beyond(STEERED):.2f}, *split* in {yes} seeds." in said
     before = sums.right("opposed + neutral")
-    words = "{:.1f} and {:.1f} % right (*opposed + neutral*: {:.1f} and {:.1f}), {:.2f} bits"
-    assert words.format(*right, *before, sums.gap(STEERED)) in said
-    assert (
-        f"{high:.1f}, {normal:.1f} and {sums.unique('GRPO')[0]:.1f} different right answers, KL "
-        f"{sums.beyond(STEERED):.2f}."
-    ) in said
-    assert f"these {sums.seeds(STEERED)} seeds say" in said
-    assert "part within 150 steps, long before any bonus shrinks" in said
+    assert "*opposed + neutral* ({:.1f} and {:.1f} %) begin alike".format(*before) in said
+    assert walks.warmer("overview", STEERED) in said
+    assert sums.warmer("overview", "steered") in said
+    best = 100 * walks.mean("GRPO", "best of 8", "normal")
+    assert f"right for {best:.1f} % of the questions in GRPO's model, too" in said
+    assert "differ within 150 steps, long before any bonus shrinks" in said
     pairs = zip(sums.arms["opposed + neutral"].records, sums.arms[STEERED].records, strict=True)
     for before, now in pairs:
         both = zip(before.log["entropy_bits/high"], now.log["entropy_bits/high"], strict=True)
@@ -398,22 +513,28 @@ def test_what_the_overview_says_of_walks_and_steering_holds(sums, walks):
         assert (parts + 1) * now.window <= 150 < 600 < shrinks * now.window
 
 
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
 def test_what_is_said_of_things_wanted_holds(sums, walks):
+    """As means, with that no alarm rang; beyond chance what has a p."""
+
     def held(study, arm=STEERED):
         found = [c for c in claims(study.study, study.all) if c.arm == arm]
-        assert len(found) == 9
-        mean = sum(c.value > c.wanted or c.answer == "yes" for c in found)
-        return mean, sum(c.answer == "yes" for c in found)
+        tested = [c for c in found if not np.isnan(c.p)]
+        assert (len(found), len(tested)) == (9, 8)
+        mean = sum(c.value > c.wanted or c.value == c.wanted == 1 for c in found)
+        return NUMBERS[mean], NUMBERS[sum(c.answer == "yes" for c in tested)]
 
-    names = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    mean, sure = (
-        [names[count] for count in counts] for counts in zip(held(walks), held(sums), strict=True)
-    )
+    (mean, sure), (mean_sums, sure_sums) = held(walks), held(sums)
     said = text("docs/experiments/README.md")
-    assert f"it has, as means, {mean[0]} on walks and {mean[1]} on sums, and beyond" in said
-    assert f"over all claims of a page, {sure[0]} and {sure[1]}." in said
-    mean, sure = (names[count] for count in held(sums, "steered"))
-    assert f"has {mean} as means on sums, {sure} of them beyond chance; what it lacks is KL" in said
+    words = (
+        f"has, as means, {mean} on walks and {mean_sums} on sums. Beyond chance, corrected over "
+    )
+    words += f"all claims of a page, it has {sure} and {sure_sums}, of eight that have a p;"
+    assert words in said
+    mean, sure = held(sums, "steered")
+    assert f"*steered* has, as means, {mean} on sums, {sure} of them beyond chance; what" in said
 
 
 def test_what_the_guide_says_of_strength_holds(sums, walks):
