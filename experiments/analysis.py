@@ -418,11 +418,11 @@ def _generalises(ours: Trained, mode: str) -> Claim:
 def excess(record: Record, mode: str = "high", measure: str = "kl") -> float:
     """KL (or entropy) of a prompt less that of the placebo that comes nearest, bits a token: by
     what it goes beyond all of them. So of `low`, which is meant to have less entropy than they, it
-    is below 0 where it has. The normal mode counts as a placebo whose KL and entropy gap are 0, as
-    in psplit-eval's answers to *split*; of KL it never is the nearest. NaN where one of them is
-    undefined."""
+    is below 0 where it has. The normal mode, which psplit-eval's answer to *split* counts as one of
+    them (of entropy), is none here. NaN where one of them is undefined."""
     split = next(each for each in record.splits if each["mode"] == mode)
-    found = [e["excess"] for e in split["beyond_placebos"] if e["measure"] == measure]
+    beside = (e for e in split["beyond_placebos"] if e.get("placebo") != MODES[0])
+    found = [e["excess"] for e in beside if e["measure"] == measure]
     nearest = max if (mode, measure) == ("low", "entropy") else min
     return math.nan if None in found or not found else nearest(found)
 

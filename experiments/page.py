@@ -376,9 +376,8 @@ def _prompts(arms: Iterable[Trained]) -> str:
     note = (
         "By how much KL(normal‖prompt) and the gap of entropy exceed those of the placebo that "
         "comes nearest, bits a token at the last checkpoint, mean (lowest to highest seed); and "
-        "psplit-eval's answers to *split*. As there, normal itself counts as a placebo, of gap 0; "
-        "*low* is meant to have less entropy, so it is beyond all of them where its number is "
-        "below 0."
+        "psplit-eval's answers to *split*. *Low* is meant to have less entropy, so it is beyond "
+        "all placebos where its number is below 0."
     )
     return f"{note}\n\n{markdown_table(header, rows)}"
 

@@ -345,10 +345,9 @@ def _prompts(arms: Sequence[Trained], folder: Path, name: str) -> Plot:
     add_legend(figure, axes)
     caption = (
         "How far each prompt takes a model from its normal mode at what that says of held-out "
-        "questions, beyond the placebo that comes nearest; normal itself counts as one. high is "
-        "trained on; high_rewritten and low are known from the start's warm-up only, and low is "
-        "meant to have less entropy, so to lie below 0. Dots are means over seeds, bars reach from "
-        "the lowest seed to the highest."
+        "questions, beyond the placebo that comes nearest. high is trained on; high_rewritten and "
+        "low are known from the start's warm-up only, and low is meant to have less entropy, so to "
+        "lie below 0. Dots are means over seeds, bars reach from the lowest seed to the highest."
     )
     alt = "Dot plot of three prompts and all main arms; the numbers are in the CSV beside it."
     header = ("measure", "arm", "prompt", "mean", "lowest", "highest", "seeds")

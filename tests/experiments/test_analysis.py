@@ -278,13 +278,13 @@ def test_beyond_placebos_is_beyond_the_nearest():
 
 
 def test_low_is_beyond_placebos_where_it_has_less_entropy_than_all():
-    """Normal is one of them, as in psplit-eval's own answer."""
-    gaps = {"placebo_1": -0.3, "placebo_2": -0.1, "normal": -0.05}
+    """Normal, which psplit-eval's own answer counts as one, is none of them."""
+    gaps = {"placebo_1": -0.3, "placebo_2": -0.1, "normal": -0.5}
     beyond = [{"measure": "entropy", "placebo": n, "excess": gap} for n, gap in gaps.items()]
     beyond += [{"measure": "kl", "placebo": "placebo_1", "excess": kl} for kl in (0.2, 0.4)]
     splits = [{"mode": mode, "beyond_placebos": beyond} for mode in PROMPTS]
     some = replace(record("split", 0, *GOOD), splits=splits)
-    assert [excess(some, mode, "entropy") for mode in PROMPTS] == [-0.3, -0.3, -0.05]
+    assert [excess(some, mode, "entropy") for mode in PROMPTS] == [-0.3, -0.3, -0.1]
     assert [excess(some, mode) for mode in PROMPTS] == [0.2, 0.2, 0.2]
 
 
