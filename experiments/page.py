@@ -239,8 +239,8 @@ def _creative(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[s
         return
     yield (
         "## Creative tasks, before and after\n\nNothing here was trained on: the tasks that "
-        f"psplit-eval ships, answered by the start (*{BASE}*) and by every training's last "
-        f"checkpoint, {study.creative.samples} responses a question and mode of at most "
+        f"psplit-eval ships, answered by the start (*{BASE}*) and by the last checkpoints of "
+        f"the arms in these tables, {study.creative.samples} responses a question and mode of at most "
         f"{study.creative.max_tokens} tokens. The first measure decides a comparison; the others "
         "are of quality and of more kinds of diversity ([metrics](../reference/metrics.md))."
     )

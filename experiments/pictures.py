@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from statistics import fmean
@@ -250,7 +251,7 @@ def draw_temperatures(arms: Sequence[Trained], folder: Path) -> Plot:
     names = [each.arm.name for each in main if not each.warmed("unique")]
     room = legend_room([each.arm.name for each in main])
     figure, (axis,) = panel_grid(1, "", sharey=False, beside=room, size=(5.2, 4.2))
-    lines, rows = iter(_POLICY_LINES), []
+    lines, rows = cycle(_POLICY_LINES), []
     for each in main:
         points, name = _policies(each), legend_name(each.arm.name)
         rows += [(each.arm.name, key, *point, len(each.records)) for key, point in points.items()]
