@@ -240,9 +240,9 @@ def _creative(study: Study, arms: Sequence[Trained], folder: Path) -> Iterator[s
     yield (
         "## Creative tasks, before and after\n\nNothing here was trained on: the tasks that "
         f"psplit-eval ships, answered by the start (*{BASE}*) and by the last checkpoints of "
-        f"the arms in these tables, {study.creative.samples} responses a question and mode of at most "
-        f"{study.creative.max_tokens} tokens. The first measure decides a comparison; the others "
-        "are of quality and of more kinds of diversity ([metrics](../reference/metrics.md))."
+        f"the arms in these tables, {study.creative.samples} responses a question and mode of at "
+        f"most {study.creative.max_tokens} tokens. The first measure decides a comparison; the "
+        "others are of quality and of more kinds of diversity ([metrics](../reference/metrics.md))."
     )
     for task, metrics in tasks.items():
         rows = (row for each in arms for row in _creative_rows(each, task, metrics))
